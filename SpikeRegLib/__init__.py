@@ -1,0 +1,59 @@
+"""SpikeReg: deformable registration of medical images with spiking neural networks.
+
+    from SpikeRegLib import register
+    result = register("fixed.nii.gz", "moving.nii.gz")
+    result.warped, result.transform, result.result["verdict"]
+
+Every name below is imported on first use, so that importing the package costs no more than a few milliseconds and
+never loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module it lives in. A name that is also a module (`refine`) is left out: importing the module
+# would replace it.
+_HOME = {
+    "register": "pipeline",
+    "Registration": "registration",
+    "Frame": "frames",
+    "Volume": "images",
+    "read_image": "images",
+    "read_labels": "images",
+    "write_volume": "images",
+    "AffineTransform": "transforms",
+    "CompositeTransform": "transforms",
+    "DisplacementTransform": "transforms",
+    "Transform": "transforms",
+    "compose": "transforms",
+    "read_transform": "transforms",
+    "warp_image": "transforms",
+    "write_transform": "transforms",
+    "align": "affine",
+    "Cancelled": "errors",
+    "InputError": "errors",
+    "SpikeRegError": "errors",
+    "Progress": "progress",
+    "Preset": "configuration",
+    "load_preset": "configuration",
+    "preset_names": "configuration",
+    "write_outputs": "outputs",
+    "write_report": "report",
+}
+
+__all__ = ["__version__", *_HOME]
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
