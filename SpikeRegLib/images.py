@@ -1,0 +1,346 @@
+"""Volumes: a tensor with its frame, read from and written to medical image files, refused clearly when unusable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .errors import InputError
+from .frames import Frame
+
+MINIMUM_AXIS = 16
+_IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+_WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A scalar image or a label map on its grid.
+
+    Attributes:
+        data: [D, H, W]; float32 for images, int16 or int32 for label maps.
+        frame: where the voxels lie (mm, LPS).
+        name: the file it came from, for messages.
+        nonfinite: how many NaN or infinite voxels were replaced by 0 on reading (only on request).
+    """
+
+    data: torch.Tensor
+    frame: Frame
+    name: str = ""
+    nonfinite: int = 0
+
+
+def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -> Volume:
+    """Read a scalar 3-D image (NIfTI, NRRD, MetaImage, MGZ; whatever else SimpleITK reads) as float32.
+
+    Args:
+        path: the file.
+        allow_nonfinite: replace NaN and infinite voxels by 0 and count them in `Volume.nonfinite`, instead of refusing.
+
+    Raises:
+        InputError: missing or unreadable file, not a scalar 3-D volume, an axis under 16 voxels, unusable header,
+            NaN or infinite voxels, an empty or constant image, or a label map.
+    """
+    array, frame = _read(path)
+    data, nonfinite = torch.from_numpy(array.astype(np.float32)), 0
+    if np.issubdtype(array.dtype, np.floating):
+        finite = torch.isfinite(data)
+        nonfinite = int(data.numel() - finite.sum())
+        if nonfinite and not allow_nonfinite:
+            raise InputError(
+                f"{path}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
+                "repair the image, or ask for non-finite voxels to be replaced by 0"
+            )
+        if nonfinite:
+            data = torch.where(finite, data, torch.zeros(()))
+    if float(data.min()) == float(data.max()):
+        raise InputError(
+            f"{path}: the image is empty, every voxel is {float(data.min()):g}; check that it is the right file"
+        )
+    if _looks_like_labels(array):
+        raise InputError(
+            f"{path}: this looks like a label map, not an image; give the intensity image here "
+            "and the label map as the segmentation"
+        )
+    return Volume(data, frame, str(path), nonfinite)
+
+
+def read_labels(path: str | os.PathLike[str]) -> Volume:
+    """Read a 3-D label map as int16 (int32 where a label needs it).
+
+    Raises:
+        InputError: as `read_image`, or a voxel that is not a whole number, or no voxel other than 0.
+    """
+    array, frame = _read(path)
+    if np.issubdtype(array.dtype, np.floating):
+        whole = np.isfinite(array) & (array == np.rint(array))
+        if not whole.all():
+            raise InputError(
+                f"{path}: {int((~whole).sum())} voxels are not whole numbers, so it is no label map; "
+                "give a segmentation (resampled with nearest neighbour, if it was resampled)"
+            )
+    low, high = int(array.min()), int(array.max())
+    if low == high == 0:
+        raise InputError(f"{path}: the label map is empty, every voxel is 0; check that it is the right file")
+    if low < -(2**31) or high >= 2**31:
+        raise InputError(f"{path}: labels from {low} to {high} do not fit 32 bits; renumber them")
+    small = low >= -(2**15) and high < 2**15
+    return Volume(torch.from_numpy(array.astype(np.int16 if small else np.int32)), frame, str(path))
+
+
+def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
+    """Write NIfTI, NRRD or MetaImage, compressed at the fastest level; the file appears complete or not at all.
+
+    Raises:
+        InputError: an extension that is not .nii.gz, .nii, .nrrd or .mha, or a folder that cannot be written.
+    """
+    write_sitk(to_sitk(volume), path)
+
+
+def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
+    """Write a SimpleITK image (scalar or vector) as `write_volume` does."""
+    if extension(path) not in _WRITABLE_EXTENSIONS:
+        raise InputError(f"{path}: unknown image file type; use one of {', '.join(_WRITABLE_EXTENSIONS)}")
+    with atomic_output(path) as temporary:
+        sitk.WriteImage(image, str(temporary), extension(path) != ".nii", 1)
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path in the folder of `path` with its extension; renamed to `path` if the block succeeds.
+
+    Nothing is left behind when the block fails or is interrupted.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}-partial-{path.name}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file name")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # SimpleITK reports every write failure as RuntimeError
+        reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
+        raise InputError(
+            f"{path}: cannot be written ({reason}); check permissions and free space, or choose another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """The volume as a SimpleITK image with the same pixel type (Boolean becomes uint8) and frame."""
+    data = volume.data.detach().cpu()
+    image = sitk.GetImageFromArray((data.to(torch.uint8) if data.dtype == torch.bool else data).numpy())
+    return set_frame(image, volume.frame)
+
+
+def from_sitk(image: sitk.Image, name: str = "") -> Volume:
+    """A scalar 3-D SimpleITK image as a Volume: floating types become float32, integer types int16 or int32."""
+    array = sitk.GetArrayViewFromImage(image)
+    if np.issubdtype(array.dtype, np.floating):
+        dtype: type = np.float32
+    else:
+        dtype = np.int16 if array.dtype in (np.int8, np.uint8, np.int16) else np.int32
+    return Volume(torch.from_numpy(array.astype(dtype)), frame_of(image), name)
+
+
+def frame_of(image: sitk.Image) -> Frame:
+    """The frame of a 3-D SimpleITK image."""
+    width, height, depth = image.GetSize()
+    return Frame((depth, height, width), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+
+
+def set_frame(image: sitk.Image, frame: Frame) -> sitk.Image:
+    """Give a SimpleITK image of the same size the frame's origin, spacing and direction; returns the image."""
+    image.SetOrigin(frame.origin)
+    image.SetSpacing(frame.spacing)
+    image.SetDirection(frame.direction)
+    return image
+
+
+def extension(path: str | os.PathLike[str]) -> str:
+    """The lower-case extension; `.nii.gz` counts as one."""
+    name = Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
+
+
+def foreground_mask(volume: Volume) -> torch.Tensor:
+    """Where the head or brain is: largest connected region above the background, holes filled.
+
+    A background of one exact value (skull-stripped, masked) is recognised as such; otherwise Otsu's threshold
+    (Otsu 1979) on a subsample separates it. Falls back to every voxel when nothing stands out.
+
+    Returns:
+        [D, H, W] bool.
+    """
+    data = volume.data
+    sample = data.flatten()[:: max(1, data.numel() // 200_000)].float()
+    faces = torch.cat([data[i].flatten() for i in (0, -1)] + [data[:, i].flatten() for i in (0, -1)]
+                      + [data[:, :, i].flatten() for i in (0, -1)])  # fmt: skip
+    background = float(faces.mode().values)
+    low, high = (float(v) for v in torch.quantile(sample, torch.tensor([0.005, 0.995])))
+    exact = float((sample == background).float().mean()) > 0.1 and background <= low
+    threshold = background + 0.01 * (high - background) if exact else _otsu(sample.clamp(low, high))
+    mask = data > threshold
+    if not mask.any():
+        return torch.ones_like(mask)
+    return _largest_filled(mask)
+
+
+def normalise_intensity(volume: Volume, mask: torch.Tensor | None = None) -> Volume:
+    """Map the 0.5th to 99.5th percentile of the intensities inside the mask to [0, 1] and clip.
+
+    Args:
+        volume: an image.
+        mask: [D, H, W] bool; the foreground by default.
+
+    Raises:
+        InputError: the mask is empty or the image is constant inside it.
+    """
+    inside = volume.data[foreground_mask(volume) if mask is None else mask]
+    where = volume.name or "image"
+    if inside.numel() == 0:
+        raise InputError(f"{where}: the mask is empty; give a mask that covers the anatomy")
+    sample = inside[:: max(1, inside.numel() // 200_000)].float()
+    low, high = (float(v) for v in torch.quantile(sample, torch.tensor([0.005, 0.995])))
+    if high <= low:
+        low, high = float(inside.min()), float(inside.max())
+    if high <= low:
+        raise InputError(f"{where}: the image is constant ({low:g}) inside the mask; check the image and the mask")
+    return replace(volume, data=((volume.data.float() - low) / (high - low)).clamp_(0, 1))
+
+
+def _otsu(sample: torch.Tensor) -> float:
+    low, high = float(sample.min()), float(sample.max())
+    count = torch.histc(sample, 128, low, high).double()
+    centre = low + (torch.arange(128, dtype=torch.float64) + 0.5) * (high - low) / 128
+    below, total = count.cumsum(0), count.sum()
+    mean_below = (count * centre).cumsum(0) / below.clamp(min=1)
+    mean_above = ((count * centre).sum() - (count * centre).cumsum(0)) / (total - below).clamp(min=1)
+    between = below * (total - below) * (mean_below - mean_above) ** 2
+    return float(centre[int(between.argmax())])
+
+
+def _largest_filled(mask: torch.Tensor) -> torch.Tensor:
+    where = [mask.any(2).any(1), mask.any(2).any(0), mask.any(1).any(0)]
+    box = tuple(slice(int(w.nonzero()[0]), int(w.nonzero()[-1]) + 1) for w in where)  # the rest costs time
+    image = sitk.GetImageFromArray(mask[box].to(torch.uint8).numpy())
+    regions = sitk.ConnectedComponent(image)
+    sizes = np.bincount(sitk.GetArrayViewFromImage(regions).ravel())
+    largest = sitk.BinaryFillhole(sitk.Equal(regions, int(sizes[1:].argmax()) + 1))
+    filled = torch.zeros_like(mask)
+    filled[box] = torch.from_numpy(sitk.GetArrayFromImage(largest)).bool()
+    return filled
+
+
+def _looks_like_labels(array: np.ndarray) -> bool:
+    """Few distinct whole numbers in large constant patches; noise and partial volume rule that out in a real image."""
+    if not np.issubdtype(array.dtype, np.integer):
+        return False
+    sample = array.ravel()[:: max(1, array.size // 50_000)]
+    values, counts = np.unique(sample, return_counts=True)
+    if len(values) > 256:
+        return False
+    background = values[counts.argmax()]
+    planes = array[:: max(1, array.shape[0] // 32)]  # enough of the volume to judge by
+    here, right, below = planes[:, :-1, :-1], planes[:, :-1, 1:], planes[:, 1:, :-1]
+    foreground = here != background
+    if not foreground.any():
+        return False
+    return float(((here == right) & (here == below))[foreground].mean()) > 0.5
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).removeprefix("sitk::ERROR: ").rstrip(".")
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
+    """[D, H, W] in the file's own type (never complex), and a checked frame."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    array, frame = _read_mgh(path) if extension(path) in (".mgz", ".mgh") else _read_sitk(path)
+    if min(array.shape) < MINIMUM_AXIS:
+        size = "x".join(map(str, frame.size))
+        raise InputError(f"{path}: the size {size} has an axis under {MINIMUM_AXIS} voxels; give a full 3-D volume")
+    check_frame(frame, path)
+    return array, frame
+
+
+def check_frame(frame: Frame, path: str | os.PathLike[str]) -> None:
+    """Refuse a header whose axes are not perpendicular (singular or sheared) or whose spacing is not positive."""
+    spacing, direction = np.asarray(frame.spacing), np.reshape(frame.direction, (3, 3))
+    if not (np.isfinite(frame.matrix).all() and (spacing > 0).all()):
+        raise InputError(f"{path}: the header's spacing {tuple(frame.spacing)} is unusable; repair the header")
+    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+        raise InputError(
+            f"{path}: the header's axes are singular or sheared (not perpendicular); resample the volume onto a "
+            "rectangular grid first"
+        )
+
+
+def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        size, components = reader.GetSize(), reader.GetNumberOfComponents()
+        if components != 1 or reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+            raise InputError(
+                f"{path}: a colour, vector or complex volume ({components} components); give a scalar image"
+            )
+        if len(size) < 3 or (len(size) == 3 and size[2] == 1):
+            raise InputError(f"{path}: a 2-D image; give a 3-D volume")
+        if len(size) > 3 and max(size[3:]) > 1:
+            raise InputError(f"{path}: a 4-D volume of {max(size[3:])} frames; extract the one to register first")
+        if len(size) > 3:
+            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+        image = reader.Execute()
+    except RuntimeError as error:
+        if "irection" in str(error) or "orthonormal" in str(error):
+            raise InputError(
+                f"{path}: the header's axes are singular or sheared (not perpendicular); resample the volume onto a "
+                "rectangular grid first"
+            ) from error
+        raise InputError(
+            f"{path}: cannot be read as an image ({_last_line(error)}); give one of {', '.join(_IMAGE_EXTENSIONS)}"
+        ) from error
+    return sitk.GetArrayFromImage(image), frame_of(image)
+
+
+def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
+    try:
+        import nibabel  # optional: only FreeSurfer's own format needs it
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading MGZ needs nibabel; install it or convert with mri_convert to .nii.gz"
+        ) from error
+    try:
+        image = nibabel.load(path)
+        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as MGZ ({_last_line(error)}); give a complete file") from error
+    if array.ndim > 3 and max(array.shape[3:]) > 1:
+        raise InputError(f"{path}: a 4-D volume of {max(array.shape[3:])} frames; extract the one to register first")
+    array = array.reshape(array.shape[:3])
+    axes = affine[:3, :3] * np.array([[-1.0], [-1.0], [1.0]])  # RAS -> LPS
+    spacing = np.linalg.norm(axes, axis=0)
+    direction = axes / np.where(spacing > 0, spacing, 1)
+    origin = affine[:3, 3] * (-1, -1, 1)
+    shape = (array.shape[2], array.shape[1], array.shape[0])
+    frame = Frame(shape, tuple(origin.tolist()), tuple(spacing.tolist()), tuple(direction.ravel().tolist()))
+    native = array.dtype.newbyteorder("=")
+    return np.ascontiguousarray(array.T.astype(native)), frame
