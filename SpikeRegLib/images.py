@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,6 +131,8 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path}: is a folder; give a file name")
     try:
         yield temporary
+        if shutil.disk_usage(path.parent).free < 2**16:  # ITK can cut a file short without a word
+            raise OSError(errno.ENOSPC, "the disk is full")
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # SimpleITK reports every write failure as RuntimeError
         reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
@@ -330,7 +334,7 @@ def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
     try:
         image = nibabel.load(path)
         array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.asarray(image.affine, float)  # type: ignore[attr-defined]
+        affine = np.array(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
     except Exception as error:
         raise InputError(f"{path}: cannot be read as MGZ ({_last_line(error)}); give a complete file") from error
     if array.ndim > 3 and max(array.shape[3:]) > 1:
@@ -339,7 +343,7 @@ def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
     axes = affine[:3, :3] * np.array([[-1.0], [-1.0], [1.0]])  # RAS -> LPS
     spacing = np.linalg.norm(axes, axis=0)
     direction = axes / np.where(spacing > 0, spacing, 1)
-    origin = affine[:3, 3] * (-1, -1, 1)
+    origin = affine[:3, 3] * np.array([-1.0, -1.0, 1.0])
     shape = (array.shape[2], array.shape[1], array.shape[0])
     frame = Frame(shape, tuple(origin.tolist()), tuple(spacing.tolist()), tuple(direction.ravel().tolist()))
     native = array.dtype.newbyteorder("=")

@@ -237,7 +237,7 @@ def _linear_in_double(field: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
 
 
 def _field_image(transform: DisplacementTransform, dtype: type) -> sitk.Image:
-    array = transform.field.permute(1, 2, 3, 0).numpy().astype(dtype)
+    array: np.ndarray = transform.field.permute(1, 2, 3, 0).numpy().astype(dtype)
     return set_frame(sitk.GetImageFromArray(array, isVector=True), transform.frame)
 
 
@@ -289,6 +289,8 @@ def _from_field_image(image: sitk.Image, path: str | os.PathLike[str]) -> Displa
         )
     frame = frame_of(image)
     check_frame(frame, path)
+    if min(frame.shape) < 3:
+        raise InputError(f"{path}: the displacement field has an axis under 3 voxels; give a field on a 3-D grid")
     field = torch.from_numpy(np.moveaxis(sitk.GetArrayViewFromImage(image), -1, 0).astype(np.float32))
     if not torch.isfinite(field).all():
         raise InputError(f"{path}: the displacement field has NaN or infinite values; repair or recompute it")
