@@ -1,0 +1,23 @@
+"""The commands of `spikereg`: each module has `add_arguments(parser)`, free of torch, and `run(options)`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """Where a command lives and what it does in one line."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "register": Command("SpikeRegLib.commands.register", "register a moving image to a fixed image"),
+    "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
+    "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
+    "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform with two segmentations"),
+    "models": Command("SpikeRegLib.commands.models", "list the trained networks that ship with SpikeReg"),
+    "energy": Command("SpikeRegLib.spiking.energy_command", "count operations and estimate the energy of a network"),
+    "train": Command("SpikeRegLib.training.command", "train a network: teacher, convert, finetune"),
+}

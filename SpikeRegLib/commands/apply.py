@@ -1,0 +1,84 @@
+"""`spikereg apply`: carries an image, a label map or points through a saved transform."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.outputs import whole_file
+
+_DIRECTIONS = """\
+A saved transform maps points of the FIXED image to points of the MOVING image (LPS mm). Therefore:
+
+  image or --labels           INPUT lies on the moving image; OUTPUT is INPUT on the grid of --reference FIXED
+  --points                    INPUT was marked on the fixed image; OUTPUT is the same anatomy on the moving image
+  --inverse, image or labels  INPUT lies on the fixed image; OUTPUT is INPUT on the grid of --reference MOVING
+  --inverse --points          INPUT was marked on the moving image; OUTPUT is the same anatomy on the fixed image
+
+examples:
+  spikereg apply out/transform.h5 moving_t2.nii.gz t2_on_fixed.nii.gz --reference fixed.nii.gz
+  spikereg apply out/transform.h5 atlas_seg.nii.gz seg_on_fixed.nii.gz --reference fixed.nii.gz --labels
+  spikereg apply out/transform.h5 moving_points.mrk.json points_on_fixed.mrk.json --points --inverse
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _DIRECTIONS
+    parser.add_argument(
+        "transform", metavar="TRANSFORM", type=Path, help="ITK .h5, .tfm, .mat or a displacement volume"
+    )
+    parser.add_argument(
+        "input", metavar="INPUT", type=Path, help="image, label map, or points (.mrk.json, .fcsv, .csv)"
+    )
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="file to write; the extension sets the format")
+    parser.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid OUTPUT gets; not for points")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--labels", action="store_true", help="INPUT is a label map: nearest neighbour, values kept")
+    kind.add_argument("--points", action="store_true", help="INPUT is a list of points")
+    parser.add_argument("--inverse", action="store_true", help="carry from the fixed image to the moving image")
+    parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in INPUT as background")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.points == (options.reference is not None):
+        problem = (
+            "points have no grid; leave it out" if options.points else "needed; name an image with the grid wanted"
+        )
+        raise InputError(f"--reference: {problem}")
+
+    from SpikeRegLib.images import read_image, read_labels, write_volume  # imports torch
+    from SpikeRegLib.points import Points, read_points, write_points
+    from SpikeRegLib.transforms import read_transform, warp_image
+
+    transform = read_transform(options.transform)
+    if options.inverse:
+        transform = transform.inverse()
+    if options.points:
+        points = read_points(options.input)
+        moved = Points(transform.map_points(points.positions), points.labels)
+        with whole_file(options.output) as path:
+            write_points(moved, path)
+        return 0
+    volume = (
+        read_labels(options.input)
+        if options.labels
+        else read_image(options.input, allow_nonfinite=options.allow_nonfinite)
+    )
+    warped = warp_image(
+        volume, transform, _grid(options.reference), interpolation="nearest" if options.labels else "linear"
+    )
+    with whole_file(options.output) as path:
+        write_volume(warped, path)
+    return 0
+
+
+def _grid(path: Path) -> Frame:
+    """The frame of an image or, which serves as well, a label map."""
+    from SpikeRegLib.images import read_image, read_labels
+
+    try:
+        return read_image(path, allow_nonfinite=True).frame
+    except InputError:
+        return read_labels(path).frame

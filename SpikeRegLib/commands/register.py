@@ -1,0 +1,133 @@
+"""`spikereg register`: two images in; transform, warped image, report and result.json out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SpikeRegLib.commands.events import emit, listener_for
+from SpikeRegLib.commands.summary import summary_lines
+from SpikeRegLib.configuration import METHODS, load_preset, preset_names
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.outputs import check_writable, write_outputs
+
+if TYPE_CHECKING:
+    from SpikeRegLib.registration import Registration
+
+_OUTPUTS = """\
+written to DIR, all at the end and all at once:
+  warped.nii.gz             MOVING resampled on the grid of FIXED
+  transform.h5              ITK composite, maps fixed points to moving points (LPS mm): resamples MOVING
+  inverse_transform.h5      maps moving points to fixed points
+  displacement.nii.gz       the same map as vectors (LPS mm) on the grid of FIXED
+  jacobian.nii.gz           its Jacobian determinant: 1 keeps volume, below 0 is a fold
+  warped_seg.nii.gz         with segmentations
+  spikes/LAYER.nii.gz       with --spike-maps, mean spike rate in [0, 1]
+  report.html               to look at
+  result.json               all figures, for programs
+"""
+
+
+def _integer(low: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
+        return value
+
+    parse.__name__ = "whole number"  # argparse: "invalid whole number value: 'x'"
+    return parse
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Options that `register` and `demo` share."""
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--threads", type=_integer(1), metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="of every random choice (default: 0)")
+    parser.add_argument(
+        "--progress",
+        choices=("bar", "json", "none"),
+        default="bar",
+        help="bar on stderr, one JSON event a line on stdout, or nothing (default: bar)",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    presets = [f"  {name:<25} {load_preset(name).description}" for name in preset_names()]
+    parser.epilog = _OUTPUTS + "\npresets:\n" + "\n".join(presets)
+    parser.add_argument("fixed", metavar="FIXED", type=Path, help="image that stays: NIfTI, NRRD, MetaImage or MGZ")
+    parser.add_argument("moving", metavar="MOVING", type=Path, help="image brought onto it; any grid, any orientation")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--method", choices=METHODS, help="default: the preset's")
+    parser.add_argument("--preset", default="brain-t1", metavar="P", help="name or .toml file (default: brain-t1)")
+    parser.add_argument("--model", metavar="FILE", help="weights, by name or .safetensors file (default: the preset's)")
+    parser.add_argument(
+        "--initial-transform", type=Path, metavar="FILE", help="fixed to moving (ITK .h5, .tfm, .mat), instead of align"
+    )
+    parser.add_argument("--skip-affine", action="store_true", help="the images are aligned already")
+    images = ("fixed", "moving")
+    for kind, what in (("mask", "region that counts"), ("seg", "label map, for Dice")):
+        for image in images:
+            help_text = f"{what}; on the grid of the {image} image"
+            parser.add_argument(f"--{image}-{kind}", type=Path, metavar="F", help=help_text)
+    for image in images:
+        help_text = "landmarks, for the registration error: .mrk.json, .fcsv or .csv"
+        parser.add_argument(f"--{image}-points", type=Path, metavar="F", help=help_text)
+    parser.add_argument("--refine-iterations", type=_integer(0), metavar="N", help="per level; 0 leaves refinement out")
+    parser.add_argument("--timesteps", type=_integer(1), metavar="T", help="of the spiking network (default: its own)")
+    parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")
+    parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in the images as background")
+    add_run_options(parser)
+
+
+def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | None]:
+    fixed, moving = getattr(options, f"fixed_{kind}"), getattr(options, f"moving_{kind}")
+    if (fixed is None) != (moving is None):
+        given, missing = ("fixed", "moving") if moving is None else ("moving", "fixed")
+        raise InputError(f"--{given}-{kind}: given without --{missing}-{kind}; give both or neither")
+    return fixed, moving
+
+
+def run(options: argparse.Namespace) -> int:
+    fixed_seg, moving_seg = _pair(options, "seg")
+    fixed_points, moving_points = _pair(options, "points")
+    check_writable(options.out)
+
+    from SpikeRegLib.pipeline import register  # imports torch
+
+    registration = register(
+        options.fixed,
+        options.moving,
+        method=options.method or load_preset(options.preset).method,
+        preset=options.preset,
+        model=options.model,
+        initial_transform=options.initial_transform,
+        skip_affine=options.skip_affine,
+        fixed_mask=options.fixed_mask,
+        moving_mask=options.moving_mask,
+        fixed_labels=fixed_seg,
+        moving_labels=moving_seg,
+        fixed_points=fixed_points,
+        moving_points=moving_points,
+        refine_iterations=options.refine_iterations,
+        timesteps=options.timesteps,
+        device=options.device,
+        threads=options.threads,
+        seed=options.seed,
+        spike_maps=options.spike_maps,
+        allow_nonfinite=options.allow_nonfinite,
+        listener=listener_for(options.progress),
+    )
+    finish(registration, options.out, options.progress)
+    return 0
+
+
+def finish(registration: Registration, folder: Path, progress: str) -> None:
+    """Write the output folder and say so, as `--progress` wants it."""
+    write_outputs(registration, folder)
+    if progress == "json":
+        emit("result", path=str((folder / "result.json").resolve()))
+    elif progress == "bar":
+        print("\n".join([*summary_lines(registration.result), f"report: {folder / 'report.html'}"]))

@@ -1,0 +1,174 @@
+"""Settings read from TOML into frozen dataclasses; every error names the file and the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from SpikeRegLib.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same library under its older name
+    import tomli as tomllib
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+METHODS = ("spikereg", "ann", "optimize")
+SIMILARITIES = ("lncc", "multicontrast")
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class RefinementLevel:
+    """One resolution of the instance optimisation, coarse to fine.
+
+    Attributes:
+        spacing_mm: voxel size the pair is resampled to at this level.
+        iterations: the most updates made here; 0 skips the level.
+    """
+
+    spacing_mm: float
+    iterations: int
+
+    def __post_init__(self) -> None:
+        _within("spacing_mm", self.spacing_mm, 0.1, 32)
+        _within("iterations", self.iterations, 0, 10_000)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What `register` does when nothing else is said, for one kind of pair.
+
+    Attributes:
+        name: as given to `--preset`; the file's name without `.toml`.
+        description: one line for people choosing.
+        method: spikereg (spiking network), ann (its dense twin) or optimize (no network).
+        working_spacing_mm: voxel size of the isotropic grid on which the network runs.
+        similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
+        passes: times the network is applied, each on the pair as warped so far; 0 without a network.
+        model: name of a shipped weights file without suffix, or a path; empty without a network.
+        refine: levels of the instance optimisation that follows, coarse to fine; may be empty.
+    """
+
+    name: str
+    description: str
+    method: str
+    working_spacing_mm: float
+    similarity: str
+    passes: int
+    model: str
+    refine: tuple[RefinementLevel, ...]
+
+    def __post_init__(self) -> None:
+        _one_of("method", self.method, METHODS)
+        _one_of("similarity", self.similarity, SIMILARITIES)
+        _within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
+        _within("passes", self.passes, 0, 16)
+        if self.method != "optimize" and not (self.model and self.passes):
+            raise ValueError(f"model: method {self.method!r} needs a model and at least one pass")
+        spacings = [level.spacing_mm for level in self.refine]
+        if spacings != sorted(spacings, reverse=True):
+            raise ValueError(f"refine: levels must go from coarse to fine, got spacings {spacings}")
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{field}: must be between {low} and {high}, got {value}")
+
+
+def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{field}: must be one of {', '.join(choices)}; got {value!r}")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the library, sorted."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
+
+
+def load_preset(name: str | Path) -> Preset:
+    """Read a shipped preset by name, or one of your own by the path of its `.toml` file.
+
+    Raises:
+        InputError: no such preset, unreadable file, or a field that is missing, unknown or out of range.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = PRESET_FOLDER / f"{name}.toml"
+        if str(name) not in preset_names():
+            raise InputError(
+                f"preset {str(name)!r}: unknown; choose one of {', '.join(preset_names())}, or give a .toml file"
+            )
+    return settings_from_table(Preset, {"name": path.stem, **read_toml(path)}, source=path)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        InputError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a valid TOML file ({error}); correct that line") from error
+
+
+def settings_from_table(
+    kind: type[Settings], table: dict[str, Any], *, source: str | Path, prefix: str = ""
+) -> Settings:
+    """Build the dataclass `kind` from a TOML table; nested dataclasses and lists of them come from nested tables.
+
+    Args:
+        kind: a dataclass; fields without a default must be in the table.
+        table: what was read; a key that is no field of `kind` is an error, so that a typing slip is not lost.
+        source: the file, for messages.
+        prefix: where the table stands in the file, for messages.
+
+    Raises:
+        InputError: names the file and the field.
+    """
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise InputError(f"{source}: unknown field {prefix}{key}; known are {', '.join(fields)}")
+    values = {}
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _value(hints[name], table[name], source, f"{prefix}{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise InputError(f"{source}: field {prefix}{name} is missing; add it")
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise InputError(f"{source}: {prefix}{error}") from error
+
+
+def _value(hint: Any, value: Any, source: str | Path, field: str) -> Any:
+    """`value` as the field's type says, or an InputError naming the field. An integer is accepted where a float is."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return settings_from_table(hint, value, source=source, prefix=f"{field}.")  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        item, *rest = typing.get_args(hint)
+        items = [item] * len(value) if rest == [Ellipsis] else [item, *rest]
+        if len(items) == len(value):
+            each = zip(items, value, strict=True)
+            return tuple(_value(kind, entry, source, f"{field}[{i}]") for i, (kind, entry) in enumerate(each))
+    if isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+        return _value(hint, value, source, field)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and isinstance(value, bool) == (hint is bool):
+        return value
+    wanted = hint.__name__ if isinstance(hint, type) and not dataclasses.is_dataclass(hint) else "a list or table"
+    raise InputError(f"{source}: field {field} must be {wanted}, got {value!r}")

@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM stop a run once, and never while its finished results are being put in place."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from SpikeRegLib.errors import Cancelled
+
+_state = {"asked": False, "committed": False}
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if _state["committed"] or _state["asked"]:
+        return  # the results are complete, or the clean-up after the first signal is under way
+    _state["asked"] = True
+    raise KeyboardInterrupt  # not an Exception, so that no `except Exception` on the way can swallow it
+
+
+def watch_signals() -> None:
+    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread."""
+    _state.update(asked=False, committed=False)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _on_signal)
+        signal.signal(signal.SIGTERM, _on_signal)
+
+
+def cancelled() -> bool:
+    """Whether a signal asked this run to stop, also when the exception it raised was lost inside foreign code."""
+    return _state["asked"]
+
+
+def check() -> None:
+    """Raise Cancelled if a signal asked this run to stop."""
+    if _state["asked"]:
+        raise Cancelled("cancelled; nothing was written")
+
+
+def commit() -> None:
+    """From here on the run counts as done: what follows is short and must not be left half done."""
+    check()
+    _state["committed"] = True

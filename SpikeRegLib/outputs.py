@@ -1,0 +1,222 @@
+"""The output folder of a registration: written under a hidden name, put in place whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SpikeRegLib import interrupt
+from SpikeRegLib.errors import InputError, SpikeRegError
+
+if TYPE_CHECKING:
+    from SpikeRegLib.registration import Registration
+
+# Everything a registration can write. A later run into the same folder removes those it does not write again, so that
+# a folder never mixes two runs. result.json is removed first and comes last: where it stands, the rest is complete.
+OUTPUT_NAMES = (
+    "warped.nii.gz",
+    "transform.h5",
+    "inverse_transform.h5",
+    "displacement.nii.gz",
+    "jacobian.nii.gz",
+    "warped_seg.nii.gz",
+    "spikes",
+    "report.html",
+    "result.json",
+)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_PROOF_BYTES = 1 << 16
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make sure that `folder` can be made or filled, before any work is spent.
+
+    Raises:
+        InputError: it is a file, lies below one, or may not be written.
+    """
+    folder = Path(folder)
+    probe = _hidden_beside(folder)
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise InputError(_full(folder)) from error
+        reason = "is a file" if folder.is_file() else error.strerror
+        raise InputError(f"{folder}: output folder cannot be written ({reason}); choose another one") from error
+
+
+def write_outputs(registration: Registration, folder: str | Path) -> Path:
+    """Write everything `spikereg register` promises into `folder` and return it.
+
+    The files appear together when all are written; after an error, a full disk or an interrupt `folder` is as it was.
+
+    Raises:
+        InputError: the folder cannot be written or the disk is full.
+    """
+    from SpikeRegLib.images import write_volume
+    from SpikeRegLib.report import write_report
+    from SpikeRegLib.transforms import DisplacementTransform, write_transform
+
+    folder = Path(folder)
+    check_writable(folder)
+    with _staging(folder) as staging:
+        write_volume(registration.warped, staging / "warped.nii.gz")
+        write_volume(registration.jacobian, staging / "jacobian.nii.gz")
+        write_transform(registration.transform, staging / "transform.h5")
+        write_transform(registration.inverse, staging / "inverse_transform.h5")
+        displacement = DisplacementTransform(registration.displacement, registration.fixed.frame)
+        write_transform(displacement, staging / "displacement.nii.gz")
+        if registration.warped_labels is not None:
+            write_volume(registration.warped_labels, staging / "warped_seg.nii.gz")
+        if registration.spike_maps:
+            (staging / "spikes").mkdir()
+            for layer, rate in registration.spike_maps.items():
+                write_volume(rate, staging / "spikes" / f"{layer}.nii.gz")
+        write_report(registration, staging / "report.html")
+        result = json.dumps(finite_or_null(registration.result), indent=2, allow_nan=False)
+        (staging / "result.json").write_text(result + "\n", encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A hidden name beside `path`, with its suffixes; renamed to `path` if the block ends well, removed if not.
+
+    Raises:
+        InputError: the folder of `path` does not exist or may not be written, or the disk is full.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
+        raise InputError(f"{path}: {problem}; name a file in an existing folder")
+    check_writable(path.parent)
+    hidden = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        with _one_clear_error(hidden, path):
+            yield hidden
+            _prove_space(path.parent)
+        interrupt.commit()
+        hidden.replace(path)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def finite_or_null(value: Any) -> Any:
+    """`value` with plain JSON types only: NaN and infinity, which JSON has no word for, become null."""
+    if isinstance(value, dict):
+        return {str(key): finite_or_null(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_null(entry) for entry in value]
+    if hasattr(value, "tolist"):  # numpy and torch numbers and arrays
+        return finite_or_null(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _hidden_beside(folder: Path) -> Path:
+    """A new hidden name on the file system of `folder`: in it where it exists, else in its nearest existing parent."""
+    home = folder.absolute()
+    while not home.exists() and home != home.parent:
+        home = home.parent
+    return home / f".spikereg-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    staging = _hidden_beside(folder)
+    try:
+        with _one_clear_error(staging, folder):
+            staging.mkdir()
+            yield staging
+            _prove_space(staging)
+            interrupt.commit()
+            _publish(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging.rename(folder)
+        return
+    replaced = staging / ".replaced"
+    replaced.mkdir()
+    for name in reversed(OUTPUT_NAMES):
+        if (folder / name).exists():
+            (folder / name).rename(replaced / name)
+    for name in OUTPUT_NAMES:
+        if (staging / name).exists():
+            (staging / name).rename(folder / name)
+
+
+@contextmanager
+def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
+    """Whatever goes wrong while `hidden` is written becomes one line about `wanted`; ITK's own prints are dropped."""
+    try:
+        with _without_foreign_prints():
+            yield
+    except (OSError, RuntimeError, SpikeRegError) as error:
+        full = getattr(error, "errno", None) in _NO_SPACE or not _has_space(hidden.parent)
+        if full:
+            raise InputError(_full(wanted)) from error
+        if isinstance(error, SpikeRegError):
+            raise type(error)(str(error).replace(str(hidden), str(wanted))) from error
+        if isinstance(error, OSError):
+            raise InputError(
+                f"{wanted}: cannot be written ({error.strerror or error}); choose another place"
+            ) from error
+        raise
+
+
+@contextmanager
+def _without_foreign_prints() -> Iterator[None]:
+    """Silence file descriptor 2: HDF5 and the NIfTI library print a page about every failure before ITK raises."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without a stderr, as under pythonw
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _full(path: Path) -> str:
+    return f"{path}: the disk is full, nothing was written; free some space and run again"
+
+
+def _prove_space(folder: Path) -> None:
+    """Raise OSError if the disk is full now: the NIfTI writer cuts a file short without a word, and then this fails."""
+    proof = folder / f".spikereg-{uuid.uuid4().hex[:8]}"
+    try:
+        with proof.open("wb") as file:
+            file.write(b"\0" * _PROOF_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        proof.unlink(missing_ok=True)
+
+
+def _has_space(folder: Path) -> bool:
+    try:
+        _prove_space(folder)
+    except OSError as error:
+        return error.errno not in _NO_SPACE
+    return True

@@ -1,0 +1,96 @@
+"""Presets and TOML settings: what ships is valid, and every mistake is answered with the file and the field."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from SpikeRegLib.configuration import Preset, load_preset, preset_names, settings_from_table
+from SpikeRegLib.errors import InputError
+
+VALID = """
+description = "mine"
+method = "optimize"
+model = ""
+working_spacing_mm = 2
+similarity = "lncc"
+passes = 0
+refine = [{ spacing_mm = 4, iterations = 10 }, { spacing_mm = 2.5, iterations = 5 }]
+"""
+
+
+def own_preset(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_four_presets_ship_and_are_valid():
+    assert preset_names() == ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview"]
+    for name in preset_names():
+        assert load_preset(name).name == name
+
+
+def test_default_preset_uses_the_spiking_network():
+    assert load_preset("brain-t1").method == "spikereg"
+
+
+def test_presets_without_a_network_name_no_model():
+    for name in ("any-anatomy", "brain-multicontrast"):
+        preset = load_preset(name)
+        assert (preset.method, preset.model, preset.passes) == ("optimize", "", 0)
+        assert sum(level.iterations for level in preset.refine) > 0
+
+
+def test_own_file_is_read_with_integers_taken_as_mm(tmp_path):
+    preset = load_preset(own_preset(tmp_path, VALID))
+    assert preset.name == "mine"
+    assert preset.working_spacing_mm == 2.0 and isinstance(preset.working_spacing_mm, float)
+    assert [(level.spacing_mm, level.iterations) for level in preset.refine] == [(4.0, 10), (2.5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("passes = 0", "passes = 0\npases = 3", "pases"),
+        ('similarity = "lncc"', "", "similarity"),
+        ('similarity = "lncc"', 'similarity = "ssd"', "similarity"),
+        ("working_spacing_mm = 2", "working_spacing_mm = 0", "working_spacing_mm"),
+        ("working_spacing_mm = 2", "working_spacing_mm = nan", "working_spacing_mm"),
+        ("working_spacing_mm = 2", 'working_spacing_mm = "2 mm"', "working_spacing_mm"),
+        ("passes = 0", "passes = true", "passes"),
+        ("passes = 0", "passes = 1.5", "passes"),
+        ('method = "optimize"', 'method = "spikereg"', "model"),
+        ("iterations = 10", "iterations = -1", "refine[0].iterations"),
+        ("iterations = 5", "iterations = 5, window = 3", "refine[1].window"),
+        ("spacing_mm = 4", "spacing_mm = 1", "refine"),
+        ("refine = [", "refine = 3 # [", "refine"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(tmp_path, before, after, named):
+    path = own_preset(tmp_path, VALID.replace(before, after, 1))
+    with pytest.raises(InputError) as caught:
+        load_preset(path)
+    message = str(caught.value)
+    assert "mine.toml" in message and named in message and "\n" not in message
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(InputError, match=r"brain-t2.*any-anatomy, brain-multicontrast, brain-t1, fast-preview"):
+        load_preset("brain-t2")
+
+
+def test_missing_and_broken_files_are_input_errors(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.toml: cannot be read"):
+        load_preset(tmp_path / "absent.toml")
+    with pytest.raises(InputError, match=r"mine\.toml: not a valid TOML file"):
+        load_preset(own_preset(tmp_path, "passes = = 2"))
+
+
+def test_a_table_round_trips_through_the_dataclass():
+    preset = load_preset("any-anatomy")
+    table = dataclasses.asdict(preset)
+    table["refine"] = list(table["refine"])
+    assert settings_from_table(Preset, table, source="memory") == preset
