@@ -1,0 +1,62 @@
+"""Fields on world-aligned grids in voxel units: warping, composition and the exponential of a velocity field."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch.nn import functional
+
+
+@functools.lru_cache(maxsize=8)
+def _identity(shape: tuple[int, int, int], device: str) -> torch.Tensor:
+    axes = [torch.linspace(-1, 1, n, device=device) for n in shape]
+    z, y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack((x, y, z), -1)[None]
+
+
+def warp(image: torch.Tensor, displacement: torch.Tensor, *, mode: str = "bilinear") -> torch.Tensor:
+    """image(x + u(x)) by linear interpolation, clamped at the border.
+
+    Args:
+        image: [B, C, D, H, W].
+        displacement: [B, 3, D, H, W], in voxels, components (x, y, z) = along (W, H, D).
+    """
+    shape = displacement.shape[2:]
+    scale = torch.tensor([2.0 / max(n - 1, 1) for n in reversed(shape)], device=displacement.device)
+    grid = _identity(tuple(shape), str(displacement.device)) + displacement.movedim(1, -1) * scale
+    return functional.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=True)
+
+
+def compose(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The displacement of x -> second(first(x)): u1(x) + u2(x + u1(x)). Both [B, 3, D, H, W] in voxels."""
+    return first + warp(second, first)
+
+
+def exponential(velocity: torch.Tensor, *, squarings: int = 6) -> torch.Tensor:
+    """Displacement of the flow of a stationary velocity field at time one, by scaling and squaring.
+
+    Args:
+        velocity: [B, 3, D, H, W] in voxels. exp(-velocity) is the inverse map.
+        squarings: the field is divided by 2**squarings and composed with itself that many times.
+    """
+    displacement = velocity / 2**squarings
+    for _ in range(squarings):
+        displacement = compose(displacement, displacement)
+    return displacement
+
+
+def upsample(field: torch.Tensor, shape: tuple[int, int, int], factor: int) -> torch.Tensor:
+    """A field from a grid whose voxel n lies at voxel `factor * n` of the finer grid, in the finer grid's voxels.
+
+    Args:
+        field: [B, 3, d, h, w] in coarse voxels.
+        shape: (D, H, W) of the finer grid; beyond the last coarse voxel the field continues constantly.
+    """
+    if factor == 1:
+        return field
+    fine = [(n - 1) * factor + 1 for n in field.shape[2:]]
+    result = functional.interpolate(field * factor, size=fine, mode="trilinear", align_corners=True)
+    padding = [pad for have, want in zip(reversed(fine), reversed(shape), strict=True) for pad in (0, max(0, want - have))]
+    result = functional.pad(result, padding, mode="replicate")
+    return result[..., : shape[0], : shape[1], : shape[2]]

@@ -1,0 +1,137 @@
+"""Model files: safetensors with the network spec and the training facts in the header. Pickles are never loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SpikeRegLib.errors import InputError
+
+if TYPE_CHECKING:
+    from SpikeRegLib.spiking.unet import RegistrationUNet
+
+WEIGHTS = Path(__file__).parent / "weights"
+FORMAT = "spikereg-model-1"
+KINDS = ("spiking", "analog")
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says of itself; read without torch.
+
+    Attributes:
+        path: of the file.
+        kind: "spiking" or "analog".
+        spec: name of the network spec.
+        facts: training data, steps, seed, versions, figures... as written by the training command.
+    """
+
+    path: Path
+    kind: str
+    spec: str
+    facts: dict[str, Any]
+    spec_json: str
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """The header of a model file.
+
+    Raises:
+        InputError: the file is missing, truncated, a pickle or not a model of this library.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(8)
+            if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+                raise InputError(f"{path}: a pickled checkpoint; pickles can run code and are never loaded, convert it to safetensors")
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 0 < length <= min(size, 100_000_000):
+                raise InputError(f"{path}: truncated or not a safetensors file; download or train it again")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); `spikereg models` lists what is shipped") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: truncated or not a safetensors file; download or train it again") from error
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    if 8 + length + end != size:
+        raise InputError(f"{path}: truncated ({size} of {8 + length + end} bytes); download or train it again")
+    metadata = header.get("__metadata__", {})
+    if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
+        raise InputError(f"{path}: not a SpikeReg model; train one with `spikereg train` or pick one of `spikereg models`")
+    spec_json = metadata["spec"]
+    return ModelHeader(path, metadata["kind"], json.loads(spec_json)["name"], json.loads(metadata["facts"]), spec_json)
+
+
+def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any]) -> None:
+    """Write a network as half-precision safetensors, atomically.
+
+    Args:
+        network: dense or spiking.
+        path: of the new file.
+        facts: JSON-able training facts for the header and the model card.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from SpikeRegLib.spiking.unet import SpikingUNet
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = "spiking" if isinstance(network, SpikingUNet) else "analog"
+    tensors = {
+        # Thresholds and normalisation statistics are few and stay exact.
+        name: value.detach().cpu().to(torch.float16 if name.startswith("weights.") else torch.float32).contiguous()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    metadata = {"format": FORMAT, "kind": kind, "spec": network.spec.to_json(), "facts": json.dumps(facts)}
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(tensors, partial, metadata=metadata)
+    os.replace(partial, path)
+
+
+def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | None = None) -> RegistrationUNet:
+    """The network in a model file, in evaluation mode.
+
+    Args:
+        path: of the file.
+        kind: "spiking" or "analog" where only that will do.
+        timesteps: another T than the one the network was trained for (spiking only).
+
+    Raises:
+        InputError: see `read_header`; also tensors that do not fit the spec, or a model of the other kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from SpikeRegLib.spiking.spec import NetworkSpec
+    from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
+
+    header = read_header(path)
+    if kind is not None and header.kind != kind:
+        raise InputError(f"{path}: holds a network of kind {header.kind}, {kind} is needed; `spikereg models` lists both")
+    spec = NetworkSpec.from_json(header.spec_json)
+    if timesteps is not None:
+        spec = spec.with_timesteps(timesteps)
+    network: RegistrationUNet = SpikingUNet(spec) if header.kind == "spiking" else AnalogUNet(spec)
+    try:
+        tensors = {name: value.float() for name, value in load_file(str(path)).items()}
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: its tensors do not fit its spec {header.spec}; download or train it again") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise InputError(f"{path}: its tensors do not fit its spec {header.spec}; download or train it again")
+    return network.eval()
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

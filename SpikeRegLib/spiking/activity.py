@@ -1,0 +1,134 @@
+"""Who fires, how often, and how many synaptic operations follow: counted at the layer that receives the spikes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from SpikeRegLib.spiking.spec import Layer, NetworkSpec
+
+
+def axis_fan_out(length: int, layer: Layer) -> list[int]:
+    """How many outputs of the layer each of `length` inputs along one axis reaches (borders reach fewer)."""
+    if layer.transposed:
+        return [layer.kernel] * length
+    reach, outputs = layer.kernel // 2, math.ceil(length / layer.stride)
+    fan = [0] * length
+    for output in range(outputs):
+        for tap in range(-reach, reach + 1):
+            if 0 <= output * layer.stride + tap < length:
+                fan[output * layer.stride + tap] += 1
+    return fan
+
+
+def synaptic_operations(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+    """Every spike in `inputs` ([B, C, D, H, W] counts, merged grid) times the outputs it really reaches; a scalar."""
+    total: torch.Tensor | float = 0.0
+    for value in inputs:
+        spikes = value.float().sum((0, 1))
+        for axis in (2, 1, 0):
+            fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=torch.float32, device=value.device)
+            spikes = torch.tensordot(spikes, fan, dims=([axis], [0]))
+        total = total + spikes * layer.out_channels
+    return torch.as_tensor(total)
+
+
+def dense_macs(spec: NetworkSpec, input_shape: tuple[int, int, int]) -> dict[str, int]:
+    """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, interior taps everywhere."""
+    shapes = spec.shapes(input_shape)
+    macs = {}
+    for layer in spec.layers:
+        taps = 1 if layer.transposed else layer.kernel**3
+        macs[layer.name] = math.prod(shapes[layer.name]) * layer.in_channels * layer.out_channels * taps
+    return macs
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """What one layer did on one pair.
+
+    Attributes:
+        name: of the layer.
+        neurons: channels x voxels of its output; 0 for the head.
+        count: spikes it fired in all time steps.
+        rate: count / (neurons x T), in [0, 1].
+        silent_percent: share of neurons that never fired.
+        synaptic_ops: accumulates it performed for the spikes it received; 0 where it reads the image.
+        analog_macs: multiply-accumulates it performed on analog values; 0 where it reads spikes.
+        dense_macs: of its dense twin.
+        neuron_updates: membrane updates, neurons x T.
+    """
+
+    name: str
+    neurons: int
+    count: int
+    rate: float
+    silent_percent: float
+    synaptic_ops: int
+    analog_macs: int
+    dense_macs: int
+    neuron_updates: int
+
+
+class OperationCount:
+    """A recorder (see `unet.Recorder`) that sums synaptic operations, differentiably."""
+
+    def __init__(self, spec: NetworkSpec, input_shape: tuple[int, int, int]) -> None:
+        self.dense = dense_macs(spec, input_shape)
+        self.total: torch.Tensor | float = 0.0
+
+    def __call__(self, layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
+        if "image" not in layer.inputs:
+            self.total = self.total + synaptic_operations(layer, inputs)
+
+    def share_of_dense(self) -> torch.Tensor:
+        """Synaptic operations / dense multiply-accumulates of the whole network."""
+        return torch.as_tensor(self.total) / float(sum(self.dense.values()))
+
+
+class ActivityRecorder:
+    """A recorder that fills a table of `LayerActivity` and, on request, keeps a spike-rate map of every layer."""
+
+    def __init__(self, spec: NetworkSpec, input_shape: tuple[int, int, int], *, maps: bool = False) -> None:
+        self.spec = spec
+        self.dense = dense_macs(spec, input_shape)
+        self.layers: list[LayerActivity] = []
+        self.keep_maps = maps
+        self.maps: dict[str, torch.Tensor] = {}
+
+    def __call__(self, layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
+        steps = self.spec.timesteps
+        analog = "image" in layer.inputs
+        neurons = output[0].numel() if layer.neuron else 0
+        counts = output.float() if layer.neuron else None
+        fired = int(counts.double().sum()) if counts is not None else 0
+        self.layers.append(
+            LayerActivity(
+                name=layer.name,
+                neurons=neurons,
+                count=fired,
+                rate=fired / (neurons * steps) if neurons else 0.0,
+                silent_percent=100.0 * float((counts == 0).float().mean()) if counts is not None else 0.0,
+                synaptic_ops=0 if analog else int(synaptic_operations(layer, [x.double() for x in inputs])),
+                analog_macs=self.dense[layer.name] if analog else 0,
+                dense_macs=self.dense[layer.name],
+                neuron_updates=neurons * steps,
+            )
+        )
+        if self.keep_maps and counts is not None:
+            self.maps[layer.name] = counts[0].mean(0) / steps
+
+    @property
+    def mean_rate(self) -> float:
+        """Spikes of all layers / (neurons x T)."""
+        neurons = sum(layer.neurons for layer in self.layers)
+        return sum(layer.count for layer in self.layers) / (neurons * self.spec.timesteps)
+
+    @property
+    def mac_weighted_rate(self) -> float:
+        """Synaptic operations per dense multiply-accumulate of the layers that read spikes, per time step."""
+        receiving = [layer for layer in self.layers if layer.analog_macs == 0]
+        dense = sum(layer.dense_macs for layer in receiving)
+        return sum(layer.synaptic_ops for layer in receiving) / (dense * self.spec.timesteps)

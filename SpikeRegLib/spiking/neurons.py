@@ -1,0 +1,243 @@
+"""The spiking neuron: event simulation, its closed form under constant current, and the surrogate gradient.
+
+    v_t = leak * v_{t-1} + I,   s_t = [v_t >= threshold],
+    soft reset: v_t <- v_t - threshold * s_t,   hard reset: v_t <- reset_potential where s_t = 1,
+    then `refractory` steps without integration after a spike.
+
+A layer's current is constant over its T steps (direct input coding), so the spike count is a step function of the
+current. Everything here works on the drive y = T * I / threshold and the potential in units of threshold / T: adding y
+once a step, firing at T. For floats of single precision this arithmetic is exact in double precision, which is why the
+closed form and the event simulation can agree to the last spike.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class NeuronDynamics:
+    """How the membrane of one layer behaves (thresholds are per channel and live in the layer).
+
+    Attributes:
+        timesteps: T, the number of simulated steps.
+        leak: factor on the potential per step, in (0, 1]; 1 is integrate-and-fire.
+        reset: "soft" subtracts the threshold, "hard" sets the potential to `reset_potential`.
+        reset_potential: after a hard reset, as a fraction of the threshold.
+        initial_potential: v_0 as a fraction of the threshold; 1/2 makes the count round to nearest.
+        refractory: steps after a spike in which the neuron neither integrates nor fires.
+    """
+
+    timesteps: int = 4
+    leak: float = 1.0
+    reset: str = "soft"
+    reset_potential: float = 0.0
+    initial_potential: float = 0.5
+    refractory: int = 0
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps must be at least 1, got {self.timesteps}")
+        if not 0 < self.leak <= 1:
+            raise ValueError(f"leak must be in (0, 1], got {self.leak}")
+        if self.reset not in ("soft", "hard"):
+            raise ValueError(f"reset must be 'soft' or 'hard', got {self.reset!r}")
+        if self.refractory < 0:
+            raise ValueError(f"refractory must be at least 0, got {self.refractory}")
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the count is clip(floor(y + v_0), 0, T): integrate-and-fire, soft reset, no refractory period."""
+        return self.leak == 1 and self.reset == "soft" and self.refractory == 0
+
+
+@dataclass(frozen=True)
+class MembraneState:
+    """Potential in units of threshold / T (float64) and remaining refractory steps."""
+
+    potential: torch.Tensor
+    refractory: torch.Tensor | None = None
+
+
+def initial_state(drive: torch.Tensor, dynamics: NeuronDynamics) -> MembraneState:
+    """The state before the first step, shaped like `drive`."""
+    potential = torch.full_like(drive, dynamics.initial_potential * dynamics.timesteps, dtype=torch.float64)
+    waiting = torch.zeros_like(drive, dtype=torch.int32) if dynamics.refractory else None
+    return MembraneState(potential, waiting)
+
+
+def step(drive: torch.Tensor, state: MembraneState, dynamics: NeuronDynamics) -> tuple[torch.Tensor, MembraneState]:
+    """One time step: returns the spikes (bool, shaped like `drive`) and the next state."""
+    threshold = float(dynamics.timesteps)
+    potential = state.potential * dynamics.leak + drive.double()
+    if state.refractory is not None:
+        active = state.refractory == 0
+        potential = torch.where(active, potential, state.potential)
+        spikes = (potential >= threshold) & active
+    else:
+        spikes = potential >= threshold
+    if dynamics.reset == "soft":
+        potential = potential - threshold * spikes
+    else:
+        potential = potential.masked_fill(spikes, dynamics.reset_potential * threshold)
+    if state.refractory is None:
+        return spikes, MembraneState(potential)
+    waiting = (state.refractory - 1).clamp_min(0).masked_fill(spikes, dynamics.refractory)
+    return spikes, MembraneState(potential, waiting)
+
+
+def simulate_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
+    """Spike counts by event simulation: T steps of `step` with the constant `drive` y. Shape and dtype of `drive`."""
+    state = initial_state(drive, dynamics)
+    counts = torch.zeros_like(drive)
+    for _ in range(dynamics.timesteps):
+        spikes, state = step(drive, state, dynamics)
+        counts = counts + spikes
+    return counts
+
+
+def _ordered(values: np.ndarray) -> np.ndarray:
+    """Map float32 to int64 so that the order of integers is the order of floats, neighbours differing by one."""
+    bits = values.astype(np.float32).view(np.int32).astype(np.int64)
+    return np.where(bits < 0, -(bits + 2**31), bits)
+
+
+def _from_ordered(order: np.ndarray) -> np.ndarray:
+    bits = np.where(order < 0, -order - 2**31, order).astype(np.int32)
+    return bits.view(np.float32)
+
+
+class NotMonotonic(ValueError):
+    """The spike count does not grow with the current, so it has no table of edges; simulate the events instead."""
+
+
+@functools.lru_cache(maxsize=256)
+def count_edges(dynamics: NeuronDynamics) -> torch.Tensor:
+    """The drives at which the count steps: edge n (n = 1..reachable) is the smallest float32 y with count >= n.
+
+    Found by bisection over the float32 numbers on the event simulation, hence exact.
+
+    Raises:
+        NotMonotonic: the count falls somewhere as the current grows.
+    """
+    ceiling = np.float32(4 * dynamics.timesteps * (1 + abs(dynamics.reset_potential) + dynamics.initial_potential))
+    probes = torch.linspace(-float(ceiling), float(ceiling), 16384)
+    counts = simulate_counts(probes, dynamics)
+    if (torch.diff(counts) < 0).any():
+        raise NotMonotonic(f"spike counts of {dynamics} are not monotonic in the current")
+    wanted = np.arange(1, int(counts.max()) + 1, dtype=np.float32)
+    low = np.full(len(wanted), _ordered(np.array([-ceiling]))[0])
+    high = np.full(len(wanted), _ordered(np.array([ceiling]))[0])
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        reached = simulate_counts(torch.from_numpy(_from_ordered(middle)), dynamics).numpy() >= wanted
+        high = np.where(reached, middle, high)
+        low = np.where(reached, low, middle)
+    return torch.from_numpy(_from_ordered(high).copy())
+
+
+def closed_form_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
+    """Spike counts without simulating: equal to `simulate_counts` for every float32 drive. Shape and dtype of `drive`.
+
+    Integrate-and-fire with soft reset and v_0 = threshold / 2 rounds: clip(floor(y + 1/2), 0, T). Anything else looks
+    up the table of edges.
+
+    Raises:
+        NotMonotonic: see `count_edges`.
+    """
+    if dynamics.rounds and dynamics.initial_potential == 0.5:
+        # floor(y + 1/2) would round the sum before the floor; comparing the exact fraction with 1/2 does not.
+        whole = torch.floor(drive)
+        return (whole + (drive - whole >= 0.5)).clamp_(0, dynamics.timesteps)
+    edges = count_edges(dynamics)
+    return torch.bucketize(drive.float(), edges.to(drive.device), right=True).to(drive.dtype)
+
+
+class _SurrogateCount(torch.autograd.Function):
+    """Forward: the exact count. Backward: the slope 1 of the count in y where it can still change (straight-through)."""
+
+    @staticmethod
+    def forward(ctx, drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
+        ctx.save_for_backward((drive > -0.5) & (drive < dynamics.timesteps + 0.5))
+        return closed_form_counts(drive, dynamics)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None
+
+
+def surrogate_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
+    """`closed_form_counts` with a straight-through gradient, for training through the closed form."""
+    return _SurrogateCount.apply(drive, dynamics)
+
+
+class _SurrogateSpike(torch.autograd.Function):
+    """Heaviside step with the fast-sigmoid surrogate derivative 1 / (1 + k |v - 1|)^2 (Zenke & Ganguli 2018)."""
+
+    @staticmethod
+    def forward(ctx, excess: torch.Tensor, slope: float) -> torch.Tensor:
+        ctx.save_for_backward(excess)
+        ctx.slope = slope
+        return (excess >= 0).to(excess.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (excess,) = ctx.saved_tensors
+        return gradient / (1 + ctx.slope * excess.abs()) ** 2, None
+
+
+class SpikingNeuron(nn.Module):
+    """A neuron with learnable, constrained threshold and leak, simulated event by event with surrogate gradients.
+
+    The threshold is kept positive by an exponential, the leak in (0, 1) by a sigmoid. This is the trainable oracle;
+    networks whose neurons do not leak run on the closed form instead.
+
+    Args:
+        channels: one threshold and one leak for each channel of [B, C, ...].
+        dynamics: starting values; a leak of 1 stays fixed at 1.
+        slope: steepness of the surrogate derivative.
+    """
+
+    def __init__(self, channels: int, dynamics: NeuronDynamics, *, threshold: float = 1.0, slope: float = 5.0) -> None:
+        super().__init__()
+        self.dynamics = dynamics
+        self.slope = slope
+        self.log_threshold = nn.Parameter(torch.full((channels,), float(np.log(threshold))))
+        leaks = dynamics.leak < 1
+        self.leak_logit = nn.Parameter(torch.full((channels,), float(np.log(dynamics.leak / (1 - dynamics.leak))))) if leaks else None
+
+    @property
+    def threshold(self) -> torch.Tensor:
+        """Per channel, positive."""
+        return self.log_threshold.exp()
+
+    @property
+    def leak(self) -> torch.Tensor:
+        """Per channel, in (0, 1], or exactly 1."""
+        return torch.ones_like(self.log_threshold) if self.leak_logit is None else torch.sigmoid(self.leak_logit)
+
+    def forward(self, current: torch.Tensor) -> torch.Tensor:
+        """The activation threshold * n / T for a constant input current [B, C, ...]."""
+        shape = (1, -1) + (1,) * (current.ndim - 2)
+        threshold, leak = self.threshold.view(shape), self.leak.view(shape)
+        dynamics = self.dynamics
+        potential = dynamics.initial_potential * torch.ones_like(current)
+        waiting = torch.zeros_like(current)
+        count = torch.zeros_like(current)
+        for _ in range(dynamics.timesteps):
+            active = waiting <= 0
+            potential = torch.where(active, leak * potential + current / threshold, potential)
+            spikes = _SurrogateSpike.apply(potential - 1, self.slope) * active
+            if dynamics.reset == "soft":
+                potential = potential - spikes
+            else:
+                potential = torch.where(spikes > 0, dynamics.reset_potential + 0 * potential, potential)
+            waiting = torch.where(spikes > 0, torch.full_like(waiting, dynamics.refractory), (waiting - 1).clamp_min(0))
+            count = count + spikes
+        return threshold * count / dynamics.timesteps

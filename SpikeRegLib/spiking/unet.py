@@ -1,0 +1,189 @@
+"""The U-Net of a spec, dense (`AnalogUNet`) and spiking (`SpikingUNet`): the same layers, the same order, the same skips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from SpikeRegLib.fields import exponential, upsample
+from SpikeRegLib.spiking.neurons import NeuronDynamics, closed_form_counts, simulate_counts, surrogate_counts
+from SpikeRegLib.spiking.spec import Layer, NetworkSpec
+
+# Called with (layer, the inputs of its convolution, its output) while a network runs; see spiking/activity.py.
+Recorder = Callable[[Layer, list[torch.Tensor], torch.Tensor], None]
+
+
+def key(name: str) -> str:
+    """Module names may not contain dots."""
+    return name.replace(".", "_")
+
+
+def merge_inputs(layer: Layer, values: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The inputs of a layer, up-sampled by nearest neighbour and cropped to their common grid."""
+    inputs = []
+    for name, factor in zip(layer.inputs, layer.upsample, strict=True):
+        value = values[name]
+        for axis in (2, 3, 4) if factor > 1 else ():
+            value = value.repeat_interleave(factor, dim=axis)
+        inputs.append(value)
+    if len(inputs) > 1:
+        depth, height, width = (min(value.shape[axis] for value in inputs) for axis in (2, 3, 4))
+        inputs = [value[:, :, :depth, :height, :width] for value in inputs]
+    return inputs
+
+
+def convolve(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    if layer.transposed:
+        return functional.conv_transpose3d(x, weight, bias, stride=layer.stride)
+    return functional.conv3d(x, weight, bias, stride=layer.stride, padding=layer.kernel // 2)
+
+
+def new_weight(layer: Layer) -> torch.Tensor:
+    shape = (layer.in_channels, layer.out_channels) if layer.transposed else (layer.out_channels, layer.in_channels)
+    return torch.empty(*shape, *(layer.kernel,) * 3)
+
+
+class RegistrationUNet(nn.Module):
+    """What both twins share: walking the layers of the spec and turning the head into a displacement."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.smoothing = nn.Conv3d(3, 3, 3, padding=1, groups=3, bias=False) if spec.smoothing else None
+        if self.smoothing is not None:
+            nn.init.constant_(self.smoothing.weight, 1 / 27)
+        last_use = {name: index for index, layer in enumerate(spec.layers) for name in layer.inputs}
+        self._finished = [[n for n, i in last_use.items() if i == index] for index in range(len(spec.layers))]
+
+    def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+        raise NotImplementedError
+
+    def forward(self, image: torch.Tensor, *, recorder: Recorder | None = None) -> torch.Tensor:
+        """The head's output, [B, 3, d, h, w], in voxels of its own grid.
+
+        Args:
+            image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1].
+            recorder: sees the inputs and the output of every layer.
+        """
+        values = {"image": image}
+        for index, layer in enumerate(self.spec.layers):
+            inputs = merge_inputs(layer, values)
+            output = self._layer(layer, inputs)
+            if recorder is not None:
+                recorder(layer, inputs, output)
+            values[layer.name] = output
+            for name in self._finished[index]:
+                del values[name]
+        output = values[self.spec.head.name].float()
+        return output if self.smoothing is None else self.smoothing(output)
+
+    def displacement(self, image: torch.Tensor, *, sign: float = 1.0, recorder: Recorder | None = None) -> torch.Tensor:
+        """The displacement fixed -> moving on the input grid, [B, 3, D, H, W] in input voxels.
+
+        With a velocity head, `sign=-1` gives the inverse map, moving -> fixed, at no further cost of training.
+        """
+        return self.integrate(self.forward(image, recorder=recorder), tuple(image.shape[2:]), sign=sign)
+
+    def integrate(self, output: torch.Tensor, shape: tuple[int, ...], *, sign: float = 1.0) -> torch.Tensor:
+        """The displacement on a grid of `shape` from the head's output."""
+        if self.spec.output == "velocity":
+            output = exponential(sign * output)
+        elif sign != 1.0:
+            raise ValueError(f"spec {self.spec.name} predicts a displacement; invert it numerically")
+        return upsample(output, shape, self.spec.output_stride())  # type: ignore[arg-type]
+
+
+class AnalogUNet(RegistrationUNet):
+    """The dense twin (teacher): convolution, BatchNorm, ReLU."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.weights = nn.ParameterDict()
+        self.norms = nn.ModuleDict()
+        for layer in spec.layers:
+            weight = nn.Parameter(new_weight(layer))
+            self.weights[key(layer.name)] = weight
+            if layer.neuron:
+                nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+                self.norms[key(layer.name)] = nn.BatchNorm3d(layer.out_channels, momentum=0.02)
+            else:
+                nn.init.normal_(weight, std=1e-3)
+        self.head_bias = nn.Parameter(torch.zeros(3))
+
+    def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+        merged = (inputs[0] + inputs[1]) / 2 if layer.merge == "average" else torch.cat(inputs, 1)
+        weight = self.weights[key(layer.name)]
+        if not layer.neuron:
+            return convolve(layer, merged, weight, self.head_bias)
+        return functional.relu(self.norms[key(layer.name)](convolve(layer, merged, weight, None)))
+
+    def freeze_normalisation(self, frozen: bool = True) -> None:
+        """Use the running statistics also while training, so that training and inference are the same function."""
+        for norm in self.norms.values():
+            norm.train(self.training and not frozen)
+
+
+class SpikingUNet(RegistrationUNet):
+    """The spiking network: every activation is a spike count, every weight reads counts.
+
+    A layer with weights W and per-channel threshold theta reads counts n of its inputs, whose unit is theta_in / T, and
+    computes the drive y = (T / theta) (W (theta_in / T) n + b) with one convolution; the count is a step function of y.
+
+    `mode` is "closed_form" (default), "events" (time-step simulation of every neuron) or "surrogate" (closed form with
+    straight-through gradients, for training). All three give the same counts.
+    """
+
+    def __init__(self, spec: NetworkSpec, *, dynamics: NeuronDynamics | None = None) -> None:
+        super().__init__(spec)
+        self.base_dynamics = dynamics or NeuronDynamics()
+        self.mode = "closed_form"
+        self.weights = nn.ParameterDict()
+        self.biases = nn.ParameterDict()
+        self.log_thresholds = nn.ParameterDict()
+        for layer in spec.layers:
+            weight = nn.Parameter(new_weight(layer))
+            nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+            self.weights[key(layer.name)] = weight
+            self.biases[key(layer.name)] = nn.Parameter(torch.zeros(layer.out_channels))
+            if layer.neuron:
+                self.log_thresholds[key(layer.name)] = nn.Parameter(torch.zeros(layer.out_channels))
+
+    def dynamics_of(self, layer: Layer) -> NeuronDynamics:
+        return replace(self.base_dynamics, timesteps=self.spec.timesteps, leak=self.spec.leak_of(layer.name))
+
+    def threshold(self, name: str) -> torch.Tensor:
+        """Per channel, positive, in units of the dense twin's activation."""
+        return self.log_thresholds[key(name)].exp()
+
+    def count_weights(self, layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and bias that map input counts straight to the drive y (for the head: to its output)."""
+        weight, bias = self.weights[key(layer.name)], self.biases[key(layer.name)]
+        steps = self.spec.timesteps
+        if layer.inputs == ("image",):
+            unit = weight.new_ones(layer.in_channels)
+        else:
+            unit = torch.cat([self.threshold(name) for name in layer.inputs]) / steps
+        input_axis, output_axis = (0, 1) if layer.transposed else (1, 0)
+        if layer.merge == "average":
+            weight = torch.cat((weight, weight), input_axis) / 2
+        weight = weight * unit.view([-1 if axis == input_axis else 1 for axis in range(5)])
+        if not layer.neuron:
+            return weight, bias
+        gain = steps / self.threshold(layer.name)
+        return weight * gain.view([-1 if axis == output_axis else 1 for axis in range(5)]), bias * gain
+
+    def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+        weight, bias = self.count_weights(layer)
+        drive = convolve(layer, torch.cat(inputs, 1), weight, bias)
+        if not layer.neuron:
+            return drive
+        dynamics = self.dynamics_of(layer)
+        if self.mode == "events":
+            return simulate_counts(drive, dynamics)
+        if self.mode == "surrogate":
+            return surrogate_counts(drive, dynamics)
+        return closed_form_counts(drive, dynamics)

@@ -1,0 +1,142 @@
+"""Label maps made ready for drawing: aligned to a common space and stored as the share of every label in each voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+
+# FreeSurfer codes of whole-head label maps that mean the same tissue; 0 drops a code. Codes >= 500 lie outside the brain.
+FOLDED = {25: 2, 57: 41, 136: 4, 137: 5, 163: 43, 164: 44, 30: 0, 62: 0, 72: 0, 85: 0}
+CSF = 24
+LABELS = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
+LABELS += (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
+VENTRICLES = (4, 43)
+MIRRORED = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54, 26: 58, 28: 60}
+
+# The common space: 2 mm, world-aligned, large enough for any adult brain (z, y, x), multiples of 16 voxels.
+SHAPE = (80, 96, 80)
+SPACING_MM = 2.0
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One head in the common space.
+
+    Attributes:
+        name: the file it came from.
+        shares: [labels, D, H, W] uint8 in 0..8, eighths of each 2 mm voxel covered by each of `LABELS`.
+        distance: [D, H, W] float16, mm to the brain (negative inside).
+        ventricle_push: [3, D, H, W] float16, smooth unit-sized vectors away from the lateral ventricles, fading with
+            distance: a multiple of it enlarges or shrinks them.
+    """
+
+    name: str
+    shares: torch.Tensor
+    distance: torch.Tensor
+    ventricle_push: torch.Tensor
+
+
+def fold_labels(labels: np.ndarray) -> np.ndarray:
+    """Whole-head codes to `LABELS` and 0."""
+    table = np.zeros(max(1024, int(labels.max()) + 1), np.uint8)
+    table[list(LABELS)] = LABELS
+    for code, target in FOLDED.items():
+        table[code] = target
+    return table[np.maximum(labels, 0)]
+
+
+def _centroids(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """[labels, 3] LPS mm; CSF is left out, it has no stable centre."""
+    index = np.stack(np.nonzero(labels), 1)
+    code = labels[labels > 0]
+    count = np.bincount(code, minlength=256).astype(float)
+    mean = np.stack([np.bincount(code, weights=index[:, axis], minlength=256) / np.maximum(count, 1) for axis in (2, 1, 0)], 1)
+    wanted = [label for label in LABELS if label != CSF]
+    return mean[wanted] @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def _fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """[3, 4] least-squares affine map of points source -> target."""
+    homogeneous = np.concatenate((source, np.ones((len(source), 1))), 1)
+    return np.linalg.lstsq(homogeneous, target, rcond=None)[0].T
+
+
+def _common_centroids(points: list[np.ndarray]) -> np.ndarray:
+    """The mean arrangement of structures, at the mean size of the heads, centred on the origin."""
+    centred = [p - p.mean(0) for p in points]
+    size = np.mean([np.sqrt((p**2).sum(1).mean()) for p in centred])
+    mean = centred[0]
+    for _ in range(4):
+        fits = [_fit_affine(p, mean) for p in centred]
+        mean = np.mean([p @ fit[:, :3].T + fit[:, 3] for p, fit in zip(centred, fits, strict=True)], 0)
+        mean = mean - mean.mean(0)
+        mean = mean * size / np.sqrt((mean**2).sum(1).mean())
+    return mean
+
+
+def _signed_distance(mask: np.ndarray) -> np.ndarray:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing((SPACING_MM,) * 3)
+    return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, False, False, True))
+
+
+def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -> Anatomy:
+    """Draw one head into the common space; `to_head` [3, 4] maps common LPS points to the head's LPS points."""
+    depth, height, width = SHAPE
+    fine = Frame((2 * depth, 2 * height, 2 * width))
+    centre = (np.array(fine.size) - 1) / 2
+    image = sitk.GetImageFromArray(labels)
+    image.SetOrigin(frame.origin)
+    image.SetSpacing(frame.spacing)
+    image.SetDirection(frame.direction)
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(to_head[:, :3].ravel().tolist())
+    transform.SetTranslation(to_head[:, 3].tolist())
+    drawn = sitk.Resample(
+        image, fine.size, transform, sitk.sitkNearestNeighbor, (-centre).tolist(), (1.0, 1.0, 1.0), np.eye(3).ravel().tolist(), 0
+    )
+    array = torch.from_numpy(sitk.GetArrayFromImage(drawn)).reshape(depth, 2, height, 2, width, 2)
+    shares = torch.stack([(array == label).sum((1, 3, 5), dtype=torch.uint8) for label in LABELS])
+    brain = [i for i, label in enumerate(LABELS) if label != CSF]
+    distance = _signed_distance((shares[brain].sum(0) >= 4).numpy())
+    ventricles = shares[[LABELS.index(label) for label in VENTRICLES]].sum(0) >= 4
+    away = torch.from_numpy(_signed_distance(ventricles.numpy()))
+    normal = torch.stack(torch.gradient(away)[::-1]) / SPACING_MM
+    push = gaussian(normal * torch.exp(-((away.clamp_min(0) / 12.0) ** 2)), 2.0)
+    return Anatomy(name, shares, torch.from_numpy(distance).half(), push.half())
+
+
+def load_anatomies(paths: list[Path]) -> list[Anatomy]:
+    """Read whole-head label maps (FreeSurfer codes) and bring them to the common space.
+
+    Raises:
+        InputError: a file is missing, unreadable or lacks one of the structures.
+    """
+    heads = []
+    for path in paths:
+        try:
+            image = sitk.ReadImage(str(path), sitk.sitkInt16)
+        except RuntimeError as error:
+            raise InputError(f"{path}: not a readable label map ({str(error).splitlines()[-1]}); give NIfTI, NRRD or MHA") from error
+        labels = fold_labels(sitk.GetArrayFromImage(image))
+        missing = set(LABELS) - set(np.unique(labels).tolist())
+        if missing:
+            raise InputError(f"{path}: lacks the labels {sorted(missing)}; training needs whole-head FreeSurfer label maps")
+        frame = Frame(labels.shape, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+        heads.append((Path(path).name, labels, frame))
+    points = [_centroids(labels, frame.matrix) for _, labels, frame in heads]
+    common = _common_centroids(points)
+    # The mean of the structures lies below and in front of the middle of the brain: this centres the brain instead.
+    common = common - np.array([0.0, 3.0, 4.0])
+    return [
+        _prepare(name, labels, frame, _fit_affine(common, centroids))
+        for (name, labels, frame), centroids in zip(heads, points, strict=True)
+    ]

@@ -1,0 +1,145 @@
+"""The training loop: one synthetic pair a step, cosine learning rate, checkpoints, a JSON-lines log, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
+from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
+from SpikeRegLib.training.objective import ObjectiveWeights, Precision, first_pass, objective
+from SpikeRegLib.training.synthetic import SyntheticPair
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long and how fast to train.
+
+    Attributes:
+        steps: pairs in the whole run; the learning rate falls to zero at the end.
+        learning_rate: of Adam after `warmup` steps.
+        second_pass: share of steps that train the second pass of the iterative policy, once `second_pass_from`
+            (a fraction of the run) is over.
+        freeze_normalisation_from: fraction of the run after which BatchNorm uses its running statistics (dense only).
+        threshold_learning_rate: factor on the learning rate of thresholds (spiking only).
+        checkpoint_every, log_every: in steps.
+    """
+
+    steps: int = 5000
+    learning_rate: float = 4e-4
+    warmup: int = 50
+    second_pass: float = 0.4
+    second_pass_from: float = 0.2
+    freeze_normalisation_from: float = 0.4
+    threshold_learning_rate: float = 1.0
+    checkpoint_every: int = 200
+    log_every: int = 10
+    weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
+
+    def rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+
+
+def make_optimiser(network: RegistrationUNet, options: LoopOptions) -> torch.optim.Adam:
+    """Adam with thresholds in a group of their own."""
+    thresholds = [p for name, p in network.named_parameters() if name.startswith("log_thresholds")]
+    others = [p for name, p in network.named_parameters() if not name.startswith("log_thresholds")]
+    groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0}]
+    if thresholds:
+        groups.append({"params": thresholds, "factor": options.threshold_learning_rate})
+    return torch.optim.Adam(groups, lr=options.learning_rate)
+
+
+def train(
+    network: RegistrationUNet,
+    pairs: Callable[[int], SyntheticPair],
+    folder: Path,
+    *,
+    options: LoopOptions,
+    spacing_mm: float,
+    device: str = "cpu",
+    seed: int = 0,
+    resume: bool = False,
+    validate: Callable[[RegistrationUNet], dict[str, float]] | None = None,
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Train `network` in place and return the last log entry.
+
+    Args:
+        network: dense or spiking.
+        pairs: gives pair number `step`; the same step always gives the same pair.
+        folder: gets `checkpoint.safetensors` and `log.jsonl`.
+        options: length, rates and weights.
+        spacing_mm: of the pairs' grid.
+        device: where to train.
+        seed: decides which steps train the second pass.
+        resume: continue the run found in `folder`; otherwise a run found there is an error of the caller.
+        validate: called at every checkpoint; its figures go into the log.
+        show_progress: a progress bar with the time left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, log_path = folder / "checkpoint.safetensors", folder / "log.jsonl"
+    network.to(device)
+    optimiser = make_optimiser(network, options)
+    start, seconds = 0, 0.0
+    if resume and checkpoint.exists():
+        progress = load_checkpoint(checkpoint, network, optimiser)
+        start, seconds = progress["step"], progress["seconds"]
+    if isinstance(network, SpikingUNet):
+        network.mode = "surrogate"
+    precision = Precision.best(device)
+    entry: dict[str, Any] = {}
+    began = time.monotonic() - seconds
+    with open(log_path, "a" if start else "w", encoding="utf-8") as log:
+        bar = tqdm(range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="pair")
+        for step in bar:
+            network.train()
+            if isinstance(network, AnalogUNet):
+                network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
+            for group in optimiser.param_groups:
+                group["lr"] = options.rate(step) * group["factor"]
+            pair = pairs(step)
+            second = random.Random(seed * 7919 + step).random() < options.second_pass
+            second = second and step >= options.second_pass_from * options.steps
+            earlier = first_pass(network, pair, precision) if second else None
+            if second and isinstance(network, AnalogUNet):
+                network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
+            loss, terms = objective(
+                network, pair, options.weights, spacing_mm=spacing_mm, precision=precision, earlier=earlier
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            if torch.isfinite(norm):
+                optimiser.step()
+            entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": round(float(norm), 4), **terms}
+            last = step + 1 == options.steps
+            if (step + 1) % options.log_every == 0 or last:
+                entry["seconds"] = round(time.monotonic() - began, 1)
+                print(json.dumps(entry), file=log, flush=True)
+                bar.set_postfix(lncc=terms["lncc"], dice=terms.get("dice", 0.0))
+            if (step + 1) % options.checkpoint_every == 0 or last:
+                progress = {
+                    "step": step + 1,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "spec": network.spec.to_json(),
+                    "options": asdict(options),
+                    "seed": seed,
+                }
+                save_checkpoint(checkpoint, network, optimiser, progress)
+                if validate is not None:
+                    network.eval()
+                    figures = validate(network)
+                    print(json.dumps({"step": step + 1, "validation": figures}), file=log, flush=True)
+    network.eval()
+    return entry
