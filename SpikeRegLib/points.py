@@ -83,7 +83,7 @@ def check_inside(points: torch.Tensor, frame: Frame, name: str) -> None:
         where = ", ".join(f"{v:.1f}" for v in points[first].tolist())
         raise InputError(
             f"{name}: {int(outside.sum())} of {len(points)} points lie outside the image, the first is number "
-            f"{first + 1} at LPS ({where}) mm; check that the points belong to this image and are LPS or RAS as declared"
+            f"{first + 1} at LPS ({where}) mm; check image and coordinate system"
         )
 
 

@@ -1,0 +1,193 @@
+"""How good a registration is: overlap and distance of labels, landmark error, regularity, inverse consistency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from .errors import InputError
+from .frames import Frame
+from .images import Volume, set_frame
+from .sampling import slabs
+from .transforms import CompositeTransform, Transform
+
+
+def dice(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, int] | None = None) -> dict[int, float]:
+    """Dice overlap 2 |A and B| / (|A| + |B|) of every label of the fixed map, 0 (background) left out.
+
+    Args:
+        fixed_labels: label map.
+        warped_labels: label map on the same grid.
+        groups: label -> group; labels missing from it are background, as in the published evaluations.
+
+    Returns:
+        {label or group: Dice in [0, 1]}, ascending; 0 for a label that the warped map lacks.
+
+    Raises:
+        InputError: the grids differ.
+    """
+    fixed, warped = _grouped(fixed_labels, warped_labels, groups)
+    size = int(max(fixed.max(), warped.max())) + 1
+    in_fixed, in_warped = np.bincount(fixed, minlength=size), np.bincount(warped, minlength=size)
+    common = np.bincount(fixed[fixed == warped], minlength=size)
+    return {
+        int(label): float(2 * common[label] / (in_fixed[label] + in_warped[label]))
+        for label in np.flatnonzero(in_fixed)
+        if label
+    }
+
+
+def hd95_mm(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, int] | None = None) -> dict[int, float]:
+    """95th percentile Hausdorff distance between the label surfaces: the larger of the two directions, in mm.
+
+    Surface voxels are those of the label with a face neighbour outside it. A label that one of the maps lacks has no
+    distance and is left out. Arguments and errors as in `dice`.
+    """
+    fixed, warped = _grouped(fixed_labels, warped_labels, groups)
+    frame = fixed_labels.frame
+    maps = [set_frame(sitk.GetImageFromArray(x.reshape(frame.shape).astype(np.int32)), frame) for x in (fixed, warped)]
+    boxes = []
+    for image in maps:
+        shapes = sitk.LabelShapeStatisticsImageFilter()
+        shapes.ComputeFeretDiameterOff()
+        shapes.ComputePerimeterOff()
+        shapes.Execute(image)
+        boxes.append({label: np.array(shapes.GetBoundingBox(label)) for label in shapes.GetLabels() if label})
+    result = {}
+    for label in sorted(boxes[0].keys() & boxes[1].keys()):
+        first = np.minimum(boxes[0][label][:3], boxes[1][label][:3])
+        last = np.maximum(*(box[label][:3] + box[label][3:] for box in boxes))
+        lower = [int(v) for v in np.maximum(first - 1, 0)]
+        size = [int(v) for v in np.minimum(last + 1, frame.size) - lower]
+        surfaces = [
+            sitk.LabelContour(sitk.Equal(sitk.RegionOfInterest(image, size, lower), label), False) for image in maps
+        ]
+        result[label] = max(_directed_hd95(*surfaces), _directed_hd95(*reversed(surfaces)))
+    return result
+
+
+def _directed_hd95(surface: sitk.Image, other: sitk.Image) -> float:
+    distance = sitk.SignedMaurerDistanceMap(other, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+    on_surface = sitk.GetArrayViewFromImage(surface) > 0
+    return float(np.percentile(np.abs(sitk.GetArrayViewFromImage(distance)[on_surface]), 95))
+
+
+def _grouped(
+    fixed: Volume, warped: Volume, groups: Mapping[int, int] | None
+) -> tuple[np.ndarray, np.ndarray]:  # both flat, values >= 0
+    if fixed.frame.shape != warped.frame.shape or not np.allclose(fixed.frame.matrix, warped.frame.matrix, atol=1e-3):
+        raise InputError(
+            f"{warped.name or 'labels'}: the labels are on another grid than {fixed.name or 'the fixed labels'}; "
+            "resample them with nearest neighbour first"
+        )
+    arrays = [volume.data.detach().cpu().numpy().ravel().astype(np.int64) for volume in (fixed, warped)]
+    if groups is not None:
+        table = np.zeros(max(1 + max(groups, default=0), *(int(a.max()) + 1 for a in arrays)), np.int64)
+        for label, group in groups.items():
+            table[int(label)] = int(group)
+        arrays = [table[np.maximum(a, 0)] for a in arrays]
+    return np.maximum(arrays[0], 0), np.maximum(arrays[1], 0)
+
+
+def target_registration_error_mm(
+    fixed_points: torch.Tensor, moving_points: torch.Tensor, transform: Transform
+) -> torch.Tensor:
+    """|T(f) - m| of corresponding landmarks.
+
+    Args:
+        fixed_points: [N, 3] LPS mm.
+        moving_points: [N, 3] LPS mm, in the same order.
+        transform: maps fixed to moving points.
+
+    Returns:
+        [N] float64 mm.
+
+    Raises:
+        InputError: the numbers of points differ.
+    """
+    if len(fixed_points) != len(moving_points):
+        raise InputError(
+            f"points: {len(fixed_points)} fixed and {len(moving_points)} moving points; give corresponding lists"
+        )
+    return (transform.map_points(fixed_points) - moving_points.double()).norm(dim=1)
+
+
+def jacobian_determinant(displacement: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """det(I + du/dx) by central differences (one-sided at the border of the grid), in patient space.
+
+    The derivative is taken along the patient axes on any grid. ITK's DisplacementFieldJacobianDeterminant ignores the
+    direction cosines; the two agree where these are the identity.
+
+    Args:
+        displacement: u, [3, D, H, W] mm on `frame`.
+        frame: any spacing and direction.
+
+    Returns:
+        [D, H, W] float32; 1 where the volume is preserved, <= 0 where the map folds.
+    """
+    # det(I + du/dx) = det(M + du/dindex) / det(M), M = dx/dindex: no rotation of the nine derivatives is needed.
+    axes = frame.matrix[:3, :3]
+    out = torch.empty(frame.shape)
+    depth = frame.shape[0]
+    for start, stop in slabs(frame):
+        first, last = max(0, start - 1), min(depth, stop + 1)
+        if last - first < 2:
+            first = max(0, first - 1)
+        block = displacement[:, first:last].float()
+        slope = [torch.gradient(block, dim=axis)[0][:, start - first : stop - first] for axis in (3, 2, 1)]
+        a, b, c = (slope[n] + torch.as_tensor(axes[:, n], dtype=torch.float32)[:, None, None, None] for n in range(3))
+        out[start:stop] = (
+            a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        )
+    return out.div_(float(np.linalg.det(axes)))
+
+
+def deformation_summary(
+    displacement: torch.Tensor, frame: Frame, mask: torch.Tensor | None = None, *, jacobian: torch.Tensor | None = None
+) -> dict[str, float]:
+    """Regularity and size of a deformation, on the interior of the grid (its outermost voxels left out).
+
+    Args:
+        displacement: [3, D, H, W] mm on `frame`.
+        frame: its grid.
+        mask: [D, H, W] bool for `sdlogj`; everywhere by default.
+        jacobian: the determinant of this field, if it is at hand already.
+
+    Returns:
+        folding_percent: share of the interior with det <= 0. sdlogj: standard deviation of log(max(det, 1e-3)) inside
+        the mask. jacobian_min, jacobian_max: over the interior. mean_mm, max_mm: length of the displacement over the
+        whole grid.
+    """
+    determinant = jacobian_determinant(displacement, frame) if jacobian is None else jacobian
+    interior = determinant[1:-1, 1:-1, 1:-1]
+    brain = interior if mask is None else interior[mask[1:-1, 1:-1, 1:-1].bool()]
+    logarithm = brain.double().clamp(min=1e-3).log()
+    length = displacement.square().sum(0).sqrt()
+    return {
+        "folding_percent": float((interior <= 0).double().mean() * 100),
+        "sdlogj": float(logarithm.std(correction=0)) if logarithm.numel() else 0.0,
+        "jacobian_min": float(interior.min()),
+        "jacobian_max": float(interior.max()),
+        "mean_mm": float(length.double().mean()),
+        "max_mm": float(length.max()),
+    }
+
+
+def inverse_consistency_mm(
+    forward: Transform, inverse: Transform, frame: Frame, mask: torch.Tensor | None = None
+) -> float:
+    """Mean of |T^-1(T(x)) - x| over the voxel centres x of `frame` inside the mask, in mm."""
+    inside = torch.ones(frame.shape, dtype=torch.bool) if mask is None else mask.bool()
+    if not inside.any():
+        raise InputError("mask: empty; give a mask that covers the anatomy")
+    seen = [inside.any(2).any(1), inside.any(2).any(0), inside.any(1).any(0)]  # the rest of the grid costs time only
+    box = [(int(axis.nonzero()[0]), int(axis.nonzero()[-1]) + 1) for axis in seen]
+    corner = frame.matrix @ np.array([*(start for start, _ in reversed(box)), 1.0])
+    depth, height, width = (stop - start for start, stop in box)
+    origin = (float(corner[0]), float(corner[1]), float(corner[2]))
+    cropped = Frame((depth, height, width), origin, frame.spacing, frame.direction)
+    length = CompositeTransform([forward, inverse]).displacement_on(cropped).square_().sum(0).sqrt_()
+    return float(length[inside[tuple(slice(*edge) for edge in box)]].double().mean())
