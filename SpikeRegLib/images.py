@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,10 +11,7 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-
-MINIMUM_AXIS = 16
-_IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
-_WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
+from .image_files import frame_of, read_array, set_frame, write_sitk
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
         InputError: missing or unreadable file, not a scalar 3-D volume, an axis under 16 voxels, unusable header,
             NaN or infinite voxels, an empty or constant image, or a label map.
     """
-    array, frame = _read(path)
+    array, frame = read_array(path)
     data, nonfinite = torch.from_numpy(array.astype(np.float32)), 0
     if np.issubdtype(array.dtype, np.floating):
         finite = torch.isfinite(data)
@@ -80,7 +72,7 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     Raises:
         InputError: as `read_image`, or a voxel that is not a whole number, or no voxel other than 0.
     """
-    array, frame = _read(path)
+    array, frame = read_array(path)
     if np.issubdtype(array.dtype, np.floating):
         whole = np.isfinite(array) & (array == np.rint(array))
         if not whole.all():
@@ -106,43 +98,6 @@ def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
     write_sitk(to_sitk(volume), path)
 
 
-def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
-    """Write a SimpleITK image (scalar or vector) as `write_volume` does."""
-    if extension(path) not in _WRITABLE_EXTENSIONS:
-        raise InputError(f"{path}: unknown image file type; use one of {', '.join(_WRITABLE_EXTENSIONS)}")
-    with atomic_output(path) as temporary:
-        sitk.WriteImage(image, str(temporary), extension(path) != ".nii", 1)
-
-
-@contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path` with its extension; renamed to `path` if the block succeeds.
-
-    Nothing is left behind when the block fails or is interrupted.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written, or the disk is full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-partial-{path.name}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name")
-    try:
-        yield temporary
-        if shutil.disk_usage(path.parent).free < 2**16:  # ITK can cut a file short without a word
-            raise OSError(errno.ENOSPC, "the disk is full")
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # SimpleITK reports every write failure as RuntimeError
-        reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
-        raise InputError(
-            f"{path}: cannot be written ({reason}); check permissions and free space, or choose another folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def to_sitk(volume: Volume) -> sitk.Image:
     """The volume as a SimpleITK image with the same pixel type (Boolean becomes uint8) and frame."""
     data = volume.data.detach().cpu()
@@ -158,26 +113,6 @@ def from_sitk(image: sitk.Image, name: str = "") -> Volume:
     else:
         dtype = np.int16 if array.dtype in (np.int8, np.uint8, np.int16) else np.int32
     return Volume(torch.from_numpy(array.astype(dtype)), frame_of(image), name)
-
-
-def frame_of(image: sitk.Image) -> Frame:
-    """The frame of a 3-D SimpleITK image."""
-    width, height, depth = image.GetSize()
-    return Frame((depth, height, width), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-
-
-def set_frame(image: sitk.Image, frame: Frame) -> sitk.Image:
-    """Give a SimpleITK image of the same size the frame's origin, spacing and direction; returns the image."""
-    image.SetOrigin(frame.origin)
-    image.SetSpacing(frame.spacing)
-    image.SetDirection(frame.direction)
-    return image
-
-
-def extension(path: str | os.PathLike[str]) -> str:
-    """The lower-case extension; `.nii.gz` counts as one."""
-    name = Path(path).name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
 def foreground_mask(volume: Volume) -> torch.Tensor:
@@ -264,87 +199,3 @@ def _looks_like_labels(array: np.ndarray) -> bool:
     if not foreground.any():
         return False
     return float(((here == right) & (here == below))[foreground].mean()) > 0.5
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).removeprefix("sitk::ERROR: ").rstrip(".")
-
-
-def _read(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
-    """[D, H, W] in the file's own type (never complex), and a checked frame."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; check the path")
-    array, frame = _read_mgh(path) if extension(path) in (".mgz", ".mgh") else _read_sitk(path)
-    if min(array.shape) < MINIMUM_AXIS:
-        size = "x".join(map(str, frame.size))
-        raise InputError(f"{path}: the size {size} has an axis under {MINIMUM_AXIS} voxels; give a full 3-D volume")
-    check_frame(frame, path)
-    return array, frame
-
-
-def check_frame(frame: Frame, path: str | os.PathLike[str]) -> None:
-    """Refuse a header whose axes are not perpendicular (singular or sheared) or whose spacing is not positive."""
-    spacing, direction = np.asarray(frame.spacing), np.reshape(frame.direction, (3, 3))
-    if not (np.isfinite(frame.matrix).all() and (spacing > 0).all()):
-        raise InputError(f"{path}: the header's spacing {tuple(frame.spacing)} is unusable; repair the header")
-    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
-        raise InputError(
-            f"{path}: the header's axes are singular or sheared (not perpendicular); resample the volume onto a "
-            "rectangular grid first"
-        )
-
-
-def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        size, components = reader.GetSize(), reader.GetNumberOfComponents()
-        if components != 1 or reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-            raise InputError(
-                f"{path}: a colour, vector or complex volume ({components} components); give a scalar image"
-            )
-        if len(size) < 3 or (len(size) == 3 and size[2] == 1):
-            raise InputError(f"{path}: a 2-D image; give a 3-D volume")
-        if len(size) > 3 and max(size[3:]) > 1:
-            raise InputError(f"{path}: a 4-D volume of {max(size[3:])} frames; extract the one to register first")
-        if len(size) > 3:
-            reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        image = reader.Execute()
-    except RuntimeError as error:
-        if "irection" in str(error) or "orthonormal" in str(error):
-            raise InputError(
-                f"{path}: the header's axes are singular or sheared (not perpendicular); resample the volume onto a "
-                "rectangular grid first"
-            ) from error
-        raise InputError(
-            f"{path}: cannot be read as an image ({_last_line(error)}); give one of {', '.join(_IMAGE_EXTENSIONS)}"
-        ) from error
-    return sitk.GetArrayFromImage(image), frame_of(image)
-
-
-def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
-    try:
-        import nibabel  # optional: only FreeSurfer's own format needs it
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading MGZ needs nibabel; install it or convert with mri_convert to .nii.gz"
-        ) from error
-    try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.array(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as MGZ ({_last_line(error)}); give a complete file") from error
-    if array.ndim > 3 and max(array.shape[3:]) > 1:
-        raise InputError(f"{path}: a 4-D volume of {max(array.shape[3:])} frames; extract the one to register first")
-    array = array.reshape(array.shape[:3])
-    axes = affine[:3, :3] * np.array([[-1.0], [-1.0], [1.0]])  # RAS -> LPS
-    spacing = np.linalg.norm(axes, axis=0)
-    direction = axes / np.where(spacing > 0, spacing, 1)
-    origin = affine[:3, 3] * np.array([-1.0, -1.0, 1.0])
-    shape = (array.shape[2], array.shape[1], array.shape[0])
-    frame = Frame(shape, tuple(origin.tolist()), tuple(spacing.tolist()), tuple(direction.ravel().tolist()))
-    native = array.dtype.newbyteorder("=")
-    return np.ascontiguousarray(array.T.astype(native)), frame

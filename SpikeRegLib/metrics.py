@@ -10,7 +10,8 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-from .images import Volume, set_frame
+from .image_files import set_frame
+from .images import Volume
 from .sampling import slabs
 from .transforms import CompositeTransform, Transform
 

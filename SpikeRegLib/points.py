@@ -12,7 +12,7 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-from .images import atomic_output
+from .image_files import atomic_output
 
 _FLIP = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)  # RAS <-> LPS
 

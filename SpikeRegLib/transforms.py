@@ -17,7 +17,8 @@ import torch
 from . import sampling
 from .errors import InputError
 from .frames import Frame
-from .images import Volume, atomic_output, check_frame, extension, frame_of, set_frame, write_sitk
+from .image_files import atomic_output, check_complete, check_frame, extension, frame_of, set_frame, write_sitk
+from .images import Volume
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 _FIELD_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -211,6 +212,7 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     kind = extension(path)
     try:
         if kind in _FIELD_EXTENSIONS:
+            check_complete(path)
             return _from_field_image(sitk.ReadImage(str(path)), path)
         return compose(_from_itk(sitk.ReadTransform(str(path)), path))
     except RuntimeError as error:
