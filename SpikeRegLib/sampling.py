@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from .frames import Frame
 
 # ITK counts a position up to half a voxel outside the outermost centres as inside (lower end included, upper end not)
-# and clamps it. The tolerance keeps exact half-voxel positions on their side of the border in single precision.
+# and clamps it. The tolerance keeps exact half-voxel positions on their side of the border whatever the rounding.
 _EDGE = 1e-6
 _SLAB_VOXELS = 2**18
 
@@ -103,7 +103,8 @@ def nearest(values: torch.Tensor, unit: torch.Tensor, outside: float) -> torch.T
     """Value of the nearest voxel, halves rounded up as ITK does; any dtype. Shapes as in `linear`."""
     _, depth, height, width = values.shape
     index = [
-        ((unit[axis] + 1) * (n / 2)).floor_().long().clamp_(0, n - 1) for axis, n in enumerate((width, height, depth))
+        ((unit[axis] + 1) * (n / 2) + _EDGE).floor_().long().clamp_(0, n - 1)
+        for axis, n in enumerate((width, height, depth))
     ]
     flat = (index[2] * height + index[1]) * width + index[0]
     out = values.flatten(1)[:, flat.flatten()].reshape(-1, *flat.shape)

