@@ -1,0 +1,59 @@
+"""The report of a registration: one HTML file that carries its pictures with it, to look at and to keep.
+
+It needs nothing but numpy: pictures are PNG written by `png`, charts are inline SVG. `planes` says what is shown,
+`pictures` how, `slices`, `figures` and `spikes` write the sections, `elements` the HTML.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SpikeRegLib import __version__
+
+if TYPE_CHECKING:
+    from SpikeRegLib.registration import Registration
+
+__all__ = ["render_report", "write_report"]
+
+
+def write_report(registration: Registration, path: str | os.PathLike[str]) -> None:
+    """Write the report as one self-contained HTML file."""
+    Path(path).write_text(render_report(registration), encoding="utf-8")
+
+
+def render_report(registration: Registration) -> str:
+    """The report as HTML."""
+    from SpikeRegLib.report import figures
+    from SpikeRegLib.report.planes import planes_through
+    from SpikeRegLib.report.slices import slices_part
+    from SpikeRegLib.report.spikes import energy_part, spikes_part
+
+    result = registration.result
+    fixed, moving = registration.fixed.name, registration.moving.name
+    planes = planes_through(registration.fixed)
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    title = f"{figures.file_name(moving)} → {figures.file_name(fixed)}"
+    today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    body = "".join(
+        (
+            f'<header><h1>{escape(title)}</h1><div class="soft">Registration report · {today}</div></header>',
+            figures.verdict_box(result),
+            figures.key_figures(result),
+            slices_part(registration, planes),
+            figures.measurements(result),
+            spikes_part(result, registration.spike_maps, planes[0]),
+            energy_part(result),
+            figures.timing(result),
+            figures.provenance(result, fixed or "not from a file", moving or "not from a file"),
+            f"<footer>SpikeReg {__version__}. Research software, not a medical device.</footer>",
+        )
+    )
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} · SpikeReg</title><style>{style}</style></head><body>{body}</body></html>\n"
+    )

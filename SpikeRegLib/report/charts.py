@@ -1,0 +1,72 @@
+"""Charts as inline SVG: bars of spike rates, Dice before and after, time per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+_ROW = 20
+_LABEL = 150
+_PLOT = 420
+_VALUE = 110
+
+
+def rate_bars(layers: Sequence[tuple[str, float]]) -> str:
+    """One horizontal bar per layer, rate in [0, 1] as percent, axis from 0 to a round number above the largest."""
+    top = round_up(max((rate for _, rate in layers), default=0.0))
+    height = _ROW * len(layers) + 24
+    parts = [_gridlines(0.0, top, height - 24, _percent)]
+    for n, (name, rate) in enumerate(layers):
+        y, width = n * _ROW, _PLOT * rate / top
+        parts.append(_name(name, y))
+        parts.append(f'<rect x="{_LABEL}" y="{y + 4}" width="{width:.1f}" height="{_ROW - 8}" rx="2" class="bar"/>')
+        parts.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 14}" class="value">{rate:.1%}</text>')
+    return _svg(height, parts, "Mean spike rate of each layer")
+
+
+def before_after(rows: Sequence[tuple[str, float, float]]) -> str:
+    """One line per label from its value before (hollow) to after (filled), both in [0, 1]."""
+    height = _ROW * len(rows) + 24
+    parts = [_gridlines(0.0, 1.0, height - 24, lambda value: f"{value:.1f}")]
+    for n, (name, before, after) in enumerate(rows):
+        y = n * _ROW + _ROW / 2
+        x0, x1 = (_LABEL + _PLOT * min(max(value, 0.0), 1.0) for value in (before, after))
+        kind = "gain" if after >= before else "loss"
+        parts.append(_name(name, n * _ROW))
+        parts.append(f'<line x1="{x0:.1f}" y1="{y}" x2="{x1:.1f}" y2="{y}" class="{kind}"/>')
+        parts.append(f'<circle cx="{x0:.1f}" cy="{y}" r="3.5" class="hollow"/>')
+        parts.append(f'<circle cx="{x1:.1f}" cy="{y}" r="4" class="{kind}"/>')
+        text = f"{before:.3f} → {after:.3f}"
+        parts.append(f'<text x="{_LABEL + _PLOT + 12}" y="{y + 4}" class="value">{text}</text>')
+    return _svg(height, parts, "Dice of each label before and after")
+
+
+def round_up(value: float) -> float:
+    """The next of 1, 2, 5 times a power of ten at or above `value` (at least 0.01, at most 1)."""
+    for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        if value <= step:
+            return step
+    return 1.0
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:g} %"
+
+
+def _gridlines(low: float, high: float, height: float, text) -> str:
+    parts = []
+    for n in range(6):
+        x = _LABEL + _PLOT * n / 5
+        label = escape(text(low + (high - low) * n / 5))
+        parts.append(f'<line x1="{x}" y1="0" x2="{x}" y2="{height}" class="rule"/>')
+        parts.append(f'<text x="{x}" y="{height + 16}" class="tick">{label}</text>')
+    return "".join(parts)
+
+
+def _name(name: str, y: float) -> str:
+    return f'<text x="{_LABEL - 8}" y="{y + 14}" class="name">{escape(name)}</text>'
+
+
+def _svg(height: float, parts: Sequence[str], title: str) -> str:
+    size = f'viewBox="0 0 {_LABEL + _PLOT + _VALUE} {height}"'
+    return f'<svg class="chart" {size} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

@@ -1,0 +1,108 @@
+"""The part of the report about the spiking network: rates of its layers, rate maps, operations and energy."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from SpikeRegLib.report.charts import rate_bars, round_up
+from SpikeRegLib.report.colours import SEQUENTIAL
+from SpikeRegLib.report.elements import colour_bar, number, picture, section, table
+from SpikeRegLib.report.pictures import grey
+from SpikeRegLib.report.planes import Plane, slice_of
+
+if TYPE_CHECKING:
+    from SpikeRegLib.images import Volume
+
+
+def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Plane) -> str:
+    """Section "Spikes"; empty where no spiking network ran.
+
+    Args:
+        result: as in result.json.
+        spike_maps: layer -> rate in [0, 1] on its own grid; may be empty.
+        plane: the slice on which the maps are shown.
+    """
+    spikes = result.get("spikes")
+    if not spikes:
+        return ""
+    layers = spikes.get("layers") or []
+    bars = rate_bars([(str(layer["name"]), float(layer["rate"])) for layer in layers])
+    rows = [
+        (
+            str(layer["name"]),
+            number(layer.get("rate"), "{:.2%}"),
+            number(layer.get("silent_percent"), "{:.1f} %"),
+            number(layer.get("count"), "{:,.0f}"),
+            number(layer.get("synaptic_ops"), "{:,.0f}"),
+        )
+        for layer in layers
+    ]
+    head = ("Layer", "Rate", "Silent neurons", "Spikes", "Synaptic operations")
+    mean = f"{number(spikes.get('mean_rate'), '{:.1%}')} on average over {spikes.get('timesteps')} time steps"
+    return section(
+        "Spikes",
+        "<h3>Mean rate of each layer</h3>",
+        bars,
+        f"<details><summary>All layers as a table</summary>{table(head, rows)}</details>",
+        _maps(spike_maps, plane) if spike_maps else "",
+        note=f"The rate is the share of time steps in which a neuron fires: {mean}.",
+    )
+
+
+def _maps(spike_maps: dict[str, Volume], plane: Plane) -> str:
+    highest = round_up(max(float(volume.data.max()) for volume in spike_maps.values()))
+    figures = []
+    for layer, volume in spike_maps.items():
+        rate = slice_of(volume, plane, nearest=True)
+        drawn = picture(grey(rate / highest), plane, f"spike rate of {layer}", palette=SEQUENTIAL)
+        size = "×".join(map(str, volume.frame.size))
+        text = f"{escape(layer)}<br>{size}, mean {float(volume.data.mean()):.1%}"
+        figures.append(f'<figure class="pixels">{drawn}<figcaption>{text}</figcaption></figure>')
+    ticks = [(n / 4, f"{100 * highest * n / 4:g} %") for n in range(5)]
+    return (
+        f"<h3>Rate maps, {plane.name}, each on its own grid, averaged over channels</h3>"
+        f'<div class="maps">{"".join(figures)}</div>{colour_bar(SEQUENTIAL, ticks, "mean spike rate")}'
+    )
+
+
+def energy_part(result: dict[str, Any]) -> str:
+    """Section "Energy"; empty where it was not estimated. Both baselines, the formula, and that it is a proxy."""
+    energy = result.get("energy")
+    if not energy:
+        return ""
+    mac, ac = energy.get("mac_pj"), energy.get("ac_pj")
+
+    def millijoule(macs: Any) -> float | None:
+        return macs * mac * 1e-9 if isinstance(macs, (int, float)) and isinstance(mac, (int, float)) else None
+
+    rows = [
+        _row("Spiking network", energy.get("analog_macs"), energy.get("synaptic_ops"), energy.get("snn_mj"), None),
+        _row("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
+        _row(
+            "Dense network of the paper, scaled by voxels",
+            energy.get("paper_baseline_macs"),
+            0,
+            millijoule(energy.get("paper_baseline_macs")),
+            energy.get("reduction_vs_paper"),
+        ),
+    ]
+    head = ("", "MACs", "Synaptic operations", "Energy (proxy)", "Spiking is lower by")
+    return section(
+        "Energy",
+        table(head, rows),
+        f"<p><code>E = {number(mac, '{:g}')} pJ × MACs + {number(ac, '{:g}')} pJ × synaptic operations</code></p>",
+        note="An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement. MACs of the "
+        "spiking network are those of layers fed by the analog image; a synaptic operation is one spike arriving at "
+        "one connection. Neuron updates and memory traffic are not in it.",
+    )
+
+
+def _row(name: str, macs: Any, operations: Any, energy_mj: Any, reduction: Any) -> tuple[str, str, str, str, str]:
+    return (
+        name,
+        number(macs, "{:,.0f}"),
+        number(operations, "{:,.0f}"),
+        number(energy_mj, "{:.3f} mJ"),
+        number(reduction, "{:.1f}×") if reduction is not None else "",
+    )
