@@ -170,13 +170,15 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{path}: is a folder; give a file name")
     try:
         yield temporary
-        if shutil.disk_usage(path.parent).free < 2**16:  # ITK can cut a file short without a word
-            raise OSError(errno.ENOSPC, "the disk is full")
+        if _disk_is_full(path.parent):  # ITK can cut a file short without a word
+            raise OSError(errno.ENOSPC, "")
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # SimpleITK reports every write failure as RuntimeError
+    except (OSError, RuntimeError) as error:  # SimpleITK reports every failure to write as RuntimeError
+        if _disk_is_full(path.parent):
+            raise InputError(f"{path}: cannot be written, the disk is full; free some space") from error
         reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
         raise InputError(
-            f"{path}: cannot be written ({reason}); check permissions and free space, or choose another folder"
+            f"{path}: cannot be written ({reason}); check its permissions or choose another folder"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -202,6 +204,10 @@ def extension(path: str | os.PathLike[str]) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
+def _disk_is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < 2**16
+
+
 def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
     return (lines[-1] if lines else type(error).__name__).removeprefix("sitk::ERROR: ").rstrip(".")
