@@ -56,7 +56,7 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
             data = torch.where(finite, data, torch.zeros(()))
     if float(data.min()) == float(data.max()):
         raise InputError(
-            f"{path}: the image is empty or constant, every voxel is {float(data.min()):g}; check that it is the right file"
+            f"{path}: the image is empty or constant, every voxel is {float(data.min()):g}; check the file"
         )
     if _looks_like_labels(array):
         raise InputError(
