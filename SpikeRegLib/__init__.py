@@ -47,6 +47,7 @@ _HOME = {
 
 __all__ = ["__version__", *_HOME]
 
+
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

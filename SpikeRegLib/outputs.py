@@ -88,29 +88,6 @@ def write_outputs(registration: Registration, folder: str | Path) -> Path:
     return folder
 
 
-@contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A hidden name beside `path`, with its suffixes; renamed to `path` if the block ends well, removed if not.
-
-    Raises:
-        InputError: the folder of `path` does not exist or may not be written, or the disk is full.
-    """
-    path = Path(path)
-    if path.is_dir() or not path.parent.is_dir():
-        problem = "is a folder" if path.is_dir() else f"the folder {path.parent} does not exist"
-        raise InputError(f"{path}: {problem}; name a file in an existing folder")
-    check_writable(path.parent)
-    hidden = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
-    try:
-        with _one_clear_error(hidden, path):
-            yield hidden
-            _prove_space(path.parent)
-        interrupt.commit()
-        hidden.replace(path)
-    finally:
-        hidden.unlink(missing_ok=True)
-
-
 def finite_or_null(value: Any) -> Any:
     """`value` with plain JSON types only: NaN and infinity, which JSON has no word for, become null."""
     if isinstance(value, dict):
@@ -165,7 +142,7 @@ def _publish(staging: Path, folder: Path) -> None:
 def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
     """Whatever goes wrong while `hidden` is written becomes one line about `wanted`; ITK's own prints are dropped."""
     try:
-        with _without_foreign_prints():
+        with without_foreign_prints():
             yield
     except (OSError, RuntimeError, SpikeRegError) as error:
         full = getattr(error, "errno", None) in _NO_SPACE or not _has_space(hidden.parent)
@@ -181,8 +158,8 @@ def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _without_foreign_prints() -> Iterator[None]:
-    """Silence file descriptor 2: HDF5 and the NIfTI library print a page about every failure before ITK raises."""
+def without_foreign_prints() -> Iterator[None]:
+    """Silence file descriptor 2 while files are written: HDF5 prints a page about a failure before ITK raises it."""
     sys.stderr.flush()
     try:
         kept = os.dup(2)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.outputs import whole_file
+from SpikeRegLib.outputs import without_foreign_prints
 
 _DIRECTIONS = """\
 A saved transform maps points of the FIXED image to points of the MOVING image (LPS mm). Therefore:
@@ -49,17 +50,16 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--reference: {problem}")
 
     from SpikeRegLib.images import read_image, read_labels, write_volume  # imports torch
-    from SpikeRegLib.points import Points, read_points, write_points
+    from SpikeRegLib.points import read_points, write_points
     from SpikeRegLib.transforms import read_transform, warp_image
 
     transform = read_transform(options.transform)
     if options.inverse:
         transform = transform.inverse()
     if options.points:
-        points = read_points(options.input)
-        moved = Points(transform.map_points(points.positions), points.labels)
-        with whole_file(options.output) as path:
-            write_points(moved, path)
+        moved = transform.map_points(read_points(options.input))
+        interrupt.commit()
+        write_points(moved, options.output)
         return 0
     volume = (
         read_labels(options.input)
@@ -69,8 +69,9 @@ def run(options: argparse.Namespace) -> int:
     warped = warp_image(
         volume, transform, _grid(options.reference), interpolation="nearest" if options.labels else "linear"
     )
-    with whole_file(options.output) as path:
-        write_volume(warped, path)
+    interrupt.commit()
+    with without_foreign_prints():
+        write_volume(warped, options.output)
     return 0
 
 

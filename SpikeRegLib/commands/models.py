@@ -1,18 +1,13 @@
-"""`spikereg models`: what the shipped weights say about themselves, read without torch."""
+"""`spikereg models`: what the shipped weights say of themselves, read without torch."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import math
-import struct
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.errors import InputError
-
-WEIGHTS = Path(__file__).parents[1] / "weights"
+from SpikeRegLib.models import WEIGHTS, read_header, sha256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,47 +20,30 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(models, indent=2))
         return 0
     for model in models:
-        print(f"{model['name']}  {model['parameters']:,} parameters, {model['bytes'] / 1e6:.1f} MB")
-        print(f"  sha256 {model['sha256']}")
-        for key, value in model["metadata"].items():
-            print(f"  {key}: {value if len(value) <= 100 else value[:97] + '...'}")
-        if model["card"]:
-            print(f"  card: {model['card']}")
+        print(f"{model['name']}: {model['kind']} network, spec {model['spec']}, {model['bytes'] / 1e6:.1f} MB")
+        rows = {**model["facts"], "sha256": model["sha256"], "card": model["card"] or "none"}
+        for key, value in rows.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            print(f"  {key + ':':<14} {text if len(text) <= 160 else text[:157] + '...'}")
     if not models:
-        print(f"no weights in {WEIGHTS}; methods without a network still work (--preset any-anatomy)")
+        print(f"no weights in {WEIGHTS}; presets without a network still work (any-anatomy, brain-multicontrast)")
     return 0
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Name, size, checksum, number of parameters and metadata of a safetensors file, and the path of its card.
+    """Name, kind, spec, size, checksum and training facts of a model file, and the path of its card.
 
     Raises:
-        InputError: the header is cut short or not one.
+        InputError: the file is cut short or no model of this library.
     """
     header = read_header(path)
-    metadata = header.pop("__metadata__", {})
     card = path.with_suffix(".md")
     return {
         "name": path.stem,
-        "path": str(path),
+        "kind": header.kind,
+        "spec": header.spec,
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "parameters": sum(math.prod(tensor["shape"]) for tensor in header.values()),
-        "metadata": metadata,
+        "sha256": sha256(path),
+        "facts": header.facts,
         "card": str(card) if card.is_file() else None,
     }
-
-
-def read_header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file: 8 bytes of little-endian length, then that many of JSON."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > path.stat().st_size - 8:
-                raise ValueError("cut short")
-            header = json.loads(file.read(length))
-        if not isinstance(header, dict):
-            raise ValueError("not a table")
-    except (struct.error, ValueError) as error:
-        raise InputError(f"{path}: not a complete safetensors file ({error}); install SpikeReg again") from error
-    return header

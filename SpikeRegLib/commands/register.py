@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     registration = register(
         options.fixed,
         options.moving,
-        method=options.method or load_preset(options.preset).method,
+        method=options.method,
         preset=options.preset,
         model=options.model,
         initial_transform=options.initial_transform,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 _ROW = 20
@@ -20,25 +20,26 @@ def rate_bars(layers: Sequence[tuple[str, float]]) -> str:
         y, width = n * _ROW, _PLOT * rate / top
         parts.append(_name(name, y))
         parts.append(f'<rect x="{_LABEL}" y="{y + 4}" width="{width:.1f}" height="{_ROW - 8}" rx="2" class="bar"/>')
-        parts.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 14}" class="value">{rate:.1%}</text>')
+        parts.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 14}" class="value">{100 * rate:.1f} %</text>')
     return _svg(height, parts, "Mean spike rate of each layer")
 
 
-def before_after(rows: Sequence[tuple[str, float, float]]) -> str:
-    """One line per label from its value before (hollow) to after (filled), both in [0, 1]."""
+def overlap_rows(rows: Sequence[tuple[str, float | None, float]]) -> str:
+    """One line per label to its value after (filled), from its value before (hollow) or from 0; values in [0, 1]."""
     height = _ROW * len(rows) + 24
     parts = [_gridlines(0.0, 1.0, height - 24, lambda value: f"{value:.1f}")]
     for n, (name, before, after) in enumerate(rows):
         y = n * _ROW + _ROW / 2
-        x0, x1 = (_LABEL + _PLOT * min(max(value, 0.0), 1.0) for value in (before, after))
-        kind = "gain" if after >= before else "loss"
+        x0, x1 = (_LABEL + _PLOT * min(max(value, 0.0), 1.0) for value in (before or 0.0, after))
+        kind = "gain" if after >= (before or 0.0) else "loss"
         parts.append(_name(name, n * _ROW))
         parts.append(f'<line x1="{x0:.1f}" y1="{y}" x2="{x1:.1f}" y2="{y}" class="{kind}"/>')
-        parts.append(f'<circle cx="{x0:.1f}" cy="{y}" r="3.5" class="hollow"/>')
+        if before is not None:
+            parts.append(f'<circle cx="{x0:.1f}" cy="{y}" r="3.5" class="hollow"/>')
         parts.append(f'<circle cx="{x1:.1f}" cy="{y}" r="4" class="{kind}"/>')
-        text = f"{before:.3f} → {after:.3f}"
+        text = f"{after:.3f}" if before is None else f"{before:.3f} → {after:.3f}"
         parts.append(f'<text x="{_LABEL + _PLOT + 12}" y="{y + 4}" class="value">{text}</text>')
-    return _svg(height, parts, "Dice of each label before and after")
+    return _svg(height, parts, "Dice of each label")
 
 
 def round_up(value: float) -> float:
@@ -53,7 +54,7 @@ def _percent(value: float) -> str:
     return f"{100 * value:g} %"
 
 
-def _gridlines(low: float, high: float, height: float, text) -> str:
+def _gridlines(low: float, high: float, height: float, text: Callable[[float], str]) -> str:
     parts = []
     for n in range(6):
         x = _LABEL + _PLOT * n / 5

@@ -24,11 +24,16 @@ def number(value: Any, text: str = "{:.3f}") -> str:
     return text.format(value)
 
 
-def change(table: dict[str, Any], before: str, after: str, text: str = "{:.3f}") -> str:
-    """ "before → after" of two figures of a table."""
-    if _NOT_MEASURED in (first := number(table.get(before), text), second := number(table.get(after), text)):
-        return second
-    return f"{first} → {second}"
+def percent(value: Any, decimals: int = 1) -> str:
+    """A share in [0, 1] as percent."""
+    share = 100 * value if isinstance(value, (int, float)) else value
+    return number(share, f"{{:.{decimals}f}} %")
+
+
+def course(table: dict[str, Any], fields: Sequence[str], text: str = "{:.3f}") -> str:
+    """Figures of a table from first to last, "0.31 → 0.52"; those that were not measured are left out."""
+    known = [shown for field in fields if (shown := number(table.get(field), text)) != _NOT_MEASURED]
+    return " → ".join(known) or _NOT_MEASURED
 
 
 def section(title: str, *parts: str, note: str = "") -> str:
@@ -74,9 +79,9 @@ def picture(
     width_mm = plane.frame.size[0] * plane.frame.spacing[0]
     drawn = f'<div class="ruler" style="width:{100 * _RULER_MM / width_mm:.2f}%"><span>{_RULER_MM} mm</span></div>'
     return (
-        f'<div class="picture{" light" if light else ""}">'
+        f'<div class="picture{" light" if light else ""}"><div>'
         f'<img src="{data_uri(image, palette)}" alt="{escape(f"{what}, {plane.name}")}">'
-        f"{letters}{drawn if ruler else ''}</div>"
+        f"{letters}{drawn if ruler else ''}</div></div>"
     )
 
 

@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.report.charts import before_after
-from SpikeRegLib.report.elements import change, number, section, table, tile
+from SpikeRegLib.report.charts import overlap_rows
+from SpikeRegLib.report.elements import course, number, section, table, tile
 
 _VERDICTS = {
     "good": ("Good", "nothing measured speaks against this registration"),
@@ -34,12 +34,12 @@ def verdict_box(result: dict[str, Any]) -> str:
 def key_figures(result: dict[str, Any]) -> str:
     """The row of tiles under the verdict; what was not measured has no tile."""
     part = _tables(result)
-    tiles = [(change(part["similarity"], "lncc_before", "lncc_after"), "similarity (LNCC), before → after")]
+    means = ("before_mean", "after_mean")
+    tiles = [(course(part["similarity"], ("lncc_before", "lncc_after"), "{:.2f}"), "similarity (LNCC)")]
     if part["dice"]:
-        tiles.append((change(part["dice"], "before_mean", "after_mean"), "mean Dice, before → after"))
+        tiles.append((course(part["dice"], means, "{:.2f}"), "mean Dice of the labels"))
     if part["tre_mm"]:
-        error = change(part["tre_mm"], "before_mean", "after_mean", "{:.2f}")
-        tiles.append((f"{error} mm", "landmark error, before → after"))
+        tiles.append((f"{course(part['tre_mm'], means, '{:.1f}')} mm", "mean landmark error"))
     tiles.append((number(part["deformation"].get("folding_percent"), "{:.3g} %"), "of the voxels are folded"))
     tiles.append((number(part["deformation"].get("inverse_consistency_mm"), "{:.3f} mm"), "inverse consistency"))
     if part["energy"]:
@@ -54,43 +54,56 @@ def measurements(result: dict[str, Any]) -> str:
     part = _tables(result)
     deformation = part["deformation"]
     low, high = (number(deformation.get(f"jacobian_{end}"), "{:.2f}") for end in ("min", "max"))
-    rows = [
-        ("Similarity (LNCC, higher is better)", change(part["similarity"], "lncc_before", "lncc_after", "{:.4f}")),
-        ("Similarity after the affine alignment alone", number(part["similarity"].get("lncc_aligned"), "{:.4f}")),
+    means = ("before_mean", "aligned_mean", "after_mean")
+    rows = [("Similarity (LNCC)", course(part["similarity"], ("lncc_before", "lncc_aligned", "lncc_after")))]
+    if part["dice"]:
+        rows.append(("Mean Dice", course(part["dice"], means)))
+    if part["hd95_mm"]:
+        rows.append(("95 % surface distance, mean", course(part["hd95_mm"], means, "{:.2f} mm")))
+    if part["tre_mm"]:
+        rows.append(("Landmark error, mean", course(part["tre_mm"], means, "{:.2f} mm")))
+    rows += [
         ("Folded voxels", number(deformation.get("folding_percent"), "{:.4f} %")),
-        ("Jacobian determinant, lowest to highest", f"{low} to {high}"),
+        ("Jacobian determinant", f"{low} to {high}"),
         ("Spread of its logarithm (SDlogJ)", number(deformation.get("sdlogj"))),
         ("Displacement, mean", number(deformation.get("mean_mm"), "{:.2f} mm")),
         ("Displacement, largest", number(deformation.get("max_mm"), "{:.2f} mm")),
         ("Inverse consistency, mean", number(deformation.get("inverse_consistency_mm"), "{:.3f} mm")),
     ]
-    if part["dice"]:
-        rows.insert(1, ("Mean Dice", change(part["dice"], "before_mean", "after_mean")))
-    if part["tre_mm"]:
-        rows.insert(1, ("Landmark error, mean", change(part["tre_mm"], "before_mean", "after_mean", "{:.2f} mm")))
     parts = [table((), rows)]
     if part["dice"]:
-        parts.append(_labels(part["dice"].get("per_label") or {}, result.get("hd95_mm")))
+        parts.append(_labels(part["dice"].get("per_label") or {}, part["hd95_mm"].get("per_label") or {}))
     if part["tre_mm"]:
-        points = part["tre_mm"].get("per_point") or []
-        listed = [(str(n), number(error, "{:.2f} mm")) for n, error in enumerate(points, 1)]
+        errors = enumerate(part["tre_mm"].get("per_point") or [], 1)
+        listed = [(str(n), number(error, "{:.2f} mm")) for n, error in errors]
         parts.append(_folded("Error of each landmark", table(("Landmark", "After"), listed)))
-    return section("Measurements", *parts)
+    note = "Before, with the headers alone; after the affine alignment, where it is known; and after all."
+    return section("Measurements", *parts, note=note)
 
 
-def _labels(per_label: dict[str, Any], hd95: Any) -> str:
-    """Dice of each label as a chart (where before and after are known) and as a table with the surface distance."""
-    distances = hd95 if isinstance(hd95, dict) else {}
-    distances = distances.get("per_label", distances)
-    rows, pairs = [], []
-    for label, value in per_label.items():
-        before, after = (value.get("before"), value.get("after")) if isinstance(value, dict) else (None, value)
-        rows.append((label, number(before), number(after), number(distances.get(label), "{:.2f} mm")))
-        if isinstance(before, (int, float)) and isinstance(after, (int, float)):
-            pairs.append((f"label {label}", float(before), float(after)))
-    chart = "<h3>Dice of each label, before (hollow) and after (filled)</h3>" + before_after(pairs)
-    listed = table(("Label", "Dice before", "Dice after", "95 % surface distance"), rows)
-    return (chart if 0 < len(pairs) <= _CHART_LABELS else "") + _folded("All labels as a table", listed)
+def _labels(overlap: dict[str, Any], distances: dict[str, Any]) -> str:
+    """Dice of each label as a chart and, with the surface distance, as a table.
+
+    Args:
+        overlap: label -> Dice after, or a table with before and after.
+        distances: label -> mm.
+    """
+    values = {
+        label: (value.get("before"), value["after"]) if isinstance(value, dict) else (None, value)
+        for label, value in overlap.items()
+    }
+    head = ("Label", "Dice before", "Dice after", "95 % surface distance")
+    rows = [
+        (label, number(before), number(after), number(distances.get(label), "{:.2f} mm"))
+        for label, (before, after) in values.items()
+    ]
+    parts = [_folded("All labels as a table", table(head, rows))]
+    if 0 < len(values) <= _CHART_LABELS:
+        chart = overlap_rows([(f"label {label}", before, after) for label, (before, after) in values.items()])
+        known = any(before is not None for before, _ in values.values())
+        title = "Dice of each label, before (hollow) and after (filled)" if known else "Dice of each label, after"
+        parts.insert(0, f"<h3>{title}</h3>{chart}")
+    return "".join(parts)
 
 
 def timing(result: dict[str, Any]) -> str:
@@ -135,7 +148,7 @@ def file_name(name: str) -> str:
 
 def _tables(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The tables of the result; those that are null or missing are empty."""
-    names = ("similarity", "deformation", "dice", "tre_mm", "timing_s", "energy")
+    names = ("similarity", "deformation", "dice", "hd95_mm", "tre_mm", "timing_s", "energy")
     return {name: result.get(name) or {} for name in names}
 
 

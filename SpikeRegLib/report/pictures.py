@@ -48,14 +48,14 @@ def grid_over(image: np.ndarray, coordinates: np.ndarray, pixel_mm: float) -> np
 
     Args:
         image: [H, W] in [0, 1].
-        coordinates: [2, H, W] mm, from `planes.deformed_coordinates`.
+        coordinates: [2, H, W] mm, from `planes.deformed_coordinates`; no line where NaN.
         pixel_mm: size of a pixel.
     """
     line = np.zeros_like(image)
     for coordinate in coordinates:
         offset = np.abs(coordinate / GRID_STEP_MM - np.round(coordinate / GRID_STEP_MM)) * GRID_STEP_MM
         slope = np.hypot(*np.gradient(coordinate, pixel_mm)) * pixel_mm  # mm a pixel; small where the map is stretched
-        line = np.maximum(line, np.clip(1.1 - offset / np.maximum(slope, 1e-6), 0, 1))
+        line = np.maximum(line, np.nan_to_num(np.clip(1.1 - offset / np.maximum(slope, 1e-6), 0, 1)))
     return _paint(0.6 * image, line * 0.9, _GRID_COLOUR)
 
 

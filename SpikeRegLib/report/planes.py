@@ -53,14 +53,17 @@ class Plane:
 def planes_through(volume: Volume) -> list[Plane]:
     """Axial, coronal and sagittal planes through the centre of the anatomy in `volume`.
 
-    All have one size, that holds each of the three, so that pictures side by side share scale and edges.
+    All have one width and one pixel size, so that pictures below and beside each other share their scale.
     """
     low, high = _anatomy_box(volume)
     extent = (high - low) * (1 + 2 * _MARGIN)
-    width, height = max(extent[0], extent[1]), max(extent[1], extent[2])
-    pixel = max(width, height) / PIXELS
-    size = (max(16, round(width / pixel)), max(16, round(height / pixel)))
-    return [_plane(name, (low + high) / 2, size, pixel) for name in _AXES]
+    width = max(extent[0], extent[1])
+    pixel = max(width, extent[2]) / PIXELS
+    heights = {"axial": extent[1], "coronal": extent[2], "sagittal": extent[2]}
+    return [
+        _plane(name, (low + high) / 2, (max(16, round(width / pixel)), max(16, round(height / pixel))), pixel)
+        for name, height in heights.items()
+    ]
 
 
 def _plane(name: str, centre: np.ndarray, size: tuple[int, int], pixel: float) -> Plane:

@@ -34,9 +34,10 @@ def slices_part(registration: Registration, planes: list[Plane]) -> str:
         if registration.fixed_labels is not None and registration.warped_labels is not None:
             labels = [slice_of(v, plane, nearest=True) for v in (registration.fixed_labels, registration.warped_labels)]
             outlines.append(picture(pictures.outlines_over(fixed, *labels), plane, "label outlines"))
-        coordinates = deformed_coordinates(registration.transform, plane)
-        grids.append(picture(pictures.grid_over(warped, coordinates, pixel), plane, "deformation grid"))
         determinant = slice_of(registration.jacobian, plane, outside=np.nan)
+        coordinates = deformed_coordinates(registration.transform, plane)
+        coordinates[:, np.isnan(determinant)] = np.nan  # beyond the fixed image there is nothing to show
+        grids.append(picture(pictures.grid_over(warped, coordinates, pixel), plane, "deformation grid"))
         jacobians.append(picture(pictures.jacobian_picture(determinant), plane, "Jacobian", light=True))
 
     names = [plane.name.capitalize() for plane in planes]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib.report.charts import rate_bars, round_up
 from SpikeRegLib.report.colours import SEQUENTIAL
-from SpikeRegLib.report.elements import colour_bar, number, picture, section, table
+from SpikeRegLib.report.elements import colour_bar, number, percent, picture, section, table
 from SpikeRegLib.report.pictures import grey
 from SpikeRegLib.report.planes import Plane, slice_of
 
@@ -31,7 +31,7 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
     rows = [
         (
             str(layer["name"]),
-            number(layer.get("rate"), "{:.2%}"),
+            percent(layer.get("rate"), 2),
             number(layer.get("silent_percent"), "{:.1f} %"),
             number(layer.get("count"), "{:,.0f}"),
             number(layer.get("synaptic_ops"), "{:,.0f}"),
@@ -39,7 +39,7 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
         for layer in layers
     ]
     head = ("Layer", "Rate", "Silent neurons", "Spikes", "Synaptic operations")
-    mean = f"{number(spikes.get('mean_rate'), '{:.1%}')} on average over {spikes.get('timesteps')} time steps"
+    mean = f"{percent(spikes.get('mean_rate'))} on average over {spikes.get('timesteps')} time steps"
     return section(
         "Spikes",
         "<h3>Mean rate of each layer</h3>",
@@ -57,7 +57,7 @@ def _maps(spike_maps: dict[str, Volume], plane: Plane) -> str:
         rate = slice_of(volume, plane, nearest=True)
         drawn = picture(grey(rate / highest), plane, f"spike rate of {layer}", palette=SEQUENTIAL)
         size = "×".join(map(str, volume.frame.size))
-        text = f"{escape(layer)}<br>{size}, mean {float(volume.data.mean()):.1%}"
+        text = f"{escape(layer)}<br>{size}, mean {percent(float(volume.data.mean()))}"
         figures.append(f'<figure class="pixels">{drawn}<figcaption>{text}</figcaption></figure>')
     ticks = [(n / 4, f"{100 * highest * n / 4:g} %") for n in range(5)]
     return (

@@ -1,0 +1,68 @@
+"""`spikereg evaluate`: overlap and regularity of a saved transform, as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.outputs import finite_or_null
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Means are over the labels that both segmentations have; 0 is background."
+    parser.add_argument("--fixed-seg", required=True, type=Path, metavar="F", help="label map of the fixed image")
+    parser.add_argument("--moving-seg", required=True, type=Path, metavar="F", help="label map of the moving image")
+    parser.add_argument(
+        "--transform", required=True, type=Path, metavar="FILE", help="fixed to moving: ITK .h5, .tfm or displacement"
+    )
+    parser.add_argument(
+        "--groups", type=Path, metavar="FILE", help='JSON {"map": {label: group}}, to merge labels first'
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    groups = read_groups(options.groups) if options.groups else None
+
+    import numpy as np  # with torch, below: imported only when the command runs
+
+    from SpikeRegLib.images import read_labels
+    from SpikeRegLib.metrics import deformation_summary, dice, hd95_mm
+    from SpikeRegLib.transforms import AffineTransform, read_transform, warp_image
+
+    fixed, moving = read_labels(options.fixed_seg), read_labels(options.moving_seg)
+    transform = read_transform(options.transform)
+    before = warp_image(moving, AffineTransform(np.eye(4)), fixed.frame, interpolation="nearest")
+    after = warp_image(moving, transform, fixed.frame, interpolation="nearest")
+    common = dice(fixed, fixed, groups).keys() & dice(moving, moving, groups).keys()
+    if not common:
+        raise InputError(f"{options.moving_seg}: shares no label with {options.fixed_seg}; check the files or --groups")
+    overlap = {"before": dice(fixed, before, groups), "after": dice(fixed, after, groups)}
+    distance = hd95_mm(fixed, after, groups)
+    result = {
+        "dice": {
+            "before_mean": float(np.mean([overlap["before"].get(label, 0.0) for label in sorted(common)])),
+            "after_mean": float(np.mean([overlap["after"].get(label, 0.0) for label in sorted(common)])),
+            "per_label": {label: overlap["after"].get(label, 0.0) for label in sorted(common)},
+        },
+        "hd95_mm": {label: distance.get(label) for label in sorted(common)},
+        "deformation": deformation_summary(transform.displacement_on(fixed.frame), fixed.frame, fixed.data > 0),
+    }
+    print(json.dumps(finite_or_null(result), indent=2))
+    return 0
+
+
+def read_groups(path: Path) -> dict[int, int]:
+    """label -> group from JSON: the table itself, or under the key "map".
+
+    Raises:
+        InputError: missing or unreadable file, or something else than whole numbers in it.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return {int(label): int(group) for label, group in table.get("map", table).items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise InputError(f'{path}: not a table of label groups ({error}); give {{"map": {{"4": 14}}}}') from error

@@ -1,0 +1,289 @@
+"""The report: self-contained, upright and in proportion on any grid, and nothing from outside reaches it unescaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.registration import Registration
+from SpikeRegLib.report import render_report, write_report
+from SpikeRegLib.report.colours import DIVERGING, FOLD, OUTSIDE, SEQUENTIAL
+from SpikeRegLib.report.pictures import GRID_STEP_MM, checkerboard, grid_over, jacobian_picture
+from SpikeRegLib.report.planes import affine_part, deformed_coordinates, planes_through, slice_of
+from SpikeRegLib.report.png import encode
+from SpikeRegLib.transforms import AffineTransform, CompositeTransform, DisplacementTransform
+
+ANGLE = 0.4
+OBLIQUE = (np.cos(ANGLE), -np.sin(ANGLE), 0.0, np.sin(ANGLE), np.cos(ANGLE), 0.0, 0.0, 0.0, 1.0)
+FRAMES = {
+    "plain": Frame((40, 48, 44), (-20.0, -22.0, -18.0)),
+    "anisotropic": Frame((16, 48, 44), (-20.0, -22.0, -18.0), (1.0, 1.0, 2.5)),
+    "oblique": Frame((40, 48, 44), (-10.0, -26.0, -18.0), (1.0, 1.0, 1.0), OBLIQUE),
+    "flipped": Frame((40, 48, 44), (22.0, 24.0, -18.0), (1.0, 1.0, 1.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)),
+}
+
+
+def world_points(frame: Frame) -> np.ndarray:
+    """[D, H, W, 3] LPS mm of the voxel centres."""
+    k, j, i = np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij")
+    return np.stack([i, j, k], -1) @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+
+
+def ball(frame: Frame, centre=(0.0, 0.0, 0.0), radius: float = 13.0) -> np.ndarray:
+    return np.linalg.norm(world_points(frame) - np.array(centre), axis=-1) < radius
+
+
+def head(frame: Frame) -> Volume:
+    """A grey ball at the origin with a bright dot to its left (+x), back (+y) and top (+z) in the patient."""
+    data = ball(frame) * 100.0
+    for axis in range(3):
+        data[ball(frame, 8.0 * np.eye(3)[axis], 3.0)] = 200.0 + 20.0 * axis
+    return Volume(torch.from_numpy(data.astype(np.float32)), frame, "head.nii.gz")
+
+
+def a_registration(frame: Frame = FRAMES["plain"], **changes) -> Registration:
+    fixed = head(frame)
+    identity = AffineTransform(np.eye(4))
+    labels = Volume((fixed.data > 0).to(torch.int16), frame)
+    result = {
+        "schema": 1,
+        "method": "spikereg",
+        "preset": "brain-t1",
+        "model": {"name": "brain-t1", "sha256": "ab" * 32},
+        "timing_s": {"prepare": 0.5, "align": 2.0, "predict": 1.0, "refine": 3.0, "finish": 0.5, "total": 7.0},
+        "similarity": {"lncc_before": 0.1, "lncc_aligned": 0.3, "lncc_after": 0.6},
+        "deformation": {"folding_percent": 0.0, "jacobian_min": 0.4, "jacobian_max": 2.0, "sdlogj": 0.1},
+        "dice": {"before_mean": 0.41, "after_mean": 0.83, "per_label": {"17": 0.83}},
+        "hd95_mm": {"after_mean": 1.5, "per_label": {"17": 1.5}},
+        "tre_mm": None,
+        "spikes": {
+            "timesteps": 4,
+            "mean_rate": 0.1,
+            "layers": [{"name": "enc0", "rate": 0.125, "count": 10, "silent_percent": 50.0, "synaptic_ops": 270}],
+        },
+        "energy": {
+            "mac_pj": 4.6,
+            "ac_pj": 0.9,
+            "dense_twin_macs": 10**9,
+            "paper_baseline_macs": 2 * 10**9,
+            "analog_macs": 10**8,
+            "synaptic_ops": 10**8,
+            "snn_mj": 0.55,
+            "ann_mj": 4.6,
+            "reduction_vs_twin": 8.4,
+            "reduction_vs_paper": 16.7,
+        },
+        "verdict": {"level": "good", "reasons": ["the images agree"]},
+        "warnings": [],
+    } | changes
+    return Registration(
+        fixed=fixed,
+        moving=fixed,
+        warped=fixed,
+        transform=identity,
+        inverse=identity,
+        displacement=torch.zeros(3, *frame.shape),
+        jacobian=Volume(torch.ones(frame.shape), frame),
+        fixed_labels=labels,
+        warped_labels=labels,
+        spike_maps={"enc0": Volume(torch.full(frame.shape, 0.125), frame)},
+        result=result,
+    )
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would fetch, the texts, and whether every element is closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href") and value]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    assert reader.open == []
+    return reader
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgb", "indexed"])
+def test_png_holds_exactly_the_pixels(kind):
+    pillow = pytest.importorskip("PIL.Image")
+    image = np.random.default_rng(0).integers(0, 256, (13, 7, 3) if kind == "rgb" else (13, 7), dtype=np.uint8)
+    palette = SEQUENTIAL if kind == "indexed" else None
+    decoded = pillow.open(io.BytesIO(encode(image, palette)))
+    expected = SEQUENTIAL[image] if kind == "indexed" else image
+    assert np.array_equal(np.array(decoded.convert("L" if kind == "grey" else "RGB")), expected)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_every_grid_is_shown_in_the_patients_axes(name):
+    """The dot to the patient's left is on the right of the screen, the one at the back below, the one on top above."""
+    volume = head(FRAMES[name])
+    expected = {
+        "axial": {200.0: (1, 0), 220.0: (0, 1)},
+        "coronal": {200.0: (1, 0), 240.0: (0, -1)},
+        "sagittal": {220.0: (1, 0), 240.0: (0, -1)},
+    }
+    for plane in planes_through(volume):
+        picture = slice_of(volume, plane, nearest=True)
+        centre = np.array([np.nonzero(picture)[1].mean(), np.nonzero(picture)[0].mean()])
+        for value, direction in expected[plane.name].items():
+            rows, columns = np.nonzero(picture == value)
+            offset_mm = (np.array([columns.mean(), rows.mean()]) - centre) * plane.frame.spacing[0]
+            assert np.allclose(offset_mm, 8.0 * np.array(direction), atol=2.6), plane.name
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_ball_stays_round(name):
+    """Physical proportions: as wide as high, whatever the voxels are like."""
+    volume = head(FRAMES[name])
+    for plane in planes_through(volume):
+        rows, columns = np.nonzero(slice_of(volume, plane) > 50)
+        width, height = np.ptp(columns) * plane.frame.spacing[0], np.ptp(rows) * plane.frame.spacing[1]
+        assert abs(width - height) < 2.5 and abs(width - 26) < 3
+
+
+def test_planes_lie_in_the_middle_of_the_anatomy():
+    frame = FRAMES["plain"]
+    data = torch.from_numpy(ball(frame, (5.0, -4.0, 3.0), 10.0).astype(np.float32))
+    for plane, (axis, where) in zip(planes_through(Volume(data, frame)), [(2, 3.0), (1, -4.0), (0, 5.0)], strict=True):
+        assert abs(plane.frame.origin[axis] - where) < 0.6
+
+
+def test_orientation_letters_follow_the_radiological_convention():
+    letters = {plane.name: plane.letters for plane in planes_through(head(FRAMES["plain"]))}
+    assert letters == {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
+
+
+def test_identity_gives_a_straight_grid_every_ten_millimetres():
+    volume = head(FRAMES["plain"])
+    plane = planes_through(volume)[0]
+    coordinates = deformed_coordinates(AffineTransform(np.eye(4)), plane)
+    pixel = plane.frame.spacing[0]
+    assert np.allclose(np.diff(coordinates[0], axis=1), pixel) and np.allclose(np.diff(coordinates[1], axis=0), pixel)
+    picture = grid_over(np.zeros(coordinates.shape[1:]), coordinates, pixel)
+    lit = picture[..., 0].max(axis=0) > 100
+    between = np.flatnonzero(picture[..., 0].min(axis=0) > 100)  # columns that are lines from top to bottom
+    distances = np.diff(between)[np.diff(between) > 1] * pixel
+    assert lit.all() and np.allclose(distances, GRID_STEP_MM, atol=2 * pixel)
+
+
+def test_grid_shows_the_deformation_without_the_affine_part():
+    frame = FRAMES["plain"]
+    shift = torch.zeros(3, *frame.shape)
+    shift[0] = 3.0
+    turned = np.eye(4)
+    turned[:3, :3] = np.reshape(OBLIQUE, (3, 3))
+    turned[:3, 3] = (30.0, -7.0, 2.0)
+    transform = CompositeTransform([DisplacementTransform(shift, frame), AffineTransform(turned)])
+    assert np.allclose(affine_part(transform).matrix, turned)
+    plane = planes_through(head(frame))[0]
+    moved = deformed_coordinates(transform, plane) - deformed_coordinates(AffineTransform(np.eye(4)), plane)
+    middle = moved[:, moved.shape[1] // 2, moved.shape[2] // 2]
+    assert np.allclose(middle, (3.0, 0.0), atol=1e-3)
+
+
+def test_jacobian_colours_are_centred_at_one_and_symmetric_in_the_logarithm():
+    picture = jacobian_picture(np.array([[1.0, 3.0, 1 / 3, 9.0, -0.1, np.nan]]))[0]
+    assert np.abs(picture[0].astype(int) - DIVERGING[127]).max() <= 2
+    assert np.array_equal(picture[1], DIVERGING[255]) and np.array_equal(picture[2], DIVERGING[0])
+    assert np.array_equal(picture[3], DIVERGING[255])
+    assert tuple(picture[4]) == FOLD and tuple(picture[5]) == OUTSIDE
+
+
+def test_checkerboard_takes_each_pixel_from_one_image_and_half_from_each():
+    board = checkerboard(np.zeros((100, 100)), np.ones((100, 100)), pixel_mm=2.5)
+    assert set(np.unique(board)) == {0.0, 1.0} and board.mean() == 0.5
+    assert np.array_equal(board[:10, :10], np.zeros((10, 10))) and np.array_equal(board[:10, 10:20], np.ones((10, 10)))
+
+
+def test_report_is_one_file_that_fetches_nothing(tmp_path):
+    write_report(a_registration(), tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    reader = read(html)
+    assert len(reader.addresses) >= 15 + 3 + 3 + 3 + 3 + 1
+    assert all(address.startswith("data:image/png;base64,") for address in reader.addresses)
+    assert "url(" not in html and "<script" not in html and "@import" not in html
+    assert len(html) < 3_000_000
+    for address in reader.addresses:
+        assert base64.b64decode(address.split(",", 1)[1], validate=True).startswith(b"\x89PNG")
+
+
+def test_report_names_verdict_baselines_proxy_and_formula():
+    text = read(render_report(a_registration())).text
+    for expected in (
+        "Verdict: Good",
+        "the images agree",
+        "Dense twin",
+        "Dense network of the paper",
+        "proxy",
+        "E = 4.6 pJ × MACs + 0.9 pJ × synaptic operations",
+        "8.4×",
+        "16.7×",
+        "9.200 mJ",  # the paper's network: 2e9 MACs at 4.6 pJ
+        "0.100 → 0.300 → 0.600",
+        "0.41 → 0.83",
+        "12.5 %",
+    ):
+        assert expected in text, expected
+
+
+@pytest.mark.parametrize("level", ["good", "check", "poor"])
+def test_verdict_stands_in_words_and_in_a_colour_class(level):
+    html = render_report(a_registration(verdict={"level": level, "reasons": ["because"]}))
+    assert f'class="verdict {level}"' in html and f"Verdict: {level.capitalize()}" in html and "because" in html
+
+
+def test_texts_from_outside_are_escaped():
+    nasty = "<script>alert(1)</script>&\"'"
+    registration = a_registration(
+        verdict={"level": "check", "reasons": [nasty]},
+        warnings=[nasty],
+        preset=nasty,
+        model={"name": nasty, "sha256": nasty},
+        dice={"before_mean": 0.1, "after_mean": 0.2, "per_label": {nasty: 0.2}},
+        versions={nasty: nasty},
+    )
+    registration.spike_maps = {nasty: registration.spike_maps["enc0"]}
+    registration.result["spikes"]["layers"][0]["name"] = nasty
+    object.__setattr__(registration.moving, "name", nasty)
+    html = render_report(registration)
+    assert "script" not in read(html).tags and "<script" not in html
+    assert html.count("&lt;script&gt;") >= 8
+
+
+def test_what_was_not_measured_is_said_or_left_out():
+    registration = a_registration(dice=None, hd95_mm=None, spikes=None, energy=None, model=None, deformation={})
+    registration.spike_maps, registration.fixed_labels, registration.warped_labels = {}, None, None
+    text = read(render_report(registration)).text
+    assert "Dice" not in text and "Energy" not in text and "Spikes" not in text and "outlines" not in text
+    assert "not measured" in text and "nan" not in re.sub(r"[A-Za-z]nan|nan[A-Za-z]", "", text)
