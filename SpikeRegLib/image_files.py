@@ -79,7 +79,8 @@ def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
                 "rectangular grid first"
             ) from error
         raise InputError(
-            f"{path}: cannot be read as an image ({_last_line(error)}); give a complete file, one of {', '.join(_IMAGE_EXTENSIONS)}"
+            f"{path}: cannot be read as an image ({_last_line(error)}); give a complete file, "
+            f"one of {', '.join(_IMAGE_EXTENSIONS)}"
         ) from error
     return sitk.GetArrayFromImage(image), frame_of(image)
 
