@@ -9,6 +9,7 @@ from torch.nn import functional
 
 
 @functools.lru_cache(maxsize=8)
+@torch.inference_mode(False)  # kept beyond this call, perhaps for one that differentiates
 def _identity(shape: tuple[int, int, int], device: str) -> torch.Tensor:
     axes = [torch.linspace(-1, 1, n, device=device) for n in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
@@ -21,6 +22,7 @@ def warp(image: torch.Tensor, displacement: torch.Tensor, *, mode: str = "biline
     Args:
         image: [B, C, D, H, W].
         displacement: [B, 3, D, H, W], in voxels, components (x, y, z) = along (W, H, D).
+        mode: "bilinear" (trilinear for volumes) or "nearest", as `grid_sample` names them.
     """
     shape = displacement.shape[2:]
     scale = torch.tensor([2.0 / max(n - 1, 1) for n in reversed(shape)], device=displacement.device)
@@ -51,12 +53,16 @@ def upsample(field: torch.Tensor, shape: tuple[int, int, int], factor: int) -> t
 
     Args:
         field: [B, 3, d, h, w] in coarse voxels.
-        shape: (D, H, W) of the finer grid; beyond the last coarse voxel the field continues constantly.
+        shape: (D, H, W) of the finer grid; beyond the last coarse voxel the field continues constantly, and what lies
+            beyond the finer grid is cut off.
+        factor: fine voxels per coarse voxel.
     """
-    if factor == 1:
-        return field
     fine = [(n - 1) * factor + 1 for n in field.shape[2:]]
-    result = functional.interpolate(field * factor, size=fine, mode="trilinear", align_corners=True)
-    padding = [pad for have, want in zip(reversed(fine), reversed(shape), strict=True) for pad in (0, max(0, want - have))]
+    result = field
+    if factor > 1:
+        result = functional.interpolate(field * factor, size=fine, mode="trilinear", align_corners=True)
+    padding = []
+    for have, want in zip(reversed(fine), reversed(shape), strict=True):
+        padding += [0, max(0, want - have)]
     result = functional.pad(result, padding, mode="replicate")
     return result[..., : shape[0], : shape[1], : shape[2]]

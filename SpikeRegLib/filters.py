@@ -1,14 +1,19 @@
-"""Separable box and Gaussian filters as banded matrix products: on CPUs several times faster than pooling or convolution."""
+"""Separable box and Gaussian filters as banded matrix products: on CPUs several times faster than pooling."""
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 
+# The bands outlive the call that made them: made as ordinary tensors even inside `torch.inference_mode`, because a
+# later call may differentiate through them.
+
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _box_band(length: int, window: int, device: str, dtype: torch.dtype) -> torch.Tensor:
     index = torch.arange(length)
     near = (index[:, None] - index[None, :]).abs() <= window // 2
@@ -16,6 +21,7 @@ def _box_band(length: int, window: int, device: str, dtype: torch.dtype) -> torc
 
 
 @functools.lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def _gaussian_band(length: int, sigma: float, device: str, dtype: torch.dtype) -> torch.Tensor:
     index = torch.arange(length)
     distance = (index[:, None] - index[None, :]).double()
@@ -24,7 +30,7 @@ def _gaussian_band(length: int, sigma: float, device: str, dtype: torch.dtype) -
     return (weight / weight.sum(1, keepdim=True)).to(dtype).to(device)
 
 
-def _along_each_axis(volume: torch.Tensor, band) -> torch.Tensor:
+def _along_each_axis(volume: torch.Tensor, band: Callable[[int], torch.Tensor]) -> torch.Tensor:
     *lead, depth, height, width = volume.shape
     x = volume.reshape(-1, depth, height, width)
     x = torch.matmul(x, band(width).t())
@@ -39,6 +45,9 @@ def box_sum(volume: torch.Tensor, window: int) -> torch.Tensor:
     Args:
         volume: [..., D, H, W].
         window: edge of the cube in voxels, odd.
+
+    Raises:
+        ValueError: an even window.
     """
     if window % 2 != 1:
         raise ValueError(f"window must be odd, got {window}")

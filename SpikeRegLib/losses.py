@@ -12,7 +12,7 @@ def lncc_map(fixed: torch.Tensor, moving: torch.Tensor, *, window: int = 9, epsi
 
     Args:
         fixed, moving: [..., D, H, W], intensities in [0, 1].
-        window: edge of the cube in voxels, odd.
+        window: edge of the cube in voxels, odd. Beyond the border of the grid the images count as zero.
         epsilon: variance (intensity squared) below which a region counts as flat.
     """
     count = float(window**3)
@@ -58,7 +58,14 @@ def bending_energy(field: torch.Tensor, spacing_mm: float) -> torch.Tensor:
 
 
 def soft_dice(fixed: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
-    """Mean Dice overlap of soft label maps: [..., labels, D, H, W] with values in [0, 1]; absent labels are left out."""
+    """Mean Dice overlap of soft label maps, over the labels present in `fixed`.
+
+    Args:
+        fixed, warped: [..., labels, D, H, W] with values in [0, 1].
+
+    Returns:
+        A scalar, 1 for equal maps; not a number where `fixed` has no label at all.
+    """
     axes = (-3, -2, -1)
     overlap = 2 * (fixed * warped).sum(axes)
     volume = (fixed * fixed).sum(axes) + (warped * warped).sum(axes)

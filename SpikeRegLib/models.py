@@ -29,6 +29,7 @@ class ModelHeader:
         kind: "spiking" or "analog".
         spec: name of the network spec.
         facts: training data, steps, seed, versions, figures... as written by the training command.
+        spec_json: the whole spec, see `NetworkSpec.from_json`.
     """
 
     path: Path
@@ -48,25 +49,30 @@ def read_header(path: str | Path) -> ModelHeader:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            start = file.read(8)
-            if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-                raise InputError(f"{path}: a pickled checkpoint; pickles can run code and are never loaded, convert it to safetensors")
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            start = file.read(9)
+            length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
+            # Eight bytes of length may happen to begin like a pickle, so the brace of the JSON header decides.
+            if start[8:] != b"{" and start.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+                raise InputError(f"{path}: a pickle, which can run code and is never loaded; convert it to safetensors")
             if not 0 < length <= min(size, 100_000_000):
                 raise InputError(f"{path}: truncated or not a safetensors file; download or train it again")
-            header = json.loads(file.read(length))
+            header = json.loads(start[8:] + file.read(length - 1))
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); `spikereg models` lists what is shipped") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); `spikereg models` lists the shipped") from error
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise InputError(f"{path}: truncated or not a safetensors file; download or train it again") from error
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     if 8 + length + end != size:
         raise InputError(f"{path}: truncated ({size} of {8 + length + end} bytes); download or train it again")
     metadata = header.get("__metadata__", {})
     if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
-        raise InputError(f"{path}: not a SpikeReg model; train one with `spikereg train` or pick one of `spikereg models`")
-    spec_json = metadata["spec"]
-    return ModelHeader(path, metadata["kind"], json.loads(spec_json)["name"], json.loads(metadata["facts"]), spec_json)
+        raise InputError(f"{path}: not a SpikeReg model; `spikereg models` lists those, `spikereg train` makes one")
+    try:
+        spec_json = metadata["spec"]
+        name, facts = json.loads(spec_json)["name"], json.loads(metadata["facts"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: its header lacks the spec or the facts; download or train it again") from error
+    return ModelHeader(path, metadata["kind"], name, facts, spec_json)
 
 
 def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any]) -> None:
@@ -116,8 +122,12 @@ def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | No
 
     header = read_header(path)
     if kind is not None and header.kind != kind:
-        raise InputError(f"{path}: holds a network of kind {header.kind}, {kind} is needed; `spikereg models` lists both")
-    spec = NetworkSpec.from_json(header.spec_json)
+        raise InputError(f"{path}: holds a network of kind {header.kind}, not {kind}; `spikereg models` lists both")
+    misfit = f"{path}: its tensors do not fit its spec {header.spec}; download or train it again"
+    try:
+        spec = NetworkSpec.from_json(header.spec_json)
+    except ValueError as error:
+        raise InputError(f"{path}: its spec cannot be built ({error}); download or train it again") from error
     if timesteps is not None:
         spec = spec.with_timesteps(timesteps)
     network: RegistrationUNet = SpikingUNet(spec) if header.kind == "spiking" else AnalogUNet(spec)
@@ -125,11 +135,32 @@ def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | No
         tensors = {name: value.float() for name, value in load_file(str(path)).items()}
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: its tensors do not fit its spec {header.spec}; download or train it again") from error
+        raise InputError(misfit) from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
-        raise InputError(f"{path}: its tensors do not fit its spec {header.spec}; download or train it again")
+        raise InputError(misfit)
     return network.eval()
+
+
+def find(name: str | Path, method: str) -> Path:
+    """The file of a model given by name (for the dense twin, `<name>-teacher`) or by path.
+
+    Raises:
+        InputError: no such model; the message lists the shipped ones.
+    """
+    path = Path(name)
+    if path.suffix:
+        return path
+    shipped = WEIGHTS / (f"{name}-teacher.safetensors" if method == "ann" else f"{name}.safetensors")
+    if not shipped.is_file():
+        known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise InputError(f"model {str(name)!r}: not shipped; known are {known}, or give a .safetensors file")
+    return shipped
+
+
+def load_for(path: Path, method: str, timesteps: int | None) -> RegistrationUNet:
+    """The network a method needs: spiking for "spikereg", dense for "ann"."""
+    return load_model(path, kind="analog" if method == "ann" else "spiking", timesteps=timesteps)
 
 
 def sha256(path: str | Path) -> str:

@@ -24,19 +24,29 @@ def axis_fan_out(length: int, layer: Layer) -> list[int]:
 
 
 def synaptic_operations(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-    """Every spike in `inputs` ([B, C, D, H, W] counts, merged grid) times the outputs it really reaches; a scalar."""
+    """Every spike in `inputs` times the outputs it really reaches.
+
+    Args:
+        layer: that receives the spikes.
+        inputs: [B, C, D, H, W] counts on the merged grid. Sums are taken in double precision if these are double.
+
+    Returns:
+        A scalar, differentiable.
+    """
     total: torch.Tensor | float = 0.0
     for value in inputs:
-        spikes = value.float().sum((0, 1))
+        dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
+        spikes = value.to(dtype).sum((0, 1))
         for axis in (2, 1, 0):
-            fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=torch.float32, device=value.device)
-            spikes = torch.tensordot(spikes, fan, dims=([axis], [0]))
+            fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=dtype, device=value.device)
+            # Not a matrix product: autocast would round that to bfloat16.
+            spikes = (spikes * fan).sum(-1)
         total = total + spikes * layer.out_channels
     return torch.as_tensor(total)
 
 
 def dense_macs(spec: NetworkSpec, input_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, interior taps everywhere."""
+    """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, all taps everywhere."""
     shapes = spec.shapes(input_shape)
     macs = {}
     for layer in spec.layers:
@@ -89,7 +99,16 @@ class OperationCount:
 
 
 class ActivityRecorder:
-    """A recorder that fills a table of `LayerActivity` and, on request, keeps a spike-rate map of every layer."""
+    """A recorder that fills a table of `LayerActivity` and, on request, keeps a spike-rate map of every layer.
+
+    Args:
+        spec: of the spiking network.
+        input_shape: (D, H, W) of the images.
+        maps: keep, for every layer, its rate averaged over channels, [d, h, w] in [0, 1].
+
+    Raises:
+        ValueError: a batch of more than one pair is run; counts and costs are those of one pair.
+    """
 
     def __init__(self, spec: NetworkSpec, input_shape: tuple[int, int, int], *, maps: bool = False) -> None:
         self.spec = spec
@@ -99,6 +118,8 @@ class ActivityRecorder:
         self.maps: dict[str, torch.Tensor] = {}
 
     def __call__(self, layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
+        if len(output) != 1:
+            raise ValueError(f"activity is recorded for one pair at a time, got a batch of {len(output)}")
         steps = self.spec.timesteps
         analog = "image" in layer.inputs
         neurons = output[0].numel() if layer.neuron else 0

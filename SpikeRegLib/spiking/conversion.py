@@ -8,9 +8,11 @@ What is left is rounding to T steps and clipping above the percentile (Rueckauer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
+from torch import nn
 
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer
@@ -23,6 +25,7 @@ def fold_normalisation(teacher: AnalogUNet, layer: Layer) -> tuple[torch.Tensor,
     if not layer.neuron:
         return weight.clone(), teacher.head_bias.detach().clone()
     norm = teacher.norms[key(layer.name)]
+    assert isinstance(norm, nn.BatchNorm3d) and norm.running_var is not None and norm.running_mean is not None
     gain = (norm.weight / torch.sqrt(norm.running_var + norm.eps)).detach()
     axis = 1 if layer.transposed else 0
     folded = weight * gain.view([-1 if a == axis else 1 for a in range(5)])
@@ -32,7 +35,8 @@ def fold_normalisation(teacher: AnalogUNet, layer: Layer) -> tuple[torch.Tensor,
 class ActivationHistogram:
     """Percentiles of positive activations per channel, streamed over any number of images.
 
-    Bins are logarithmic over 1e-5 .. 1e3: a percentile is right to half a bin, 0.5 %.
+    Bins are logarithmic over 1e-5 .. 1e3, smaller values do not count as positive. A percentile is the upper edge of
+    its bin, so that it lies at most one bin, 0.9 %, above the exact one and never below.
     """
 
     BINS = 2048
@@ -40,9 +44,7 @@ class ActivationHistogram:
 
     def __init__(self, channels: int) -> None:
         self.counts = torch.zeros(channels, self.BINS, dtype=torch.float64)
-        self.edges = torch.logspace(
-            torch.log10(torch.tensor(self.LOW)).item(), torch.log10(torch.tensor(self.HIGH)).item(), self.BINS + 1
-        )
+        self.edges = torch.logspace(math.log10(self.LOW), math.log10(self.HIGH), self.BINS + 1)
 
     def add(self, activations: torch.Tensor) -> None:
         """Count the activations [B, C, ...] of one batch."""
@@ -53,15 +55,17 @@ class ActivationHistogram:
             self.counts[channel] += torch.bincount(index.clamp(0, self.BINS - 1), minlength=self.BINS)
 
     def percentile(self, percent: float) -> torch.Tensor:
-        """[channels]; a channel that was never positive gets 1."""
+        """The smallest value that `percent` of the positive activations do not exceed, [channels]; 1 for a channel
+        that was never positive."""
         total = self.counts.sum(1, keepdim=True)
         share = self.counts.cumsum(1) / total.clamp_min(1)
         index = (share >= percent / 100 - 1e-12).float().argmax(1)
-        centres = self.edges[1:]
-        return torch.where(total[:, 0] > 0, centres[index], torch.ones(len(index)))
+        return torch.where(total[:, 0] > 0, self.edges[1:][index], torch.ones(len(index)))
 
 
-def calibrate(teacher: AnalogUNet, images: Iterable[torch.Tensor], percentiles: tuple[float, ...]) -> dict[float, dict[str, torch.Tensor]]:
+def calibrate(
+    teacher: AnalogUNet, images: Iterable[torch.Tensor], percentiles: tuple[float, ...]
+) -> dict[float, dict[str, torch.Tensor]]:
     """Thresholds of every spiking layer at each percentile, from one run of the teacher over `images`.
 
     Args:

@@ -6,8 +6,9 @@
 
 A layer's current is constant over its T steps (direct input coding), so the spike count is a step function of the
 current. Everything here works on the drive y = T * I / threshold and the potential in units of threshold / T: adding y
-once a step, firing at T. For floats of single precision this arithmetic is exact in double precision, which is why the
-closed form and the event simulation can agree to the last spike.
+once a step, firing at T. Without a leak, this arithmetic on single-precision drives is exact in double precision
+wherever a spike depends on it; with one, the closed form is a table made from the simulation itself. That is why closed
+form and event simulation agree to the last spike.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class NeuronDynamics:
 
     @property
     def rounds(self) -> bool:
-        """Whether the count is clip(floor(y + v_0), 0, T): integrate-and-fire, soft reset, no refractory period."""
-        return self.leak == 1 and self.reset == "soft" and self.refractory == 0
+        """Whether the count is clip(floor(y + 1/2), 0, T): integrate-and-fire, soft reset, start at threshold / 2."""
+        return self.leak == 1 and self.reset == "soft" and self.refractory == 0 and self.initial_potential == 0.5
 
 
 @dataclass(frozen=True)
@@ -116,41 +117,58 @@ class NotMonotonic(ValueError):
     """The spike count does not grow with the current, so it has no table of edges; simulate the events instead."""
 
 
+def _spike_trains(order: np.ndarray, dynamics: NeuronDynamics) -> np.ndarray:
+    """[T, drives] bool, the event simulation at drives given by their place in the order of float32 numbers."""
+    drive = torch.from_numpy(_from_ordered(order))
+    state = initial_state(drive, dynamics)
+    train = []
+    for _ in range(dynamics.timesteps):
+        spikes, state = step(drive, state, dynamics)
+        train.append(spikes.numpy())
+    return np.stack(train)
+
+
 @functools.lru_cache(maxsize=256)
+@torch.inference_mode(False)  # kept beyond this call
 def count_edges(dynamics: NeuronDynamics) -> torch.Tensor:
     """The drives at which the count steps: edge n (n = 1..reachable) is the smallest float32 y with count >= n.
 
-    Found by bisection over the float32 numbers on the event simulation, hence exact.
+    Exact over all finite float32 numbers: as long as two drives give the same spikes, the potential grows with the
+    drive, also in rounded arithmetic; so drives between two that have the same spike train have that train too, and
+    bisecting every interval whose ends differ finds every drive at which anything changes.
 
     Raises:
         NotMonotonic: the count falls somewhere as the current grows.
     """
-    ceiling = np.float32(4 * dynamics.timesteps * (1 + abs(dynamics.reset_potential) + dynamics.initial_potential))
-    probes = torch.linspace(-float(ceiling), float(ceiling), 16384)
-    counts = simulate_counts(probes, dynamics)
-    if (torch.diff(counts) < 0).any():
-        raise NotMonotonic(f"spike counts of {dynamics} are not monotonic in the current")
-    wanted = np.arange(1, int(counts.max()) + 1, dtype=np.float32)
-    low = np.full(len(wanted), _ordered(np.array([-ceiling]))[0])
-    high = np.full(len(wanted), _ordered(np.array([ceiling]))[0])
-    while (high - low > 1).any():
+    largest = _ordered(np.array([np.finfo(np.float32).max]))
+    low, high = -largest, largest
+    changes = []
+    while low.size:
+        touching = high - low == 1
+        changes.append(high[touching])
+        low, high = low[~touching], high[~touching]
         middle = (low + high) // 2
-        reached = simulate_counts(torch.from_numpy(_from_ordered(middle)), dynamics).numpy() >= wanted
-        high = np.where(reached, middle, high)
-        low = np.where(reached, low, middle)
-    return torch.from_numpy(_from_ordered(high).copy())
+        low, high = np.concatenate((low, middle)), np.concatenate((middle, high))
+        differ = (_spike_trains(low, dynamics) != _spike_trains(high, dynamics)).any(0)
+        low, high = low[differ], high[differ]
+    steps = np.sort(np.concatenate((-largest, *changes)))
+    counts = _spike_trains(steps, dynamics).sum(0)
+    if (np.diff(counts) < 0).any():
+        raise NotMonotonic(f"spike counts of {dynamics} are not monotonic in the current")
+    edges = steps[np.searchsorted(counts, np.arange(1, counts[-1] + 1))]
+    return torch.from_numpy(_from_ordered(edges))
 
 
 def closed_form_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
     """Spike counts without simulating: equal to `simulate_counts` for every float32 drive. Shape and dtype of `drive`.
 
     Integrate-and-fire with soft reset and v_0 = threshold / 2 rounds: clip(floor(y + 1/2), 0, T). Anything else looks
-    up the table of edges.
+    up the table of edges. Drives of lower precision (bfloat16) are float32 numbers too; double ones are not.
 
     Raises:
         NotMonotonic: see `count_edges`.
     """
-    if dynamics.rounds and dynamics.initial_potential == 0.5:
+    if dynamics.rounds:
         # floor(y + 1/2) would round the sum before the floor; comparing the exact fraction with 1/2 does not.
         whole = torch.floor(drive)
         return (whole + (drive - whole >= 0.5)).clamp_(0, dynamics.timesteps)
@@ -159,7 +177,7 @@ def closed_form_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.T
 
 
 class _SurrogateCount(torch.autograd.Function):
-    """Forward: the exact count. Backward: the slope 1 of the count in y where it can still change (straight-through)."""
+    """Forward: the exact count. Backward: slope 1 in y where the count can still change (straight-through)."""
 
     @staticmethod
     def forward(ctx, drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
@@ -201,6 +219,7 @@ class SpikingNeuron(nn.Module):
     Args:
         channels: one threshold and one leak for each channel of [B, C, ...].
         dynamics: starting values; a leak of 1 stays fixed at 1.
+        threshold: starting value, in units of the current.
         slope: steepness of the surrogate derivative.
     """
 
@@ -209,8 +228,9 @@ class SpikingNeuron(nn.Module):
         self.dynamics = dynamics
         self.slope = slope
         self.log_threshold = nn.Parameter(torch.full((channels,), float(np.log(threshold))))
-        leaks = dynamics.leak < 1
-        self.leak_logit = nn.Parameter(torch.full((channels,), float(np.log(dynamics.leak / (1 - dynamics.leak))))) if leaks else None
+        self.leak_logit: nn.Parameter | None = None
+        if dynamics.leak < 1:
+            self.leak_logit = nn.Parameter(torch.full((channels,), float(np.log(dynamics.leak / (1 - dynamics.leak)))))
 
     @property
     def threshold(self) -> torch.Tensor:
@@ -237,7 +257,7 @@ class SpikingNeuron(nn.Module):
             if dynamics.reset == "soft":
                 potential = potential - spikes
             else:
-                potential = torch.where(spikes > 0, dynamics.reset_potential + 0 * potential, potential)
+                potential = torch.where(spikes > 0, torch.full_like(potential, dynamics.reset_potential), potential)
             waiting = torch.where(spikes > 0, torch.full_like(waiting, dynamics.refractory), (waiting - 1).clamp_min(0))
             count = count + spikes
         return threshold * count / dynamics.timesteps

@@ -1,4 +1,4 @@
-"""The network as data: one list of layers from which the dense and the spiking U-Net are built and their cost is counted."""
+"""The network as data: one list of layers from which both U-Nets are built and their cost is counted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Layer:
 
     Attributes:
         name: unique; also the name in activity and energy tables.
-        inputs: names of earlier layers, or "image"; merged by `merge` after up-sampling.
+        inputs: names of earlier layers, merged by `merge` after up-sampling; or "image" alone.
         in_channels, out_channels, kernel, stride: of the convolution (cubic kernel).
         upsample: for each input, the factor of nearest-neighbour up-sampling before merging (spikes stay spikes).
         merge: "concat" or "average" (two inputs of equal channels).
@@ -42,7 +42,39 @@ class Layer:
     def input_shape(self, shapes: dict[str, tuple[int, int, int]]) -> tuple[int, int, int]:
         """The grid after merging: up-sampled inputs are cropped to the smallest of them."""
         grids = [[n * factor for n in shapes[name]] for name, factor in zip(self.inputs, self.upsample, strict=True)]
-        return tuple(min(n) for n in zip(*grids, strict=True))  # type: ignore[return-value]
+        return tuple(min(n) for n in zip(*grids, strict=True))
+
+
+def _problem(layer: Layer, channels: dict[str, int], *, last: bool) -> str | None:
+    """What is wrong with a layer, given the channels of the earlier ones; None if nothing is."""
+    missing = sorted(set(layer.inputs) - set(channels))
+    if missing or not layer.inputs:
+        return f"reads {missing}, which no earlier layer makes"
+    if layer.name in channels:
+        return "has the name of an earlier one"
+    if "image" in layer.inputs and layer.inputs != ("image",):
+        return "reads the image together with other inputs; the image is read alone"
+    if len(layer.inputs) != len(layer.upsample):
+        return "needs one up-sampling factor for each input"
+    if min(layer.upsample) < 1 or layer.stride < 1:
+        return f"needs positive factors, got stride {layer.stride} and up-sampling {layer.upsample}"
+    if layer.merge not in ("concat", "average"):
+        return f"must merge by concat or average, not {layer.merge!r}"
+    given = [channels[name] for name in layer.inputs]
+    if layer.merge == "average" and (len(given) != 2 or given[0] != given[1]):
+        return f"averages inputs of {given} channels; two of equal channels are needed"
+    merged = given[0] if layer.merge == "average" else sum(given)
+    if layer.in_channels != merged:
+        return f"expects {layer.in_channels} input channels but is given {merged}"
+    if layer.transposed and layer.kernel != layer.stride:
+        return f"is transposed with kernel {layer.kernel} and stride {layer.stride}; they must be equal"
+    if not layer.transposed and layer.kernel % 2 != 1:
+        return f"needs an odd kernel, got {layer.kernel}"
+    if not layer.neuron and not last:
+        return "has no neuron; only the head may have none"
+    if not layer.neuron and layer.out_channels != 3:
+        return f"is the head and needs three channels, got {layer.out_channels}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -58,6 +90,8 @@ class NetworkSpec:
         timesteps: the spike-count window T of every neuron.
         leak: membrane decay per step by stage prefix ("enc0", ...); layers not named use 1.0 (no leak).
         smoothing: depth-wise smoothing after the head (the paper's network has it; not counted as dense cost).
+        standardise: bring each input image to the same mean and spread inside its foreground first, so that frozen
+            normalisation statistics fit every image.
     """
 
     name: str
@@ -67,28 +101,37 @@ class NetworkSpec:
     timesteps: int = 4
     leak: tuple[tuple[str, float], ...] = ()
     smoothing: bool = False
+    standardise: bool = False
 
     def __post_init__(self) -> None:
-        known = {"image"}
+        if self.output not in ("velocity", "displacement"):
+            raise ValueError(f"output of spec {self.name} must be velocity or displacement, got {self.output!r}")
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps of spec {self.name} must be at least 1, got {self.timesteps}")
+        for prefix, value in self.leak:
+            if not 0 < value <= 1:
+                raise ValueError(f"leak of {prefix} in spec {self.name} must be in (0, 1], got {value}")
+        channels = {"image": 2}
         for layer in self.layers:
-            missing = set(layer.inputs) - known
-            if missing:
-                raise ValueError(f"layer {layer.name} of spec {self.name} reads {sorted(missing)}, which no earlier layer makes")
-            if len(layer.inputs) != len(layer.upsample):
-                raise ValueError(f"layer {layer.name} of spec {self.name} needs one up-sampling factor for each input")
-            known.add(layer.name)
-        if self.layers[-1].neuron or self.layers[-1].out_channels != 3:
-            raise ValueError(f"the last layer of spec {self.name} must be a head with three channels and no neuron")
+            problem = _problem(layer, channels, last=layer is self.layers[-1])
+            if problem:
+                raise ValueError(f"layer {layer.name} of spec {self.name} {problem}")
+            channels[layer.name] = layer.out_channels
+        if not self.layers or self.head.neuron:
+            raise ValueError(f"spec {self.name} must end in a head with three channels and no neuron")
 
     @property
     def head(self) -> Layer:
+        """The last layer, which gives the field."""
         return self.layers[-1]
 
     @property
     def spiking_layers(self) -> tuple[Layer, ...]:
+        """Every layer but the head."""
         return tuple(layer for layer in self.layers if layer.neuron)
 
     def leak_of(self, name: str) -> float:
+        """The leak of layer `name`: that of the first prefix that fits, or 1."""
         return next((value for prefix, value in self.leak if name.startswith(prefix)), 1.0)
 
     def shapes(self, input_shape: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
@@ -107,20 +150,30 @@ class NetworkSpec:
         return 64 // min(n for shape in self.shapes((64, 64, 64)).values() for n in shape)
 
     def with_timesteps(self, timesteps: int) -> NetworkSpec:
+        """The same network with another T."""
         return replace(self, timesteps=timesteps)
 
     def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> NetworkSpec:
+        """The spec written by `to_json`.
+
+        Raises:
+            ValueError: not JSON, not a spec, or a bad one; the message names the layer.
+        """
         fields = json.loads(text)
-        layers = tuple(
-            Layer(**{**entry, "inputs": tuple(entry["inputs"]), "upsample": tuple(entry["upsample"])})
-            for entry in fields.pop("layers")
-        )
-        leak = tuple((str(prefix), float(value)) for prefix, value in fields.pop("leak"))
-        return NetworkSpec(layers=layers, leak=leak, **fields)
+        try:
+            layers = tuple(
+                Layer(**{**entry, "inputs": tuple(entry["inputs"]), "upsample": tuple(entry["upsample"])})
+                for entry in fields.pop("layers")
+            )
+            leak = tuple((str(prefix), float(value)) for prefix, value in fields.pop("leak"))
+            return NetworkSpec(layers=layers, leak=leak, **fields)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a network spec: {error}") from error
 
 
 def velocity_unet(
@@ -148,15 +201,13 @@ def velocity_unet(
     for step, width in enumerate(decoder):
         level = len(encoder) - 2 - step
         skip = encoder[level]
-        layers.append(
-            Layer(f"dec{step}.conv", (previous, f"enc{level}.conv"), channels + skip, width, upsample=(2, 1))
-        )
+        layers.append(Layer(f"dec{step}.conv", (previous, f"enc{level}.conv"), channels + skip, width, upsample=(2, 1)))
         previous, channels = f"dec{step}.conv", width
     for extra in range(1, finest_convolutions):
         layers.append(Layer(f"dec{len(decoder) - 1}.conv{extra + 1}", (previous,), channels, channels))
         previous = layers[-1].name
     layers.append(Layer("head", (previous,), channels, 3, neuron=False))
-    return NetworkSpec(name, tuple(layers), input_spacing_mm=input_spacing_mm, timesteps=timesteps)
+    return NetworkSpec(name, tuple(layers), input_spacing_mm=input_spacing_mm, timesteps=timesteps, standardise=True)
 
 
 def paper_unet() -> NetworkSpec:
@@ -179,9 +230,7 @@ def paper_unet() -> NetworkSpec:
     layers.append(Layer("head", (previous,), 16, 3, kernel=1, neuron=False))
     leak = tuple((f"enc{i}", value) for i, value in enumerate((0.90, 0.85, 0.80, 0.75)))
     leak += tuple((f"dec{i}", value) for i, value in enumerate((0.75, 0.80, 0.85, 0.90)))
-    return NetworkSpec(
-        "paper", tuple(layers), output="displacement", input_spacing_mm=1.0, leak=leak, smoothing=True
-    )
+    return NetworkSpec("paper", tuple(layers), output="displacement", input_spacing_mm=1.0, leak=leak, smoothing=True)
 
 
 SPECS = {"velocity-2mm": velocity_unet, "paper": paper_unet}

@@ -1,4 +1,4 @@
-"""The U-Net of a spec, dense (`AnalogUNet`) and spiking (`SpikingUNet`): the same layers, the same order, the same skips."""
+"""The U-Net of a spec, dense (`AnalogUNet`) and spiking (`SpikingUNet`): the same layers, order and skips."""
 
 from __future__ import annotations
 
@@ -36,13 +36,29 @@ def merge_inputs(layer: Layer, values: dict[str, torch.Tensor]) -> list[torch.Te
     return inputs
 
 
+def standardise(image: torch.Tensor) -> torch.Tensor:
+    """Mean 1/2 and standard deviation 1/5 inside the foreground (> 0.02), clipped to [0, 1]; background stays 0.
+
+    Args:
+        image: [B, C, D, H, W] in [0, 1]; every channel on its own.
+    """
+    inside = image > 0.02
+    count = inside.sum((2, 3, 4), keepdim=True).clamp_min(1)
+    mean = (image * inside).sum((2, 3, 4), keepdim=True) / count
+    centred = (image - mean) * inside
+    spread = torch.sqrt((centred * centred).sum((2, 3, 4), keepdim=True) / count).clamp_min(1e-3)
+    return (0.5 + 0.2 * centred / spread).clamp(0, 1) * inside
+
+
 def convolve(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The layer's convolution; output n of a strided one is centred on input `stride * n`."""
     if layer.transposed:
         return functional.conv_transpose3d(x, weight, bias, stride=layer.stride)
     return functional.conv3d(x, weight, bias, stride=layer.stride, padding=layer.kernel // 2)
 
 
 def new_weight(layer: Layer) -> torch.Tensor:
+    """An uninitialised weight of the layer's convolution, in torch's order of channels."""
     shape = (layer.in_channels, layer.out_channels) if layer.transposed else (layer.out_channels, layer.in_channels)
     return torch.empty(*shape, *(layer.kernel,) * 3)
 
@@ -69,7 +85,7 @@ class RegistrationUNet(nn.Module):
             image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1].
             recorder: sees the inputs and the output of every layer.
         """
-        values = {"image": image}
+        values = {"image": standardise(image) if self.spec.standardise else image}
         for index, layer in enumerate(self.spec.layers):
             inputs = merge_inputs(layer, values)
             output = self._layer(layer, inputs)
@@ -89,12 +105,17 @@ class RegistrationUNet(nn.Module):
         return self.integrate(self.forward(image, recorder=recorder), tuple(image.shape[2:]), sign=sign)
 
     def integrate(self, output: torch.Tensor, shape: tuple[int, ...], *, sign: float = 1.0) -> torch.Tensor:
-        """The displacement on a grid of `shape` from the head's output."""
+        """The displacement on a grid of `shape` from the head's output, see `displacement`.
+
+        Raises:
+            ValueError: the inverse of a network that predicts a displacement is asked for.
+        """
         if self.spec.output == "velocity":
             output = exponential(sign * output)
         elif sign != 1.0:
             raise ValueError(f"spec {self.spec.name} predicts a displacement; invert it numerically")
-        return upsample(output, shape, self.spec.output_stride())  # type: ignore[arg-type]
+        depth, height, width = shape
+        return upsample(output, (depth, height, width), self.spec.output_stride())
 
 
 class AnalogUNet(RegistrationUNet):
@@ -153,7 +174,9 @@ class SpikingUNet(RegistrationUNet):
                 self.log_thresholds[key(layer.name)] = nn.Parameter(torch.zeros(layer.out_channels))
 
     def dynamics_of(self, layer: Layer) -> NeuronDynamics:
-        return replace(self.base_dynamics, timesteps=self.spec.timesteps, leak=self.spec.leak_of(layer.name))
+        """The dynamics of a layer's neurons: the network's own with the T of the spec, and with both leaks."""
+        leak = self.base_dynamics.leak * self.spec.leak_of(layer.name)
+        return replace(self.base_dynamics, timesteps=self.spec.timesteps, leak=leak)
 
     def threshold(self, name: str) -> torch.Tensor:
         """Per channel, positive, in units of the dense twin's activation."""

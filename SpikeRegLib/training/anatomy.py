@@ -13,10 +13,11 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
 
-# FreeSurfer codes of whole-head label maps that mean the same tissue; 0 drops a code. Codes >= 500 lie outside the brain.
+# FreeSurfer codes of whole-head label maps that mean the same tissue; 0 drops a code. Codes >= 500 lie outside the
+# brain.
 FOLDED = {25: 2, 57: 41, 136: 4, 137: 5, 163: 43, 164: 44, 30: 0, 62: 0, 72: 0, 85: 0}
 CSF = 24
-LABELS = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
+LABELS: tuple[int, ...] = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
 LABELS += (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
 VENTRICLES = (4, 43)
 MIRRORED = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54, 26: 58, 28: 60}
@@ -58,7 +59,8 @@ def _centroids(labels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     index = np.stack(np.nonzero(labels), 1)
     code = labels[labels > 0]
     count = np.bincount(code, minlength=256).astype(float)
-    mean = np.stack([np.bincount(code, weights=index[:, axis], minlength=256) / np.maximum(count, 1) for axis in (2, 1, 0)], 1)
+    sums = [np.bincount(code, weights=index[:, axis], minlength=256) for axis in (2, 1, 0)]
+    mean = np.stack(sums, 1) / np.maximum(count, 1)[:, None]
     wanted = [label for label in LABELS if label != CSF]
     return mean[wanted] @ matrix[:3, :3].T + matrix[:3, 3]
 
@@ -100,8 +102,9 @@ def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(to_head[:, :3].ravel().tolist())
     transform.SetTranslation(to_head[:, 3].tolist())
+    upright = np.eye(3).ravel().tolist()
     drawn = sitk.Resample(
-        image, fine.size, transform, sitk.sitkNearestNeighbor, (-centre).tolist(), (1.0, 1.0, 1.0), np.eye(3).ravel().tolist(), 0
+        image, fine.size, transform, sitk.sitkNearestNeighbor, (-centre).tolist(), (1.0, 1.0, 1.0), upright, 0
     )
     array = torch.from_numpy(sitk.GetArrayFromImage(drawn)).reshape(depth, 2, height, 2, width, 2)
     shares = torch.stack([(array == label).sum((1, 3, 5), dtype=torch.uint8) for label in LABELS])
@@ -125,11 +128,14 @@ def load_anatomies(paths: list[Path]) -> list[Anatomy]:
         try:
             image = sitk.ReadImage(str(path), sitk.sitkInt16)
         except RuntimeError as error:
-            raise InputError(f"{path}: not a readable label map ({str(error).splitlines()[-1]}); give NIfTI, NRRD or MHA") from error
+            reason = str(error).splitlines()[-1]
+            raise InputError(f"{path}: not a readable label map ({reason}); give NIfTI, NRRD or MHA") from error
+        if image.GetDimension() != 3:
+            raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one three-dimensional label map")
         labels = fold_labels(sitk.GetArrayFromImage(image))
         missing = set(LABELS) - set(np.unique(labels).tolist())
         if missing:
-            raise InputError(f"{path}: lacks the labels {sorted(missing)}; training needs whole-head FreeSurfer label maps")
+            raise InputError(f"{path}: lacks the labels {sorted(missing)}; give whole-head FreeSurfer label maps")
         frame = Frame(labels.shape, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
         heads.append((Path(path).name, labels, frame))
     points = [_centroids(labels, frame.matrix) for _, labels, frame in heads]

@@ -16,8 +16,8 @@ from SpikeRegLib.filters import gaussian
 from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, SPACING_MM, Anatomy
 
 # T1-weighted mean intensity of every label relative to white matter, from the SynthSeg priors (Apache-2.0).
-T1_MEANS = {2: 160, 3: 96, 4: 44, 5: 44, 7: 136, 8: 88, 10: 130, 11: 102, 12: 124, 13: 145, 14: 44, 15: 44, 16: 136, 17: 96}
-T1_MEANS |= {18: 96, 24: 44, 26: 116, 28: 142}
+T1_MEANS = {2: 160, 3: 96, 4: 44, 5: 44, 7: 136, 8: 88, 10: 130, 11: 102, 12: 124, 13: 145, 14: 44, 15: 44, 16: 136}
+T1_MEANS |= {17: 96, 18: 96, 24: 44, 26: 116, 28: 142}
 T1_MEANS |= {right: T1_MEANS[left] for left, right in MIRRORED.items()}
 DICE_LABELS = tuple(index for index, label in enumerate(LABELS) if label != CSF)
 
@@ -38,7 +38,7 @@ class SyntheticOptions:
         thick_slices: share of images blurred along one axis as thick slices are.
     """
 
-    random_contrast: float = 0.2
+    random_contrast: float = 0.1
     same_head: float = 0.1
     rotation_degrees: float = 2.0
     scale: float = 0.03
@@ -186,7 +186,7 @@ class PairGenerator:
             image = gaussian(image, round(sigma, 1))
         if self._uniform(random) < self.options.thick_slices:
             axis = self._integer(random, 3)
-            pooled = functional.avg_pool3d(image[None, None], kernel_size=[3 if a == axis else 1 for a in range(3)], stride=1,
-                                           padding=[1 if a == axis else 0 for a in range(3)])
-            image = pooled[0, 0]
+            kernel = [3 if a == axis else 1 for a in range(3)]
+            padding = [1 if a == axis else 0 for a in range(3)]
+            image = functional.avg_pool3d(image[None, None], kernel_size=kernel, stride=1, padding=padding)[0, 0]
         return image
