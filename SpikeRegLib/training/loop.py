@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
-from SpikeRegLib.training.objective import ObjectiveWeights, Precision, first_pass, objective
+from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
 from SpikeRegLib.training.synthetic import SyntheticPair
 
 
@@ -34,12 +35,12 @@ class LoopOptions:
         checkpoint_every, log_every: in steps.
     """
 
-    steps: int = 5000
+    steps: int = 4600
     learning_rate: float = 4e-4
     warmup: int = 50
     second_pass: float = 0.4
-    second_pass_from: float = 0.2
-    freeze_normalisation_from: float = 0.4
+    second_pass_from: float = 0.25
+    freeze_normalisation_from: float = 0.15
     threshold_learning_rate: float = 1.0
     checkpoint_every: int = 200
     log_every: int = 10
@@ -101,7 +102,9 @@ def train(
     entry: dict[str, Any] = {}
     began = time.monotonic() - seconds
     with open(log_path, "a" if start else "w", encoding="utf-8") as log:
-        bar = tqdm(range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="pair")
+        bar = tqdm(
+            range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="pair"
+        )
         for step in bar:
             network.train()
             if isinstance(network, AnalogUNet):

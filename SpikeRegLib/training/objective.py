@@ -1,4 +1,4 @@
-"""What a registration network is trained for: alike images, overlapping labels, a smooth field, few synaptic operations."""
+"""What a registration network is trained for: alike images and labels, a smooth field, few synaptic operations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from SpikeRegLib.fields import compose, warp
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
+from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.activity import OperationCount
-from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
+from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.synthetic import SyntheticPair
 
 
@@ -32,24 +33,6 @@ class ObjectiveWeights:
     dice: float = 0.5
     operations: float = 0.0
     operations_target: float = 0.0
-
-
-@dataclass(frozen=True)
-class Precision:
-    """Autocast for the convolutions: bfloat16 where the processor or GPU computes it natively."""
-
-    device: str
-    bfloat16: bool
-
-    @staticmethod
-    def best(device: str) -> Precision:
-        if device.startswith("cuda"):
-            return Precision("cuda", torch.cuda.is_bf16_supported())
-        native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-        return Precision(device, device == "cpu" and bool(native()))
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16)
 
 
 def first_pass(network: RegistrationUNet, pair: SyntheticPair, precision: Precision) -> torch.Tensor:
@@ -102,7 +85,3 @@ def objective(
         loss = loss + weights.operations * (share - weights.operations_target).clamp_min(0)
     terms["loss"] = loss
     return loss, {name: round(float(value.detach()), 5) for name, value in terms.items()}
-
-
-def is_spiking(network: RegistrationUNet) -> bool:
-    return isinstance(network, SpikingUNet)

@@ -1,0 +1,36 @@
+"""Which processor does the work: chosen once, reported, never changed silently."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from SpikeRegLib.errors import InputError
+
+
+def choose_device(wanted: str) -> str:
+    """ "cpu", "cuda" or "mps" for `--device`; "auto" takes the first of cuda, mps, cpu that is there.
+
+    Raises:
+        InputError: an unknown device, or one this machine does not have.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, there in available.items() if there)
+    if wanted not in available:
+        raise InputError(f"--device {wanted}: unknown; choose auto, cpu, cuda or mps")
+    if not available[wanted]:
+        raise InputError(f"--device {wanted}: not available on this machine; use --device auto or cpu")
+    return wanted
+
+
+def set_threads(threads: int | None) -> int:
+    """Let torch and SimpleITK use `threads` CPU threads, all this process may run on if not given; returns how many."""
+    import SimpleITK as sitk
+
+    everything = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = threads or everything
+    torch.set_num_threads(count)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    return count

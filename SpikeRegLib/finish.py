@@ -1,0 +1,198 @@
+"""The last stage: from a displacement on the working frame to transforms, images and every figure of the result."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from dataclasses import asdict
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from SpikeRegLib import __version__, metrics
+from SpikeRegLib.diffeomorphic import settle
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.predict import Prediction
+from SpikeRegLib.registration import SCHEMA, Registration
+from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
+from SpikeRegLib.verdict import judge
+
+if TYPE_CHECKING:
+    from SpikeRegLib.pipeline import Run
+
+TAPER_MM = 10.0
+
+
+def finish(
+    run: Run,
+    base: Transform,
+    frame: Frame,
+    displacement: torch.Tensor,
+    *,
+    method: str,
+    model: dict[str, str | None],
+    prediction: Prediction | None,
+    iterations: int,
+    similarity: dict[str, float],
+) -> Registration:
+    """Compose, invert, warp and measure.
+
+    Args:
+        run: inputs and what the earlier stages gathered.
+        base: fixed -> moving before deformation.
+        frame: the working frame.
+        displacement: [3, D, H, W] mm on it.
+        method, model, prediction, iterations, similarity: for the result.
+    """
+    with run.stage("finish"):
+        deformation = DisplacementTransform(settle(taper(displacement, frame), frame), frame)
+        transform = compose(deformation, base)
+        inverse = compose(base.inverse(), deformation.inverse())
+        fixed, moving = run.fixed, run.moving
+        warped = warp_image(moving.image, transform, fixed.image.frame)
+        total = transform.displacement_on(fixed.image.frame)
+        jacobian = metrics.jacobian_determinant(total, fixed.image.frame)
+        warped_labels = None
+        if moving.labels is not None:
+            warped_labels = warp_image(moving.labels, transform, fixed.image.frame, interpolation="nearest")
+        summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
+        summary["inverse_consistency_mm"] = _inverse_consistency(
+            transform, inverse, frame, fixed.image.frame, fixed.mask
+        )
+        result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "method": method,
+            "preset": run.preset.name,
+            "model": model,
+            "inputs": {"fixed": fixed.image.name, "moving": moving.image.name},
+            "device": run.device if prediction is None else prediction.device,
+            "threads": run.threads,
+            "seed": run.seed,
+            "versions": _versions(),
+            "peak_memory_mb": None,
+            "similarity": similarity,
+            "refinement": {"iterations": iterations},
+            "deformation": summary,
+            "dice": _dice(run, base, warped_labels),
+            "hd95_mm": _hd95(run, warped_labels),
+            "tre_mm": _landmarks(run, transform),
+            "spikes": _spikes(prediction),
+            "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
+        }
+        result["verdict"] = judge(result)
+        result["warnings"] = run.warnings
+    result["timing_s"] = {**run.seconds, "total": sum(run.seconds.values())}
+    result["cpu_s"] = {**run.cpu_seconds, "process": time.process_time()}
+    result["peak_memory_mb"] = _peak_memory_mb()
+    return Registration(
+        fixed=fixed.image,
+        moving=moving.image,
+        warped=warped,
+        transform=transform,
+        inverse=inverse,
+        displacement=total,
+        jacobian=Volume(jacobian, fixed.image.frame, "jacobian"),
+        warped_labels=warped_labels,
+        fixed_labels=fixed.labels,
+        spike_maps={} if prediction is None else prediction.maps,
+        result=result,
+    )
+
+
+def taper(displacement: torch.Tensor, frame: Frame) -> torch.Tensor:
+    """Let the field fall to zero over the outer `TAPER_MM` of its grid, outside which it is zero: it may not jump."""
+    result = displacement.clone()
+    width = TAPER_MM / frame.spacing[0]
+    for axis in (1, 2, 3):
+        length = displacement.shape[axis]
+        index = torch.arange(length, dtype=torch.float32)
+        edge = (torch.minimum(index, length - 1 - index) / width).clamp(0, 1)
+        ramp = edge * edge * (3 - 2 * edge)
+        result *= ramp.view([-1 if a == axis else 1 for a in range(4)])
+    return result
+
+
+def _inverse_consistency(
+    transform: Transform, inverse: Transform, working: Frame, fixed: Frame, mask: torch.Tensor
+) -> float:
+    """Mean over the mask of |T^-1(T(x)) - x| in mm, at a random but fixed sample of 20,000 voxel centres."""
+    index = torch.nonzero(mask)
+    chosen = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:20_000]].flip(1).double()
+    matrix = torch.from_numpy(fixed.matrix)
+    points = chosen @ matrix[:3, :3].T + matrix[:3, 3]
+    return float((inverse.map_points(transform.map_points(points)) - points).norm(dim=1).mean())
+
+
+def _dice(run: Run, base: Transform, warped: Volume | None) -> dict[str, Any] | None:
+    fixed, moving = run.fixed.labels, run.moving.labels
+    if fixed is None or moving is None or warped is None:
+        return None
+    identity = AffineTransform(np.eye(4))
+    means = {
+        name: fmean(metrics.dice(fixed, warp_image(moving, map_, fixed.frame, interpolation="nearest")).values())
+        for name, map_ in (("before_mean", identity), ("aligned_mean", base))
+    }
+    after = metrics.dice(fixed, warped)
+    return {**means, "after_mean": fmean(after.values()), "per_label": {str(k): v for k, v in after.items()}}
+
+
+def _hd95(run: Run, warped: Volume | None) -> dict[str, Any] | None:
+    if run.fixed.labels is None or warped is None:
+        return None
+    values = metrics.hd95_mm(run.fixed.labels, warped)
+    return {
+        "after_mean": fmean(values.values()) if values else None,
+        "per_label": {str(k): v for k, v in values.items()},
+    }
+
+
+def _landmarks(run: Run, transform: Transform) -> dict[str, Any] | None:
+    if run.fixed.points is None or run.moving.points is None:
+        return None
+    before = (run.fixed.points.double() - run.moving.points.double()).norm(dim=1)
+    after = metrics.target_registration_error_mm(run.fixed.points, run.moving.points, transform)
+    return {"before_mean": float(before.mean()), "after_mean": float(after.mean()), "per_point": after.tolist()}
+
+
+def _spikes(prediction: Prediction | None) -> dict[str, Any] | None:
+    if prediction is None or not prediction.layers:
+        return None
+    layers = prediction.layers
+    updates = sum(layer.neuron_updates for layer in layers)
+    neurons = [layer for layer in layers if layer.neurons]
+    receiving = [layer for layer in layers if layer.analog_macs == 0]
+    timesteps = neurons[0].neuron_updates // neurons[0].neurons
+    return {
+        "timesteps": prediction.timesteps,
+        "passes": timesteps // prediction.timesteps,
+        "mean_rate": sum(layer.count for layer in layers) / updates,
+        "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
+        / (sum(layer.dense_macs for layer in receiving) * prediction.timesteps),
+        "layers": [asdict(layer) for layer in layers],
+    }
+
+
+def _versions() -> dict[str, str]:
+    import SimpleITK as sitk
+
+    return {
+        "spikereg": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "simpleitk": sitk.Version.VersionString(),
+        "numpy": np.__version__,
+    }
+
+
+def _peak_memory_mb() -> float | None:
+    """Highest resident memory of this process so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)

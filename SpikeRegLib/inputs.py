@@ -1,0 +1,156 @@
+"""Everything a registration is given, read and checked before any work is spent."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.frames import Frame, world_aligned
+from SpikeRegLib.images import Volume, foreground_mask, normalise_intensity, read_image, read_labels
+from SpikeRegLib.points import check_inside, read_points
+from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
+
+Source = Volume | str | os.PathLike[str]
+MARGIN_MM = 12.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two images with what belongs to it.
+
+    Attributes:
+        image: in its own intensities.
+        scaled: the same in [0, 1], robustly scaled inside the mask.
+        mask: [D, H, W] bool on the image's grid, given or found; the region that counts.
+        mask_given: whether the caller gave the mask.
+        labels: segmentation on the image's grid.
+        points: [N, 3] landmarks, LPS mm.
+    """
+
+    image: Volume
+    scaled: Volume
+    mask: torch.Tensor
+    mask_given: bool
+    labels: Volume | None
+    points: torch.Tensor | None
+
+
+def load_side(
+    source: Source,
+    *,
+    mask: Source | None = None,
+    labels: Source | None = None,
+    points: torch.Tensor | str | os.PathLike[str] | None = None,
+    allow_nonfinite: bool = False,
+) -> Side:
+    """Read one image and what belongs to it.
+
+    Raises:
+        InputError: any of it is unusable; the message names the file.
+    """
+    image = source if isinstance(source, Volume) else read_image(source, allow_nonfinite=allow_nonfinite)
+    region = foreground_mask(image) if mask is None else _labels_on(mask, image, "mask").data > 0
+    if not bool(region.any()):
+        raise InputError(f"{_name(mask) or image.name}: the mask is empty; give one that covers the anatomy")
+    side = Side(
+        image=image,
+        scaled=normalise_intensity(image, region),
+        mask=region,
+        mask_given=mask is not None,
+        labels=None if labels is None else _labels_on(labels, image, "segmentation"),
+        points=None,
+    )
+    if points is None:
+        return side
+    coordinates = points if isinstance(points, torch.Tensor) else read_points(points)
+    check_inside(coordinates, image.frame, "points" if isinstance(points, torch.Tensor) else str(points))
+    return replace(side, points=coordinates)
+
+
+def check_pair(fixed: Side, moving: Side) -> None:
+    """What can only be checked with both sides at hand.
+
+    Raises:
+        InputError: landmark lists of different length.
+    """
+    if fixed.points is not None and moving.points is not None and len(fixed.points) != len(moving.points):
+        raise InputError(
+            f"landmarks: {len(fixed.points)} fixed but {len(moving.points)} moving points; give pairs in the same order"
+        )
+
+
+def working_frame(fixed: Side, spacing_mm: float, multiple: int) -> Frame:
+    """The world-aligned isotropic grid on which network and refinement work: the fixed mask and a margin around it.
+
+    Args:
+        fixed: the fixed side.
+        spacing_mm: voxel size of the grid.
+        multiple: every axis gets a multiple of this number of voxels.
+    """
+    index = torch.nonzero(fixed.mask).double().numpy()
+    lower, upper = index.min(0), index.max(0)
+    corners = np.array(
+        [[i, j, k] for k in (lower[0], upper[0]) for j in (lower[1], upper[1]) for i in (lower[2], upper[2])]
+    )
+    matrix = fixed.image.frame.matrix
+    points = corners @ matrix[:3, :3].T + matrix[:3, 3]
+    return world_aligned(points.min(0) - MARGIN_MM, points.max(0) + MARGIN_MM, spacing_mm, multiple)
+
+
+def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:
+    """[D, H, W] in [0, 1]: the scaled image on the working frame, through `transform` (working -> image points)."""
+    placed = AffineTransform(np.eye(4)) if transform is None else transform
+    return warp_image(_smooth_for(side.scaled, frame), placed, frame).data
+
+
+def _smooth_for(volume: Volume, frame: Frame) -> Volume:
+    """Average away what the working frame cannot hold: a box over the voxels that fall into one of its voxels."""
+    factors = [max(1, round(frame.spacing[0] / s * 0.99)) for s in reversed(volume.frame.spacing)]
+    if max(factors) == 1:
+        return volume
+    kernel = [f + 1 - f % 2 if f > 1 else 1 for f in factors]
+    data = volume.data[None, None]
+    for axis, width in enumerate(kernel):
+        if width > 1:
+            data = _triangle(data, axis + 2, width)
+    return Volume(data[0, 0], volume.frame, volume.name)
+
+
+def _triangle(data: torch.Tensor, axis: int, width: int) -> torch.Tensor:
+    """Weights 1, 2, ..., 2, 1 of odd `width` along one axis, borders repeated."""
+    half = width // 2
+    weights = [half + 1 - abs(offset) for offset in range(-half, half + 1)]
+    length = data.shape[axis]
+    index = torch.arange(length)
+    total = torch.zeros_like(data)
+    for offset, weight in zip(range(-half, half + 1), weights, strict=True):
+        total += data.index_select(axis, (index + offset).clamp(0, length - 1)) * (weight / sum(weights))
+    return total
+
+
+def _labels_on(source: Source, image: Volume, what: str) -> Volume:
+    labels = source if isinstance(source, Volume) else read_labels(source)
+    if not same_grid(labels.frame, image.frame):
+        raise InputError(
+            f"{_name(source) or what}: the {what} is on another grid than {image.name or 'its image'}; "
+            "resample it onto that image"
+        )
+    return labels
+
+
+def same_grid(first: Frame, second: Frame) -> bool:
+    """Whether two grids have the same shape and their corners lie within a twentieth of a voxel of each other."""
+    if first.shape != second.shape:
+        return False
+    return bool(np.abs(first.corners() - second.corners()).max() < 0.05 * min(first.spacing))
+
+
+def _name(source: Source | None) -> str:
+    if source is None:
+        return ""
+    return source.name if isinstance(source, Volume) else str(Path(source))

@@ -1,0 +1,240 @@
+"""register(): prepare, align, predict, refine, finish."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from SpikeRegLib import finish, models
+from SpikeRegLib.affine import align
+from SpikeRegLib.configuration import METHODS, Preset, load_preset
+from SpikeRegLib.devices import choose_device, set_threads
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.fields import warp
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
+from SpikeRegLib.losses import lncc
+from SpikeRegLib.predict import Prediction, predict
+from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.refine import refine
+from SpikeRegLib.registration import Registration
+from SpikeRegLib.transforms import AffineTransform, Transform, read_transform, warp_image
+
+
+@dataclass
+class Run:
+    """What the stages hand on: inputs, settings, and the figures gathered on the way."""
+
+    fixed: Side
+    moving: Side
+    preset: Preset
+    device: str
+    threads: int
+    seed: int
+    listener: Listener
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Report the start and the end of a stage and keep its wall and CPU seconds."""
+        self.listener(Progress(name, 0.0))
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds[name] = time.perf_counter() - wall
+        self.cpu_seconds[name] = time.process_time() - cpu
+        self.listener(Progress(name, 1.0))
+
+
+@dataclass(frozen=True)
+class Working:
+    """The pair on the working frame, moving aligned."""
+
+    frame: Frame
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    mask: torch.Tensor
+
+    def similarity(self, displacement: torch.Tensor | None = None) -> float:
+        """Mean LNCC inside the mask; displacement is [3, D, H, W] mm."""
+        moving = self.moving
+        if displacement is not None:
+            moving = warp(moving[None, None], displacement[None] / self.frame.spacing[0])[0, 0]
+        return float(lncc(self.fixed, moving, mask=self.mask))
+
+
+def register(
+    fixed: Source,
+    moving: Source,
+    *,
+    method: str | None = None,
+    preset: str | Path = "brain-t1",
+    model: str | Path | None = None,
+    initial_transform: Transform | str | os.PathLike[str] | None = None,
+    skip_affine: bool = False,
+    fixed_mask: Source | None = None,
+    moving_mask: Source | None = None,
+    fixed_labels: Source | None = None,
+    moving_labels: Source | None = None,
+    fixed_points: torch.Tensor | str | os.PathLike[str] | None = None,
+    moving_points: torch.Tensor | str | os.PathLike[str] | None = None,
+    refine_iterations: int | None = None,
+    timesteps: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    seed: int = 0,
+    spike_maps: bool = False,
+    allow_nonfinite: bool = False,
+    listener: Listener = silent,
+) -> Registration:
+    """Find the map from points of `fixed` to points of `moving` and resample `moving` with it.
+
+    Args:
+        fixed, moving: volumes or files; any spacing, orientation and size from 16 voxels per axis.
+        method: "spikereg" (spiking network), "ann" (its dense twin) or "optimize" (no network); default the preset's.
+        preset: name or TOML file.
+        model: weights by name or file; the preset's if not given.
+        initial_transform: fixed -> moving, used instead of the alignment.
+        skip_affine: the images are aligned already.
+        fixed_mask, moving_mask: label maps; where > 0 counts.
+        fixed_labels, moving_labels: segmentations, for the overlap figures and warped with the result.
+        fixed_points, moving_points: landmarks, LPS mm, for the error figures.
+        refine_iterations: per level of the preset's refinement; 0 leaves it out.
+        timesteps: another T for the spiking network.
+        device: "auto", "cpu", "cuda" or "mps", for the network.
+        threads: of the CPU; all if not given.
+        seed: of every random choice.
+        spike_maps: keep a spike-rate volume of every layer.
+        allow_nonfinite: take NaN and infinite voxels as background.
+        listener: hears the progress; raises Cancelled to stop the run.
+
+    Raises:
+        InputError: something given cannot be used.
+        Cancelled: the listener asked to stop.
+    """
+    settings = load_preset(preset)
+    method = method or settings.method
+    if method not in METHODS:
+        raise InputError(f"--method {method}: unknown; choose one of {', '.join(METHODS)}")
+    model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
+    network = None if model_path is None else models.load_for(model_path, method, timesteps)
+    base_given = None if initial_transform is None else _as_transform(initial_transform)
+    chosen, count = choose_device(device), set_threads(threads)
+    torch.manual_seed(seed)
+
+    began = time.perf_counter(), time.process_time()
+    listener(Progress("prepare", 0.0))
+    sides = [
+        load_side(source, mask=mask, labels=labels, points=points, allow_nonfinite=allow_nonfinite)
+        for source, mask, labels, points in (
+            (fixed, fixed_mask, fixed_labels, fixed_points),
+            (moving, moving_mask, moving_labels, moving_points),
+        )
+    ]
+    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener)
+    check_pair(run.fixed, run.moving)
+    for side in sides:
+        if side.image.nonfinite:
+            run.warnings.append(
+                f"{side.image.name}: {side.image.nonfinite} NaN or infinite voxels were taken as background"
+            )
+    run.seconds["prepare"], run.cpu_seconds["prepare"] = (
+        time.perf_counter() - began[0],
+        time.process_time() - began[1],
+    )
+    with run.stage("align"):
+        base = _align(run, base_given, skip_affine)
+        working = _working(run, base, network.spec.input_multiple() if network is not None else 4)
+    with run.stage("predict"):
+        prediction = None
+        if network is not None:
+            prediction = predict(
+                network, working.fixed, working.moving, working.frame, mask=working.mask, passes=max(1, settings.passes),
+                device=chosen, spike_maps=spike_maps, listener=listener,
+            )  # fmt: skip
+            run.warnings += prediction.warnings
+    with run.stage("refine"):
+        displacement, iterations = _refine(run, working, prediction, refine_iterations)
+    result_of_model = {"name": None, "sha256": None}
+    if model_path is not None:
+        result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
+    return finish.finish(
+        run, base, working.frame, displacement,
+        method=method, model=result_of_model, prediction=prediction, iterations=iterations,
+        similarity={
+            "lncc_before": _similarity_by_header(run, working),
+            "lncc_aligned": working.similarity(),
+            "lncc_after": working.similarity(displacement),
+        },
+    )  # fmt: skip
+
+
+def _as_transform(given: Transform | str | os.PathLike[str]) -> Transform:
+    return given if isinstance(given, Transform) else read_transform(given)
+
+
+def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
+    """The map fixed -> moving before deformation."""
+    if given is not None:
+        return given
+    if skip:
+        return AffineTransform(np.eye(4))
+    masks = [
+        Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
+        for side in (run.fixed, run.moving)
+    ]
+    alignment = align(
+        run.fixed.image,
+        run.moving.image,
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
+        seed=run.seed,
+        listener=run.listener,
+    )
+    run.warnings += alignment.warnings
+    return alignment.transform
+
+
+def _working(run: Run, base: Transform, multiple: int) -> Working:
+    frame = working_frame(run.fixed, run.preset.working_spacing_mm, multiple)
+    fixed, moving = on_working_frame(run.fixed, frame, None), on_working_frame(run.moving, frame, base)
+    covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
+    mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
+    if not bool((moving > 0).any()):
+        raise InputError(
+            f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
+            "check the initial transform or leave out --skip-affine"
+        )
+    return Working(frame, fixed, moving, mask)
+
+
+def _refine(
+    run: Run, working: Working, prediction: Prediction | None, iterations: int | None
+) -> tuple[torch.Tensor, int]:
+    start = None if prediction is None else prediction.displacement
+    zero = torch.zeros(3, *working.frame.shape) if start is None else start
+    schedule = run.preset.schedule(iterations)
+    if schedule is None:
+        return zero, 0
+    refinement = refine(
+        working.fixed, working.moving, spacing_mm=working.frame.spacing[0], initial=start, mask=working.mask,
+        schedule=schedule, listener=run.listener,
+    )  # fmt: skip
+    if not refinement.accepted:
+        run.warnings.append("refinement did not improve the similarity; its start was kept")
+    return refinement.displacement, sum(refinement.iterations)
+
+
+def _similarity_by_header(run: Run, working: Working) -> float:
+    """LNCC of the pair as it came, aligned by its headers alone."""
+    moving = on_working_frame(run.moving, working.frame, None)
+    return float(lncc(working.fixed, moving, mask=working.mask))

@@ -1,0 +1,94 @@
+"""`spikereg train teacher|convert|finetune`: from label maps to weights on a laptop or a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+
+EPILOG = """\
+the whole recipe:
+  spikereg train teacher  --labels LABELS --out runs/teacher
+  spikereg train convert  --teacher runs/teacher/teacher.safetensors --labels LABELS --out runs/converted
+  spikereg train finetune --model runs/converted/converted.safetensors --labels LABELS --out runs/finetuned
+
+LABELS is a folder of whole-head FreeSurfer label maps; images are drawn from them while training. An interrupted run
+continues with --resume and ends in the same weights as an uninterrupted one.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    for name, text in (
+        ("teacher", "train the dense network from scratch"),
+        ("convert", "calibrate thresholds and convert the teacher to a spiking network"),
+        ("finetune", "train the spiking network through its closed form"),
+    ):
+        step = steps.add_parser(name, help=text, description=text)
+        step.add_argument("--labels", required=True, type=Path, metavar="DIR", help="folder of whole-head label maps")
+        step.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets checkpoint, log and weights")
+        step.add_argument("--recipe", default="brain-t1", metavar="R", help="name or .toml file (default: brain-t1)")
+        step.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+        step.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+        if name == "teacher":
+            step.set_defaults(source=None)
+        elif name == "convert":
+            step.add_argument(
+                "--teacher", dest="source", required=True, type=Path, metavar="FILE", help="teacher.safetensors"
+            )
+            step.add_argument(
+                "--percentile", type=float, metavar="P", help="of positive activations (default: the recipe's)"
+            )
+            step.add_argument("--timesteps", type=int, metavar="T", help="default: the recipe's")
+        else:
+            step.add_argument(
+                "--model", dest="source", required=True, type=Path, metavar="FILE", help="converted.safetensors"
+            )
+        if name != "convert":
+            step.add_argument("--steps", type=int, metavar="N", help="training pairs (default: the recipe's)")
+            step.add_argument("--seed", type=int, metavar="N", help="default: the recipe's")
+            step.add_argument("--resume", action="store_true", help="continue the run in --out")
+            step.add_argument("--no-progress", action="store_true", help="no progress bar")
+            step.add_argument(
+                "--validation", type=Path, metavar="CSV",
+                help="pairs to measure at every checkpoint: columns fixed,moving,fixed_seg,moving_seg",
+            )  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from SpikeRegLib.devices import choose_device, set_threads
+    from SpikeRegLib.errors import InputError
+    from SpikeRegLib.training import recipe
+    from SpikeRegLib.training.config import load_config
+    from SpikeRegLib.training.validation import DiceOnPairs
+
+    config = load_config(arguments.recipe)
+    set_threads(arguments.threads)
+    device = choose_device(arguments.device)
+    for name in ("timesteps", "percentile", "seed"):
+        if getattr(arguments, name, None) is not None:
+            config = dataclasses.replace(config, **{name: getattr(arguments, name)})
+    if arguments.step == "convert":
+        path = recipe.convert_teacher(arguments.source, arguments.labels, arguments.out, config, device=device)
+        print(path)
+        return 0
+    if arguments.steps is not None:
+        loop = dataclasses.replace(getattr(config, arguments.step), steps=arguments.steps)
+        config = dataclasses.replace(config, **{arguments.step: loop})
+    if not arguments.resume and os.path.exists(arguments.out / "checkpoint.safetensors"):
+        raise InputError(f"{arguments.out}: holds a run already; continue it with --resume or choose another folder")
+    validate = DiceOnPairs(arguments.validation) if arguments.validation else None
+    common = {
+        "device": device,
+        "resume": arguments.resume,
+        "validate": validate,
+        "show_progress": not arguments.no_progress,
+    }
+    if arguments.step == "teacher":
+        print(recipe.train_teacher(arguments.labels, arguments.out, config, **common))
+    else:
+        print(recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common))
+    return 0

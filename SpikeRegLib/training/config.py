@@ -1,0 +1,58 @@
+"""A training recipe read from TOML: network, lengths, rates, weights, synthetic pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from SpikeRegLib.configuration import read_toml, settings_from_table
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.training.loop import LoopOptions
+from SpikeRegLib.training.synthetic import SyntheticOptions
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what a training gives.
+
+    Attributes:
+        network: name of the network spec.
+        seed: of the initial weights, the pairs and the order of passes.
+        timesteps: T of the converted network.
+        percentile: of the positive activations, for the thresholds.
+        calibration_pairs: training pairs from which thresholds are estimated.
+        teacher, finetune: the two loops.
+        synthetic: how pairs are drawn.
+    """
+
+    network: str = "velocity-2mm"
+    seed: int = 1
+    timesteps: int = 4
+    percentile: float = 99.9
+    calibration_pairs: int = 24
+    teacher: LoopOptions = field(default_factory=LoopOptions)
+    finetune: LoopOptions = field(default_factory=LoopOptions)
+    synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
+
+    def __post_init__(self) -> None:
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps: must be at least 1, got {self.timesteps}")
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile: must be in (0, 100], got {self.percentile}")
+
+
+def load_config(path: str | Path) -> TrainingConfig:
+    """Read a recipe: a TOML file, or the name of a shipped one ("brain-t1").
+
+    Raises:
+        InputError: the file or one of its fields is wrong; the message names both.
+    """
+    file = Path(path)
+    if file.suffix != ".toml":
+        file = RECIPES / f"{path}.toml"
+        if not file.is_file():
+            known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
+            raise InputError(f"recipe {str(path)!r}: unknown; choose one of {known}, or give a .toml file")
+    return settings_from_table(TrainingConfig, read_toml(file), source=file)

@@ -1,0 +1,134 @@
+"""The three steps from label maps to weights: teacher, convert, finetune."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from SpikeRegLib import __version__
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.precision import Precision
+from SpikeRegLib.spiking.conversion import calibrate, convert
+from SpikeRegLib.spiking.spec import named_spec
+from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
+from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy, load_anatomies
+from SpikeRegLib.training.config import TrainingConfig
+from SpikeRegLib.training.loop import train
+from SpikeRegLib.training.synthetic import PairGenerator
+
+Validation = Callable[[RegistrationUNet], dict[str, float]]
+# Pairs of the stream that no training step reaches, for calibration.
+CALIBRATION_START = 10_000_000
+
+
+def find_label_maps(folder: Path) -> list[Path]:
+    """The label maps in a folder, sorted by name.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    found = sorted(p for p in folder.glob("*") if p.name.endswith((".nii", ".nii.gz", ".nrrd", ".mha")))
+    if len(found) < 2:
+        raise InputError(
+            f"{folder}: {len(found)} label maps found, at least two are needed; give a folder of .nii.gz files"
+        )
+    return found
+
+
+def train_teacher(
+    labels: Path,
+    out: Path,
+    config: TrainingConfig,
+    *,
+    device: str,
+    resume: bool,
+    validate: Validation | None,
+    show_progress: bool,
+) -> Path:
+    """Train the dense network from scratch; returns the model file `teacher.safetensors` in `out`."""
+    torch.manual_seed(config.seed)
+    network = AnalogUNet(named_spec(config.network))
+    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+    last = train(
+        network, pairs.pair, out, options=config.teacher, spacing_mm=SPACING_MM, device=device, seed=config.seed,
+        resume=resume, validate=validate, show_progress=show_progress,
+    )  # fmt: skip
+    return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher")
+
+
+def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str) -> Path:
+    """Calibrate on training pairs and convert; returns the model file `converted.safetensors` in `out`."""
+    teacher = load_model(teacher_file, kind="analog").to(device)
+    assert isinstance(teacher, AnalogUNet)
+    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+
+    def images() -> Any:
+        for number in range(config.calibration_pairs):
+            pair = pairs.pair(CALIBRATION_START + number)
+            yield torch.cat((pair.fixed, pair.moving), 1)
+
+    with Precision.best(device).autocast():
+        thresholds = calibrate(teacher, images(), (config.percentile,))[config.percentile]
+    network = convert(
+        teacher.cpu(), {name: value.cpu() for name, value in thresholds.items()}, timesteps=config.timesteps
+    )
+    facts = {**read_header(teacher_file).facts, "step": "convert", "percentile": config.percentile}
+    facts["calibration_pairs"] = config.calibration_pairs
+    path = out / "converted.safetensors"
+    save_model(network, path, facts)
+    return path
+
+
+def finetune(
+    model_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str, resume: bool,
+    validate: Validation | None, show_progress: bool,
+) -> Path:  # fmt: skip
+    """Train a converted network through its closed form; returns the model file `spiking.safetensors` in `out`."""
+    network = load_model(model_file, kind="spiking")
+    assert isinstance(network, SpikingUNet)
+    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+    last = train(
+        network, pairs.pair, out, options=config.finetune, spacing_mm=SPACING_MM, device=device, seed=config.seed + 1,
+        resume=resume, validate=validate, show_progress=show_progress,
+    )  # fmt: skip
+    return _export(
+        network,
+        out / "spiking.safetensors",
+        config,
+        labels,
+        last,
+        step="finetune",
+        before=read_header(model_file).facts,
+    )
+
+
+def _pairs(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator:
+    return PairGenerator(anatomies, options=config.synthetic, seed=config.seed, device=device)
+
+
+def _export(
+    network: RegistrationUNet, path: Path, config: TrainingConfig, labels: Path, last: dict[str, Any], *, step: str,
+    before: dict[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    facts = {
+        "step": step,
+        "training_data": f"synthetic pairs drawn from {len(find_label_maps(labels))} label maps",
+        "steps": getattr(config, step).steps if step in ("teacher", "finetune") else 0,
+        "seconds": last.get("seconds"),
+        "last_log_entry": last,
+        "seed": config.seed,
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {"spikereg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    if before:
+        facts["before"] = before
+    save_model(network, path, json.loads(json.dumps(facts)))
+    return path

@@ -1,0 +1,76 @@
+"""The verdict a person sees first: good, check or poor, with the reasons in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One figure of the result and where it starts to worry.
+
+    Attributes:
+        table, field: where the figure stands in result.json.
+        check, poor: bounds; beyond them the verdict is at most check, or poor.
+        higher_is_worse: which side is beyond.
+        text: the reason, with the value as {value}.
+    """
+
+    table: str
+    field: str
+    check: float
+    poor: float
+    higher_is_worse: bool
+    text: str
+
+
+RULES = (
+    Rule(
+        "similarity", "lncc_after", 0.35, 0.20, False, "the images agree poorly where they overlap (LNCC {value:.2f})"
+    ),
+    Rule("deformation", "folding_percent", 0.0, 0.1, True, "{value:.3f} % of the voxels fold"),
+    Rule("deformation", "jacobian_min", 0.05, -0.5, False, "volume shrinks to {value:.2f} of itself somewhere"),
+    Rule("deformation", "sdlogj", 0.6, 1.0, True, "the deformation is rough (SD of log Jacobian {value:.2f})"),
+    Rule(
+        "deformation",
+        "inverse_consistency_mm",
+        0.1,
+        0.5,
+        True,
+        "forward and inverse differ by {value:.2f} mm on average",
+    ),
+    Rule("dice", "after_mean", 0.6, 0.4, False, "segmentations overlap little (mean Dice {value:.2f})"),
+    Rule("tre_mm", "after_mean", 3.0, 6.0, True, "landmarks are {value:.1f} mm apart on average"),
+)
+LEVELS = ("good", "check", "poor")
+
+
+def judge(result: dict[str, Any]) -> dict[str, Any]:
+    """The `verdict` entry for a result: the worst level any rule gives, and a reason for each rule that fired."""
+    worst, reasons = 0, []
+    for rule in RULES:
+        value = (result.get(rule.table) or {}).get(rule.field)
+        if value is None:
+            continue
+        sign = 1 if rule.higher_is_worse else -1
+        level = 2 if sign * (value - rule.poor) > 0 else 1 if sign * (value - rule.check) > 0 else 0
+        if level:
+            worst = max(worst, level)
+            reasons.append(rule.text.format(value=value))
+    for table, before, after, what, sign in (
+        ("similarity", "lncc_before", "lncc_after", "similarity", 1),
+        ("dice", "before_mean", "after_mean", "overlap of the segmentations", 1),
+        ("tre_mm", "before_mean", "after_mean", "landmark agreement", -1),
+    ):
+        entry = result.get(table) or {}
+        if entry.get(before) is not None and entry.get(after) is not None and sign * (entry[after] - entry[before]) < 0:
+            worst = 2
+            reasons.append(f"{what} is worse than before the registration")
+    if not reasons:
+        similarity = result["similarity"]
+        reasons.append(
+            f"the images agree (LNCC {similarity['lncc_before']:.2f} before, {similarity['lncc_after']:.2f} after), "
+            "nothing folds, forward and inverse match"
+        )
+    return {"level": LEVELS[worst], "reasons": reasons}
