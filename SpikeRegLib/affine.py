@@ -33,6 +33,8 @@ _BLUR = 1.5  # standard deviation in voxels of the smoothing for the start searc
 _SAMPLES = 10_000
 _SEARCH_SAMPLES = 3_000
 _ROTATIONS = 600  # 20 degrees apart on average
+_STARTS = 7  # that are refined
+_NESTED = 0.6  # ratio of foreground volumes below which one image shows much more than the other
 _BINS = 24
 _SAME_CONTRAST = 0.2  # interior correlation above which two images count as the same contrast
 _SCALES = (0.6, 1.6)
@@ -46,7 +48,7 @@ class Alignment:
 
     Attributes:
         transform: fixed -> moving, LPS mm.
-        similarity_before, similarity_after: of the start and of `transform`, by the one measure that decided every step.
+        similarity_before, similarity_after: of the start and of `transform`, by the measure that decided every step.
         accepted_steps: the steps that improved it, in order; empty when the start was kept.
         warnings: one line each on what was not accepted and why, or what looks doubtful.
         measure: "correlation" (of local contrast, at most 1) or "mutual information" (of local contrast, nats).
@@ -92,10 +94,16 @@ def align(
     objects = _find(fixed, fixed_mask, "fixed"), _find(moving, moving_mask, "moving")
     radius = min(o.radius for o in objects)
     listener(Progress("align", 0.1, "preparing the images"))
-    pair = _Pair(_prepare(objects[0], radius), _prepare(objects[1], radius), seed)
+    matrix = np.eye(4) if initial is None else initial.matrix
+    # A brain against a whole head: the smaller one sets the domain, so it plays the fixed image.
+    nested = min(o.volume for o in objects) < _NESTED * max(o.volume for o in objects)
+    swapped = nested and objects[1].volume < objects[0].volume
+    if swapped:
+        objects, matrix = objects[::-1], np.linalg.inv(matrix)
+    pair = _Pair(_prepare(objects[0], radius, alone=nested), _prepare(objects[1], radius), seed, nested=nested)
     to_unit = _unit_map(objects[0].centre, radius)
     from_unit = np.linalg.inv(_unit_map(objects[1].centre, radius))
-    start = np.linalg.inv(from_unit) @ (np.eye(4) if initial is None else initial.matrix) @ np.linalg.inv(to_unit)
+    start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)
 
     warnings: list[str] = []
     best = start
@@ -129,9 +137,9 @@ def align(
     if measure == "correlation" and similarity < _LOW_CORRELATION:
         warnings.append(f"the images agree poorly after alignment ({measure} {similarity:.3f}); check the result")
     listener(Progress("align", 1.0, f"{measure} {before:.3f} -> {similarity:.3f}"))
-    return Alignment(
-        AffineTransform(from_unit @ current @ to_unit), before, similarity, accepted, warnings, measure
-    )
+    matrix = from_unit @ current @ to_unit
+    transform = AffineTransform(np.linalg.inv(matrix) if swapped else matrix)
+    return Alignment(transform, before, similarity, accepted, warnings, measure)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ class _Object:
     box: np.ndarray  # [2, 3] LPS mm, of the foreground
     centre: np.ndarray  # [3] LPS mm, of the foreground
     radius: float  # root mean square distance of the foreground from its centre, mm
+    volume: float  # of the foreground, mm^3
     cut: bool  # the foreground goes on beyond the field of view
 
 
@@ -191,11 +200,13 @@ def _find(volume: Volume, mask: Volume | None, role: str) -> _Object:
         np.stack([points.min(0), points.max(0)]),
         centre,
         float(np.sqrt(((points - centre) ** 2).sum(1).mean())),
+        float(len(points) * np.prod(frame.spacing)),
         mask is None and float(faces.mean()) > 0.05,
     )
 
 
-def _prepare(found: _Object, radius: float) -> _Prepared:
+def _prepare(found: _Object, radius: float, *, alone: bool = False) -> _Prepared:
+    """Bring an image to the working grid; `alone`: nothing outside the foreground, its outline included, counts."""
     lower = (found.box[0] - found.centre) / radius - _MARGIN
     upper = (found.box[1] - found.centre) / radius + _MARGIN
     spacing = max(_SPACING, float((upper - lower).max()) / 128)
@@ -211,7 +222,11 @@ def _prepare(found: _Object, radius: float) -> _Prepared:
 
     intensity = gaussian(on_grid(found.intensity), 0.5)
     # Where the anatomy is cut by the field of view, the cut is no edge: only known voxels enter the local statistics.
-    known = on_grid(sitk.Cast(found.foreground >= 0, sitk.sitkFloat32)) if found.cut else torch.ones_like(intensity)
+    known = torch.ones_like(intensity)
+    if alone:
+        known = (on_grid(found.foreground) > 0.5).float()
+    elif found.cut:
+        known = on_grid(sitk.Cast(found.foreground >= 0, sitk.sitkFloat32))
     weight = gaussian(known, _LOCAL).clamp(min=1e-3)
     mean = gaussian(intensity * known, _LOCAL) / weight
     variance = gaussian(intensity * intensity * known, _LOCAL) / weight - mean * mean
@@ -229,14 +244,18 @@ class _Pair:
     Matrices are 4x4, fixed -> moving, in the units of `_Prepared`.
     """
 
-    def __init__(self, fixed: _Prepared, moving: _Prepared, seed: int) -> None:
-        self.fixed, self.moving, self.seed = fixed, moving, seed
+    def __init__(self, fixed: _Prepared, moving: _Prepared, seed: int, *, nested: bool = False) -> None:
+        self.fixed, self.moving, self.seed, self.nested = fixed, moving, seed, nested
         foreground = sitk.GetImageFromArray(fixed.foreground.astype(np.uint8))
-        self.domain = sitk.GetArrayFromImage(sitk.BinaryDilate(foreground, [_RIM] * 3)).astype(bool)
+        rim = sitk.GetArrayFromImage(sitk.BinaryDilate(foreground, [_RIM] * 3)).astype(bool)
+        self.domain = fixed.foreground if nested else rim
         self.interior = sitk.GetArrayFromImage(sitk.BinaryErode(foreground, [2] * 3)).astype(bool)
         frame = frame_of(fixed.contrast)
-        self.mask = set_frame(sitk.GetImageFromArray(self.domain.astype(np.uint8)), frame)
-        index = np.argwhere(self.domain)
+        self.masks = {
+            "blurred": set_frame(sitk.GetImageFromArray(rim.astype(np.uint8)), frame),
+            "contrast": set_frame(sitk.GetImageFromArray(self.domain.astype(np.uint8)), frame),
+        }
+        index = np.argwhere(rim)  # the search needs the outline, which a skull-stripped brain shares with the skull
         chosen = np.random.default_rng(seed).permutation(len(index))[:_SEARCH_SAMPLES]
         self._points = index[chosen][:, ::-1] @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
         blurred = sitk.GetArrayViewFromImage(fixed.blurred)
@@ -275,51 +294,66 @@ class _Pair:
 
 def _search(pair: _Pair, header: np.ndarray, listener: Listener) -> np.ndarray:
     """The best rigid start: headers, centres of the foreground, and rotations about them all over the sphere."""
-    rotations = [np.eye(3), *(_rotation(q) for q in _quaternions(_ROTATIONS))]
+    directions = (-0.4, 0.0, 0.4)
+    shifts = np.array([[x, y, z] for x in directions for y in directions for z in (-0.8, *directions, 0.8)])
+    rotations = [np.eye(3), *(_rotation(q) for q in _quaternions(_ROTATIONS // (5 if pair.nested else 1)))]
     scored: list[tuple[float, np.ndarray]] = []
     for number, rotation in enumerate(rotations):
-        if number % 50 == 0:
+        if number % 20 == 0:
             listener(Progress("align", 0.2 + 0.1 * number / len(rotations), "searching the orientation"))
-        scored.append((pair.quick_similarity(_homogeneous(rotation)), _homogeneous(rotation)))
-    trusted = [header, scored[0][1]]
-    scored.sort(key=lambda item: -item[0])
-    chosen: list[np.ndarray] = [scored_header for scored_header in trusted]
-    for _, matrix in scored:
-        if len(chosen) >= 7:
-            break
-        if all(_angle(matrix, other) > 25 for other in chosen[1:]):
+        scored.append(_best_shift(pair, _homogeneous(rotation), shifts if pair.nested else shifts[:0]))
+    # The first two are what the headers suggest: the position they give, and their orientation about the centres.
+    chosen = [header, scored[0][1]]
+    for _, matrix in sorted(scored, key=lambda item: -item[0]):
+        if len(chosen) < _STARTS and all(_angle(matrix, other) > 25 for other in chosen[1:]):
             chosen.append(matrix)
-    shifts = np.array([[x, y, z] for x in (-0.4, 0, 0.4) for y in (-0.4, 0, 0.4) for z in (-0.8, -0.4, 0, 0.4, 0.8)])
-    refined: list[tuple[float, np.ndarray]] = []
+    coarse: list[tuple[float, np.ndarray]] = []
     for number, matrix in enumerate(chosen):
-        span = (0.3 + 0.2 * number / len(chosen), 0.3 + 0.2 * (number + 1) / len(chosen))
-        best = max((_shifted(matrix, s) for s in (shifts if number else shifts[:0])), default=matrix,
-                   key=pair.quick_similarity)  # fmt: skip
-        for step, image in (("rigid", "blurred"), ("rigid", "mutual information")):
-            found = _optimise(pair, best, step, image, listener, span)
-            best = best if isinstance(found, str) else found
-        # Of two starts that are as good as equal, the one the header or the least rotation suggests.
-        refined.append((pair.similarity(best, "mutual information") * (1.02 if number < 2 else 1.0), best))
-    return max(refined, key=lambda item: item[0])[1]
+        _, best = _best_shift(pair, matrix, shifts if number else shifts[:0])
+        span = (0.3 + 0.1 * number / len(chosen), 0.3 + 0.1 * (number + 1) / len(chosen))
+        found = _optimise(pair, best, "rigid", "blurred", listener, span)
+        best = best if isinstance(found, str) else found
+        # Of two starts that are as good as equal, the one that the headers suggest.
+        coarse.append((pair.quick_similarity(best) * (1.02 if number < 2 else 1.0), best))
+    fine: list[tuple[float, np.ndarray]] = []
+    distinct: list[np.ndarray] = []
+    for score, matrix in sorted(coarse, key=lambda item: -item[0]):
+        if len(distinct) == 3 or score < 0.5 * max(coarse, key=lambda item: item[0])[0]:
+            break
+        if any(_angle(matrix, d) < 10 and np.abs(matrix - d)[:3, 3].max() < 0.2 for d in distinct):
+            continue
+        distinct.append(matrix)
+        found = _optimise(pair, matrix, "rigid", "mutual information", listener, (0.4, 0.5))
+        best = matrix if isinstance(found, str) else found
+        fine.append((pair.similarity(best, "mutual information"), best))
+    return max(fine, key=lambda item: item[0])[1]
+
+
+def _best_shift(pair: _Pair, matrix: np.ndarray, shifts: np.ndarray) -> tuple[float, np.ndarray]:
+    """`matrix`, moved by the best of the shifts or not at all, with its quick similarity."""
+    shifted = [matrix, *(_homogeneous(matrix[:3, :3], matrix[:3, 3] + s) for s in shifts)]
+    scores = [pair.quick_similarity(m) for m in shifted]
+    best = int(np.argmax(scores))
+    return scores[best], shifted[best]
 
 
 def _optimise(
     pair: _Pair, start: np.ndarray, step: str, measure: str, listener: Listener, span: tuple[float, float]
 ) -> np.ndarray | str:
     """SimpleITK's optimum of one model applied before `start`; the reason, as a string, if there is none."""
-    transform = {
-        "rigid": sitk.VersorRigid3DTransform,
-        "similarity": sitk.Similarity3DTransform,
-        "affine": lambda: sitk.AffineTransform(3),
-    }[step]()
+    models = {"rigid": sitk.VersorRigid3DTransform, "similarity": sitk.Similarity3DTransform}
+    transform = models[step]() if step in models else sitk.AffineTransform(3)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)  # sums in a fixed order
     if measure == "correlation":
         method.SetMetricAsCorrelation()
     else:
         method.SetMetricAsMattesMutualInformation(_BINS)
-    method.SetMetricFixedMask(pair.mask)
-    share = _SAMPLES / max(1, int(pair.domain.sum())) * (0.5 if measure == "blurred" else 1.0)
+    image = "blurred" if measure == "blurred" else "contrast"
+    mask = pair.masks[image]
+    method.SetMetricFixedMask(mask)
+    samples = _SEARCH_SAMPLES if measure == "blurred" else _SAMPLES
+    share = samples / max(1, int(sitk.GetArrayViewFromImage(mask).sum()))
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(share, pair.seed + 1)  # 0 would mean the clock
@@ -329,7 +363,7 @@ def _optimise(
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=0.1 if measure == "blurred" else 0.05,
         minStep=0.001,
-        numberOfIterations=100,
+        numberOfIterations=40 if measure == "blurred" else 100,
         relaxationFactor=0.5,
         gradientMagnitudeTolerance=1e-9,
     )
@@ -351,11 +385,9 @@ def _optimise(
             method.StopRegistration()
 
     method.AddCommand(sitk.sitkIterationEvent, report)
-    images = (pair.fixed.blurred, pair.moving.blurred) if measure == "blurred" else (
-        pair.fixed.contrast, pair.moving.contrast)  # fmt: skip
     failure = ""
     try:
-        method.Execute(*images)
+        method.Execute(getattr(pair.fixed, image), getattr(pair.moving, image))
     except RuntimeError as error:
         failure = str(error).strip().splitlines()[-1]
     finally:
@@ -419,10 +451,6 @@ def _homogeneous(linear: np.ndarray, translation: np.ndarray | None = None) -> n
     if translation is not None:
         matrix[:3, 3] = translation
     return matrix
-
-
-def _shifted(matrix: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    return _homogeneous(matrix[:3, :3], matrix[:3, 3] + shift)
 
 
 def _angle(a: np.ndarray, b: np.ndarray) -> float:
