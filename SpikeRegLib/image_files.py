@@ -8,6 +8,7 @@ import gzip
 import os
 import shutil
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,7 +152,28 @@ def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
     if extension(path) not in _WRITABLE_EXTENSIONS:
         raise InputError(f"{path}: unknown image file type; use one of {', '.join(_WRITABLE_EXTENSIONS)}")
     with atomic_output(path) as temporary:
-        sitk.WriteImage(image, str(temporary), extension(path) != ".nii", 1)
+        if extension(path) == ".nii.gz" and np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
+            _write_packed(image, temporary)
+        else:
+            sitk.WriteImage(image, str(temporary), extension(path) != ".nii", 1)
+
+
+def _write_packed(image: sitk.Image, path: Path) -> None:
+    """Write .nii.gz by run lengths and Huffman codes only.
+
+    Floating-point voxels repeat in nothing but their background and their leading bytes. ITK's NIfTI writer searches
+    for more whatever level it is given: 2.1 instead of 0.8 CPU seconds for a 1 mm displacement field, 0.2 % smaller.
+    """
+    plain = path.with_suffix("")
+    try:
+        sitk.WriteImage(image, str(plain))
+        packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)  # 31: with a gzip header
+        with plain.open("rb") as source, path.open("wb") as target:
+            while block := source.read(2**24):
+                target.write(packer.compress(block))
+            target.write(packer.flush())
+    finally:
+        plain.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
