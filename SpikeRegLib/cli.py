@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from SpikeRegLib import __version__
+from SpikeRegLib import __version__, interrupt
 from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
-from SpikeRegLib.interrupt import cancelled, watch_signals
 
 
 class _Parser(argparse.ArgumentParser):
@@ -54,21 +54,27 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `spikereg` with `argv` (default: the process's) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    watch_signals()
+    interrupt.watch_signals()
     try:
         options = build_parser(arguments).parse_args(arguments)
-        return int(importlib.import_module(COMMANDS[options.command].module).run(options))
+        code = int(importlib.import_module(COMMANDS[options.command].module).run(options))
+        sys.stdout.flush()
+        return code
     except (Exception, KeyboardInterrupt) as error:
-        code, message = _explain(error)
-        if debug:
+        if "--debug" in arguments:
             traceback.print_exc()
-        return _fail(code, message, as_json=_wants_json(arguments))
+        if isinstance(error, BrokenPipeError):
+            _forget_stdout()
+            if interrupt.committed():
+                return 0  # the work is done, only its summary found no reader
+        code, message = _explain(error)
+        _report(code, " ".join(message.split()), as_json=_wants_json(arguments))
+        return code
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for whatever ended the run."""
-    if cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled, BrokenPipeError)):
+    if interrupt.cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled, BrokenPipeError)):
         return Cancelled.exit_code, "cancelled; nothing was written"
     if isinstance(error, SpikeRegError):
         return error.exit_code, str(error)
@@ -79,21 +85,24 @@ def _explain(error: BaseException) -> tuple[int, str]:
     return 1, f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
 
 
+def _report(code: int, message: str, *, as_json: bool) -> None:
+    print(f"spikereg: {'' if code == Cancelled.exit_code else 'error: '}{message}", file=sys.stderr)
+    if as_json:
+        from SpikeRegLib.commands.events import emit
+
+        try:
+            emit("error", message=message, code=code)
+        except BrokenPipeError:
+            _forget_stdout()
+
+
 def _wants_json(arguments: Sequence[str]) -> bool:
-    return "--progress=json" in arguments or "--progress json" in " ".join(arguments)
+    return "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
 
 
-def _fail(code: int, message: str, *, as_json: bool) -> int:
-    line = " ".join(message.split())
-    try:
-        if as_json:
-            from SpikeRegLib.commands.events import emit
-
-            emit("error", message=line, code=code)
-        print(f"spikereg: {line}" if code == Cancelled.exit_code else f"spikereg: error: {line}", file=sys.stderr)
-    except BrokenPipeError:  # nobody reads any more: keep Python from complaining when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+def _forget_stdout() -> None:
+    """Nobody reads stdout any more: send it nowhere, so that Python does not complain when it flushes it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

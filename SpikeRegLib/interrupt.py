@@ -31,6 +31,11 @@ def cancelled() -> bool:
     return _state["asked"]
 
 
+def committed() -> bool:
+    """Whether this run put its results in place."""
+    return _state["committed"]
+
+
 def check() -> None:
     """Raise Cancelled if a signal asked this run to stop."""
     if _state["asked"]:

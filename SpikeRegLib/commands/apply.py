@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         transform = transform.inverse()
     if options.points:
         moved = transform.map_points(read_points(options.input))
-        interrupt.commit()
+        interrupt.commit()  # one file, renamed into place: too short to stop
         write_points(moved, options.output)
         return 0
     volume = (

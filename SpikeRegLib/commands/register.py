@@ -93,6 +93,7 @@ def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | N
 def run(options: argparse.Namespace) -> int:
     fixed_seg, moving_seg = _pair(options, "seg")
     fixed_points, moving_points = _pair(options, "points")
+    load_preset(options.preset)  # an unknown one is refused before torch is loaded
     check_writable(options.out)
 
     from SpikeRegLib.pipeline import register  # imports torch
