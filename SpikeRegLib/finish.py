@@ -31,6 +31,7 @@ def finish(
     run: Run,
     base: Transform,
     frame: Frame,
+    mask: torch.Tensor,
     displacement: torch.Tensor,
     *,
     method: str,
@@ -45,6 +46,7 @@ def finish(
         run: inputs and what the earlier stages gathered.
         base: fixed -> moving before deformation.
         frame: the working frame.
+        mask: [D, H, W] bool on it, where the anatomy is.
         displacement: [3, D, H, W] mm on it.
         method, model, prediction, iterations, similarity: for the result.
     """
@@ -60,9 +62,7 @@ def finish(
         if moving.labels is not None:
             warped_labels = warp_image(moving.labels, transform, fixed.image.frame, interpolation="nearest")
         summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
-        summary["inverse_consistency_mm"] = _inverse_consistency(
-            transform, inverse, frame, fixed.image.frame, fixed.mask
-        )
+        summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(transform, inverse, frame, mask)
         result: dict[str, Any] = {
             "schema": SCHEMA,
             "method": method,
@@ -114,17 +114,6 @@ def taper(displacement: torch.Tensor, frame: Frame) -> torch.Tensor:
         ramp = edge * edge * (3 - 2 * edge)
         result *= ramp.view([-1 if a == axis else 1 for a in range(4)])
     return result
-
-
-def _inverse_consistency(
-    transform: Transform, inverse: Transform, working: Frame, fixed: Frame, mask: torch.Tensor
-) -> float:
-    """Mean over the mask of |T^-1(T(x)) - x| in mm, at a random but fixed sample of 20,000 voxel centres."""
-    index = torch.nonzero(mask)
-    chosen = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:20_000]].flip(1).double()
-    matrix = torch.from_numpy(fixed.matrix)
-    points = chosen @ matrix[:3, :3].T + matrix[:3, 3]
-    return float((inverse.map_points(transform.map_points(points)) - points).norm(dim=1).mean())
 
 
 def _dice(run: Run, base: Transform, warped: Volume | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A frame says where the voxels of an array lie in the patient: shape, origin, spacing and direction (mm, LPS, as ITK)."""
+"""A frame says where the voxels of an array lie in the patient: shape, origin, spacing, direction (mm, LPS, as ITK)."""
 
 from __future__ import annotations
 
@@ -65,5 +65,7 @@ def world_aligned(
     ]
     origin = (lower + upper) / 2 - (np.asarray(count) - 1) * spacing_mm / 2
     return Frame(
-        shape=(count[2], count[1], count[0]), origin=tuple(map(float, origin)), spacing=(float(spacing_mm),) * 3
+        shape=(count[2], count[1], count[0]),
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+        spacing=(float(spacing_mm),) * 3,
     )

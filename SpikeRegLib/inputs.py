@@ -17,6 +17,8 @@ from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 
 Source = Volume | str | os.PathLike[str]
 MARGIN_MM = 12.0
+# Keeps the grids of the first stages whole; deeper ones are cropped where they do not fit.
+MULTIPLE = 4
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,12 @@ def check_pair(fixed: Side, moving: Side) -> None:
         )
 
 
-def working_frame(fixed: Side, spacing_mm: float, multiple: int) -> Frame:
+def working_frame(fixed: Side, spacing_mm: float) -> Frame:
     """The world-aligned isotropic grid on which network and refinement work: the fixed mask and a margin around it.
 
     Args:
         fixed: the fixed side.
         spacing_mm: voxel size of the grid.
-        multiple: every axis gets a multiple of this number of voxels.
     """
     index = torch.nonzero(fixed.mask).double().numpy()
     lower, upper = index.min(0), index.max(0)
@@ -99,7 +100,7 @@ def working_frame(fixed: Side, spacing_mm: float, multiple: int) -> Frame:
     )
     matrix = fixed.image.frame.matrix
     points = corners @ matrix[:3, :3].T + matrix[:3, 3]
-    return world_aligned(points.min(0) - MARGIN_MM, points.max(0) + MARGIN_MM, spacing_mm, multiple)
+    return world_aligned(points.min(0) - MARGIN_MM, points.max(0) + MARGIN_MM, spacing_mm, MULTIPLE)
 
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:

@@ -153,22 +153,22 @@ def register(
     )
     with run.stage("align"):
         base = _align(run, base_given, skip_affine)
-        working = _working(run, base, network.spec.input_multiple() if network is not None else 4)
+        working = _working(run, base)
     with run.stage("predict"):
         prediction = None
         if network is not None:
             prediction = predict(
-                network, working.fixed, working.moving, working.frame, mask=working.mask, passes=max(1, settings.passes),
-                device=chosen, spike_maps=spike_maps, listener=listener,
+                network, working.fixed, working.moving, working.frame, mask=working.mask,
+                passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps, listener=listener,
             )  # fmt: skip
             run.warnings += prediction.warnings
     with run.stage("refine"):
         displacement, iterations = _refine(run, working, prediction, refine_iterations)
-    result_of_model = {"name": None, "sha256": None}
+    result_of_model: dict[str, str | None] = {"name": None, "sha256": None}
     if model_path is not None:
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
     return finish.finish(
-        run, base, working.frame, displacement,
+        run, base, working.frame, working.mask, displacement,
         method=method, model=result_of_model, prediction=prediction, iterations=iterations,
         similarity={
             "lncc_before": _similarity_by_header(run, working),
@@ -204,8 +204,8 @@ def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
     return alignment.transform
 
 
-def _working(run: Run, base: Transform, multiple: int) -> Working:
-    frame = working_frame(run.fixed, run.preset.working_spacing_mm, multiple)
+def _working(run: Run, base: Transform) -> Working:
+    frame = working_frame(run.fixed, run.preset.working_spacing_mm)
     fixed, moving = on_working_frame(run.fixed, frame, None), on_working_frame(run.moving, frame, base)
     covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
     mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5

@@ -68,14 +68,19 @@ def predict(
         spike_maps: keep rate maps (spiking networks only).
         listener: called for every layer.
     """
-    arguments = {"mask": mask, "passes": passes, "spike_maps": spike_maps, "listener": listener}
+
+    def run_on(place: str) -> Prediction:
+        return _predict(
+            network.to(place), fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
+            listener=listener,
+        )  # fmt: skip
+
     try:
-        return _predict(network.to(device), fixed, moving, frame, device=device, **arguments)
+        return run_on(device)
     except torch.OutOfMemoryError:
         if device == "cpu":
             raise
-    network.to("cpu")
-    prediction = _predict(network, fixed, moving, frame, device="cpu", **arguments)
+    prediction = run_on("cpu")
     warning = f"the {device} device ran out of memory; the network ran on the CPU instead"
     return replace(prediction, warnings=[warning, *prediction.warnings])
 
@@ -184,6 +189,7 @@ def _maps(
     for name in recorders[0].maps if recorders else ():
         rate = torch.stack([recorder.maps[name] for recorder in recorders]).mean(0).cpu().clone()
         stride = round(frame.shape[0] / shapes[name][0])
-        grid = replace(frame, shape=tuple(rate.shape), spacing=tuple(s * stride for s in frame.spacing))
+        depth, height, width = rate.shape
+        grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * stride,) * 3)
         maps[name] = Volume(rate, grid, name)
     return maps

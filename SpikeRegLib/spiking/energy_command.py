@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         totals = dense_table(spec, shape).as_result()
     columns = ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates")
     rows = [{"name": layer["name"], **{column: layer[column] for column in columns}} for layer in layers]
-    total = {"name": "total"}
+    total: dict[str, int | str | None] = {"name": "total"}
     total.update({c: None if any(row[c] is None for row in rows) else sum(row[c] for row in rows) for c in columns})
     if arguments.json:
         print(json.dumps({"layers": rows, "total": total, "energy": totals, "formula": FORMULA}))

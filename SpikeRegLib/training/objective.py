@@ -64,11 +64,13 @@ def objective(
         earlier: displacement [1, 3, D, H, W] in voxels that an earlier pass found: the network sees the moving image
             warped by it and predicts the rest, which is composed with it, never added.
     """
+    depth, height, width = pair.fixed.shape[2:]
+    shape = (depth, height, width)
     moving = pair.moving if earlier is None else warp(pair.moving, earlier)
-    counter = OperationCount(network.spec, tuple(pair.fixed.shape[2:])) if weights.operations > 0 else None
+    counter = OperationCount(network.spec, shape) if weights.operations > 0 else None
     with precision.autocast():
         output = network(torch.cat((pair.fixed, moving), 1), recorder=counter)
-    displacement = network.integrate(output, tuple(pair.fixed.shape[2:]))
+    displacement = network.integrate(output, shape)
     total = displacement if earlier is None else compose(displacement, earlier)
     mask = pair.fixed > 0.02
     similarity = lncc(pair.fixed, warp(pair.moving, total), window=weights.window, mask=mask)

@@ -1,7 +1,7 @@
 """Make the bundled sample pair from two label maps: python -m SpikeRegLib.training.sample FIXED_MAP MOVING_MAP OUT.
 
-Two different synthetic heads, T1-like, skull-stripped, on different grids: the moving one is anisotropic and oblique and
-lies elsewhere in the scanner, so that the demo shows alignment and deformation. Its segmentations belong to it.
+Two different synthetic heads, T1-like, skull-stripped, on different grids: the moving one is anisotropic, oblique and
+elsewhere in the scanner, so that the demo shows alignment and deformation. Its segmentations belong to it.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _prepare(row: dict[str, Path], network: RegistrationUNet) -> _Pair:
     fixed = load_side(row["fixed"], labels=row["fixed_seg"])
     moving = load_side(row["moving"], labels=row["moving_seg"])
     affine = align(fixed.image, moving.image).transform
-    frame = working_frame(fixed, network.spec.input_spacing_mm, network.spec.input_multiple())
+    frame = working_frame(fixed, network.spec.input_spacing_mm)
     images = on_working_frame(fixed, frame, None), on_working_frame(moving, frame, affine)
     assert fixed.labels is not None and moving.labels is not None
     return _Pair(torch.stack(images)[None], frame, affine, fixed.labels, moving.labels)

@@ -1,0 +1,91 @@
+"""The short way in for Python: a loaded network that registers pairs, and networks built from a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume, read_image
+from SpikeRegLib.inputs import Source
+from SpikeRegLib.models import find, read_header
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.registration import Registration
+from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
+from SpikeRegLib.spiking.unet import SpikingUNet
+from SpikeRegLib.training.config import TrainingConfig
+from SpikeRegLib.transforms import DisplacementTransform, Transform, warp_image
+
+
+class SpikeRegUNet(SpikingUNet):
+    """A spiking U-Net from a configuration, with fresh weights: train it or load weights into it.
+
+    Args:
+        config: a `TrainingConfig` (see `load_config`), a `NetworkSpec`, or the name of a spec.
+    """
+
+    def __init__(self, config: TrainingConfig | NetworkSpec | str) -> None:
+        if isinstance(config, TrainingConfig):
+            spec = named_spec(config.network).with_timesteps(config.timesteps)
+        else:
+            spec = named_spec(config) if isinstance(config, str) else config
+        super().__init__(spec)
+
+
+class SpikeRegInference:
+    """Registers pairs with one set of weights.
+
+    Args:
+        weights: name of a shipped model ("brain-t1") or a .safetensors file.
+        preset: what happens around the network.
+        options: passed on to `register` (device, threads, seed, refine_iterations...).
+
+    Example:
+        result = SpikeRegInference("brain-t1").register("fixed.nii.gz", "moving.nii.gz")
+    """
+
+    def __init__(self, weights: str | Path = "brain-t1", *, preset: str | Path = "brain-t1", **options: Any) -> None:
+        self.path = find(weights, "spikereg")
+        self.method = "ann" if read_header(self.path).kind == "analog" else "spikereg"
+        self.preset = preset
+        self.options = options
+
+    def register(self, fixed: Source, moving: Source, **options: Any) -> Registration:
+        """The map from fixed to moving points and everything measured about it; see `SpikeRegLib.register`."""
+        settings = {"method": self.method, "preset": self.preset, "model": str(self.path), **self.options, **options}
+        return register(fixed, moving, **settings)
+
+    def apply_deformation(
+        self,
+        moving: Source | torch.Tensor | np.ndarray,
+        deformation_field: Registration | Transform | torch.Tensor | np.ndarray,
+        *,
+        frame: Frame | None = None,
+        labels: bool = False,
+    ) -> Volume:
+        """Resample `moving` through a deformation.
+
+        Args:
+            moving: a volume, a file, or a bare array [D, H, W] on the grid of the field.
+            deformation_field: a finished registration, a transform (fixed -> moving), or vectors [3, D, H, W] in mm
+                (LPS) on `frame`, e.g. `Registration.displacement`.
+            frame: the grid of the result and of bare vectors; the fixed image's for a registration, moving's otherwise.
+            labels: take the nearest voxel instead of interpolating.
+        """
+        if isinstance(moving, (torch.Tensor, np.ndarray)):
+            data = torch.as_tensor(moving)
+            moving = Volume(data, frame or Frame(tuple(data.shape)))  # type: ignore[arg-type]
+        volume = moving if isinstance(moving, Volume) else read_image(os.fspath(moving))
+        if isinstance(deformation_field, Registration):
+            frame = frame or deformation_field.fixed.frame
+            transform: Transform = deformation_field.transform
+        elif isinstance(deformation_field, Transform):
+            transform = deformation_field
+        else:
+            frame = frame or volume.frame
+            transform = DisplacementTransform(torch.as_tensor(deformation_field), frame)
+        return warp_image(volume, transform, frame or volume.frame, interpolation="nearest" if labels else "linear")
