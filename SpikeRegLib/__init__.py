@@ -43,6 +43,10 @@ _HOME = {
     "preset_names": "configuration",
     "write_outputs": "outputs",
     "write_report": "report",
+    "SpikeRegInference": "inference",
+    "SpikeRegUNet": "inference",
+    "SpikeRegTrainer": "training.trainer",
+    "load_config": "training.config",
 }
 
 __all__ = ["__version__", *_HOME]

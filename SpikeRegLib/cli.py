@@ -56,17 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupt.watch_signals()
     try:
-        options = build_parser(arguments).parse_args(arguments)
+        options = build_parser(arguments).parse_args([word for word in arguments if word != "--debug"])
         code = int(importlib.import_module(COMMANDS[options.command].module).run(options))
         sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError):  # whoever started this went away, and reads no message either
             _forget_stdout()
-            if interrupt.committed():
-                return 0  # the work is done, only its summary found no reader
+            return 0 if interrupt.committed() else Cancelled.exit_code
         code, message = _explain(error)
         _report(code, " ".join(message.split()), as_json=_wants_json(arguments))
         return code
@@ -74,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for whatever ended the run."""
-    if interrupt.cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled, BrokenPipeError)):
-        return Cancelled.exit_code, "cancelled; nothing was written"
+    if interrupt.cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled)):
+        return Cancelled.exit_code, "cancelled before any result was written"
     if isinstance(error, SpikeRegError):
         return error.exit_code, str(error)
     if isinstance(error, MemoryError):

@@ -39,7 +39,7 @@ def committed() -> bool:
 def check() -> None:
     """Raise Cancelled if a signal asked this run to stop."""
     if _state["asked"]:
-        raise Cancelled("cancelled; nothing was written")
+        raise Cancelled("cancelled before any result was written")
 
 
 def commit() -> None:

@@ -155,8 +155,8 @@ def test_unknown_preset_exits_2_and_lists_the_known(tmp_path, pipeline, capsys):
             "spikereg: error: a.nii.gz: no such file; check the path",
         ),
         (SpikeRegError("it failed"), 1, "spikereg: error: it failed"),
-        (Cancelled("stop"), 130, "spikereg: cancelled; nothing was written"),
-        (KeyboardInterrupt(), 130, "spikereg: cancelled; nothing was written"),
+        (Cancelled("stop"), 130, "spikereg: cancelled before any result was written"),
+        (KeyboardInterrupt(), 130, "spikereg: cancelled before any result was written"),
         (MemoryError(), 1, "spikereg: error: not enough memory"),
         (ZeroDivisionError("a\nb"), 1, "spikereg: error: unexpected ZeroDivisionError: a b; run again with --debug"),
     ],
@@ -334,7 +334,7 @@ def interrupted(where: str, out: Path, number: int) -> subprocess.CompletedProce
 @pytest.mark.parametrize("where", ["computing", "swallowing", "writing"])
 def test_an_interrupt_exits_130_and_leaves_nothing(where, number, tmp_path):
     done = interrupted(where, tmp_path / "out", number)
-    assert (done.returncode, done.stderr) == (130, "spikereg: cancelled; nothing was written\n")
+    assert (done.returncode, done.stderr) == (130, "spikereg: cancelled before any result was written\n")
     assert left_in(tmp_path) == []
 
 
