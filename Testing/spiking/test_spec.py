@@ -114,5 +114,5 @@ def test_json_that_is_no_spec_is_a_value_error(damage: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown network spec 'vnet'; known: .*paper.*velocity-2mm"):
+    with pytest.raises(ValueError, match=r"unknown network spec 'vnet'; known: .*paper.*velocity-2mm"):
         named_spec("vnet")

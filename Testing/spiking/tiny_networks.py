@@ -40,5 +40,5 @@ def random_spiking(spec: NetworkSpec, dynamics: NeuronDynamics | None = None) ->
         for bias in network.biases.values():
             bias.normal_(0.1, 0.3)
         for threshold in network.log_thresholds.values():
-            threshold.normal_(-0.5, 0.4)
+            threshold.normal_(-1.0, 0.4)
     return network
