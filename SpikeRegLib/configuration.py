@@ -8,7 +8,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
 
@@ -16,6 +16,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover - the same library under its older name
     import tomli as tomllib
+
+if TYPE_CHECKING:
+    from SpikeRegLib.refine import RefinementSchedule
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 METHODS = ("spikereg", "ann", "optimize")
@@ -26,19 +29,54 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class RefinementLevel:
-    """One resolution of the instance optimisation, coarse to fine.
+    """One resolution of the instance optimisation; the fields of `refine.Level`, checked without loading torch.
 
     Attributes:
-        spacing_mm: voxel size the pair is resampled to at this level.
-        iterations: the most updates made here; 0 skips the level.
+        spacing_mm: voxel size of the images at this level.
+        field_mm: voxel size of the displacement field, at least `spacing_mm`.
+        iterations: the most updates made here.
+        velocity_sigma_mm: Gaussian smoothing of each update.
+        field_sigma_mm: Gaussian smoothing of the whole field after each update.
+        step: largest displacement of one update, in voxels of the field.
     """
 
     spacing_mm: float
+    field_mm: float
     iterations: int
+    velocity_sigma_mm: float
+    field_sigma_mm: float
+    step: float = 0.5
 
     def __post_init__(self) -> None:
         _within("spacing_mm", self.spacing_mm, 0.1, 32)
+        _within("field_mm", self.field_mm, self.spacing_mm, 64)
         _within("iterations", self.iterations, 0, 10_000)
+        _within("velocity_sigma_mm", self.velocity_sigma_mm, 0, 100)
+        _within("field_sigma_mm", self.field_sigma_mm, 0, 100)
+        _within("step", self.step, 0.01, 1)
+
+
+@dataclass(frozen=True)
+class RefinementSettings:
+    """The instance optimisation of a preset.
+
+    Attributes:
+        levels: coarse to fine; none leaves the optimisation out.
+        window: edge of the correlation window in voxels of each level, odd.
+        momentum: share of the last update kept in the next.
+    """
+
+    levels: tuple[RefinementLevel, ...]
+    window: int = 5
+    momentum: float = 0.5
+
+    def __post_init__(self) -> None:
+        _within("momentum", self.momentum, 0, 0.99)
+        if self.window < 3 or self.window % 2 == 0:
+            raise ValueError(f"window: must be odd and at least 3, got {self.window}")
+        spacings = [level.spacing_mm for level in self.levels]
+        if spacings != sorted(spacings, reverse=True):
+            raise ValueError(f"levels: must go from coarse to fine, got spacings {spacings}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +91,7 @@ class Preset:
         similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
         passes: times the network is applied, each on the pair as warped so far; 0 without a network.
         model: name of a shipped weights file without suffix, or a path; empty without a network.
-        refine: levels of the instance optimisation that follows, coarse to fine; may be empty.
+        refine: the instance optimisation that follows.
     """
 
     name: str
@@ -63,7 +101,7 @@ class Preset:
     similarity: str
     passes: int
     model: str
-    refine: tuple[RefinementLevel, ...]
+    refine: RefinementSettings
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
@@ -72,9 +110,25 @@ class Preset:
         _within("passes", self.passes, 0, 16)
         if self.method != "optimize" and not (self.model and self.passes):
             raise ValueError(f"model: method {self.method!r} needs a model and at least one pass")
-        spacings = [level.spacing_mm for level in self.refine]
-        if spacings != sorted(spacings, reverse=True):
-            raise ValueError(f"refine: levels must go from coarse to fine, got spacings {spacings}")
+
+    def schedule(self, iterations: int | None = None) -> RefinementSchedule | None:
+        """What `refine` is to do, or None where the preset or `iterations` leave it out.
+
+        Args:
+            iterations: at every level, instead of the preset's; 0 for none.
+
+        Raises:
+            InputError: iterations are asked for, but the preset has no level to make them at.
+        """
+        from SpikeRegLib.refine import Level, RefinementSchedule  # imports torch
+
+        if iterations and not self.refine.levels:
+            raise InputError(f"--refine-iterations: preset {self.name} has no refinement; choose another preset")
+        if iterations == 0 or not self.refine.levels:
+            return None
+        changed = {} if iterations is None else {"iterations": iterations}
+        levels = tuple(Level(**{**dataclasses.asdict(level), **changed}) for level in self.refine.levels)
+        return RefinementSchedule(levels, window=self.refine.window, momentum=self.refine.momentum)
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

@@ -17,7 +17,14 @@ model = ""
 working_spacing_mm = 2
 similarity = "lncc"
 passes = 0
-refine = [{ spacing_mm = 4, iterations = 10 }, { spacing_mm = 2.5, iterations = 5 }]
+
+
+[refine]
+window = 7
+levels = [
+    { spacing_mm = 4, field_mm = 4, iterations = 10, velocity_sigma_mm = 6, field_sigma_mm = 2 },
+    { spacing_mm = 2.5, field_mm = 5, iterations = 5, velocity_sigma_mm = 3, field_sigma_mm = 1, step = 0.25 },
+]
 """
 
 
@@ -41,14 +48,14 @@ def test_presets_without_a_network_name_no_model():
     for name in ("any-anatomy", "brain-multicontrast"):
         preset = load_preset(name)
         assert (preset.method, preset.model, preset.passes) == ("optimize", "", 0)
-        assert sum(level.iterations for level in preset.refine) > 0
+        assert sum(level.iterations for level in preset.refine.levels) > 0
 
 
 def test_own_file_is_read_with_integers_taken_as_mm(tmp_path):
     preset = load_preset(own_preset(tmp_path, VALID))
     assert preset.name == "mine"
     assert preset.working_spacing_mm == 2.0 and isinstance(preset.working_spacing_mm, float)
-    assert [(level.spacing_mm, level.iterations) for level in preset.refine] == [(4.0, 10), (2.5, 5)]
+    assert [(level.spacing_mm, level.iterations) for level in preset.refine.levels] == [(4.0, 10), (2.5, 5)]
 
 
 @pytest.mark.parametrize(
@@ -63,10 +70,12 @@ def test_own_file_is_read_with_integers_taken_as_mm(tmp_path):
         ("passes = 0", "passes = true", "passes"),
         ("passes = 0", "passes = 1.5", "passes"),
         ('method = "optimize"', 'method = "spikereg"', "model"),
-        ("iterations = 10", "iterations = -1", "refine[0].iterations"),
-        ("iterations = 5", "iterations = 5, window = 3", "refine[1].window"),
-        ("spacing_mm = 4", "spacing_mm = 1", "refine"),
-        ("refine = [", "refine = 3 # [", "refine"),
+        ("iterations = 10", "iterations = -1", "refine.levels[0].iterations"),
+        ("iterations = 5", "iterations = 5, window = 3", "refine.levels[1].window"),
+        ("spacing_mm = 4", "spacing_mm = 1", "refine.levels"),
+        ("field_mm = 4", "field_mm = 3", "refine.levels[0].field_mm"),
+        ("window = 7", "window = 6", "refine.window"),
+        ("[refine]", "[refinement]", "refinement"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(tmp_path, before, after, named):
@@ -92,5 +101,27 @@ def test_missing_and_broken_files_are_input_errors(tmp_path):
 def test_a_table_round_trips_through_the_dataclass():
     preset = load_preset("any-anatomy")
     table = dataclasses.asdict(preset)
-    table["refine"] = list(table["refine"])
+    table["refine"]["levels"] = list(table["refine"]["levels"])
     assert settings_from_table(Preset, table, source="memory") == preset
+
+
+def test_schedule_hands_every_number_on(tmp_path):
+    schedule = load_preset(own_preset(tmp_path, VALID)).schedule()
+    assert schedule.window == 7 and schedule.momentum == 0.5
+    coarse, fine = schedule.levels
+    assert (coarse.spacing_mm, coarse.field_mm, coarse.iterations, coarse.step) == (4.0, 4.0, 10, 0.5)
+    assert (coarse.velocity_sigma_mm, coarse.field_sigma_mm) == (6.0, 2.0)
+    assert (fine.spacing_mm, fine.field_mm, fine.iterations, fine.step) == (2.5, 5.0, 5, 0.25)
+
+
+def test_iterations_replace_those_of_every_level_and_zero_leaves_refinement_out():
+    preset = load_preset("any-anatomy")
+    assert [level.iterations for level in preset.schedule(7).levels] == [7, 7, 7]
+    assert preset.schedule(0) is None
+
+
+def test_a_preset_without_refinement_says_so_when_asked_for_iterations():
+    preset = load_preset("fast-preview")
+    assert preset.schedule() is None and preset.schedule(0) is None
+    with pytest.raises(InputError, match="fast-preview has no refinement"):
+        preset.schedule(5)
