@@ -1,4 +1,7 @@
-"""Separable box and Gaussian filters as banded matrix products: on CPUs several times faster than pooling."""
+"""Separable box and Gaussian filters, on CPUs several times faster than pooling or convolution.
+
+A box is a short chain of shifted sums (window 5: three additions an axis), a Gaussian one banded product an axis.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,6 @@ import torch
 
 # The bands outlive the call that made them: made as ordinary tensors even inside `torch.inference_mode`, because a
 # later call may differentiate through them.
-
-
-@functools.lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _box_band(length: int, window: int, device: str, dtype: torch.dtype) -> torch.Tensor:
-    index = torch.arange(length)
-    near = (index[:, None] - index[None, :]).abs() <= window // 2
-    return near.to(dtype).to(device)
 
 
 @functools.lru_cache(maxsize=64)
@@ -51,8 +46,25 @@ def box_sum(volume: torch.Tensor, window: int) -> torch.Tensor:
     """
     if window % 2 != 1:
         raise ValueError(f"window must be odd, got {window}")
-    device, dtype = str(volume.device), volume.dtype
-    return _along_each_axis(volume, lambda length: _box_band(length, window, device, dtype))
+    sums = torch.nn.functional.pad(volume, (window // 2,) * 6)
+    for axis in (-3, -2, -1):
+        sums = _running_sum(sums, window, axis)
+    return sums
+
+
+def _running_sum(x: torch.Tensor, window: int, axis: int) -> torch.Tensor:
+    """Sums of `window` neighbours along `axis`, put together from sums of 1, 2, 4... (its binary digits)."""
+    length = x.shape[axis] - window + 1
+    total = x.narrow(axis, 0, length)  # an odd window has the digit 1
+    start, width = 1, 1
+    while 2 * width <= window:
+        count = x.shape[axis] - width
+        x = x.narrow(axis, 0, count) + x.narrow(axis, width, count)
+        width *= 2
+        if window & width:
+            total = total + x.narrow(axis, start, length)
+            start += width
+    return total
 
 
 def gaussian(volume: torch.Tensor, sigma: float) -> torch.Tensor:

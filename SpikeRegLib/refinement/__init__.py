@@ -1,0 +1,1 @@
+"""The parts of instance optimisation: grids of the levels, the similarity's gradient, diffeomorphic fields."""
