@@ -27,7 +27,8 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
     if not spikes:
         return ""
     layers = spikes.get("layers") or []
-    bars = rate_bars([(str(layer["name"]), float(layer["rate"])) for layer in layers])
+    firing = [layer for layer in layers if layer.get("neurons", 1)]  # the head has none
+    bars = rate_bars([(str(layer["name"]), float(layer["rate"])) for layer in firing])
     rows = [
         (
             str(layer["name"]),
@@ -35,10 +36,11 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
             number(layer.get("silent_percent"), "{:.1f} %"),
             number(layer.get("count"), "{:,.0f}"),
             number(layer.get("synaptic_ops"), "{:,.0f}"),
+            number(layer.get("neuron_updates"), "{:,.0f}"),
         )
         for layer in layers
     ]
-    head = ("Layer", "Rate", "Silent neurons", "Spikes", "Synaptic operations")
+    head = ("Layer", "Rate", "Silent neurons", "Spikes", "Synaptic operations", "Neuron updates")
     mean = f"{percent(spikes.get('mean_rate'))} on average over {spikes.get('timesteps')} time steps"
     return section(
         "Spikes",
@@ -80,7 +82,7 @@ def energy_part(result: dict[str, Any]) -> str:
         _row("Spiking network", energy.get("analog_macs"), energy.get("synaptic_ops"), energy.get("snn_mj"), None),
         _row("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
         _row(
-            "Dense network of the paper, scaled by voxels",
+            "Dense network of the paper, scaled to this field of view",
             energy.get("paper_baseline_macs"),
             0,
             millijoule(energy.get("paper_baseline_macs")),
@@ -92,9 +94,10 @@ def energy_part(result: dict[str, Any]) -> str:
         "Energy",
         table(head, rows),
         f"<p><code>E = {number(mac, '{:g}')} pJ × MACs + {number(ac, '{:g}')} pJ × synaptic operations</code></p>",
+        f"<p>Not in it: {number(energy.get('neuron_updates'), '{:,.0f}')} neuron updates, and memory traffic.</p>",
         note="An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement. MACs of the "
         "spiking network are those of layers fed by the analog image; a synaptic operation is one spike arriving at "
-        "one connection. Neuron updates and memory traffic are not in it.",
+        "one connection.",
     )
 
 

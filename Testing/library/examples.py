@@ -56,7 +56,10 @@ def a_registration(frame: Frame = FRAMES["plain"], **changes) -> Registration:
         "spikes": {
             "timesteps": 4,
             "mean_rate": 0.1,
-            "layers": [{"name": "enc0", "rate": 0.125, "count": 10, "silent_percent": 50.0, "synaptic_ops": 270}],
+            "layers": [
+                {"name": "enc0", "rate": 0.125, "count": 10, "silent_percent": 50.0, "synaptic_ops": 270},
+                {"name": "head", "rate": 0.0, "count": 0, "neurons": 0, "silent_percent": 0.0, "synaptic_ops": 9},
+            ],
         },
         "energy": {
             "mac_pj": 4.6,
@@ -65,6 +68,7 @@ def a_registration(frame: Frame = FRAMES["plain"], **changes) -> Registration:
             "paper_baseline_macs": 2 * 10**9,
             "analog_macs": 10**8,
             "synaptic_ops": 10**8,
+            "neuron_updates": 123456,
             "snn_mj": 0.55,
             "ann_mj": 4.6,
             "reduction_vs_twin": 8.4,

@@ -175,6 +175,7 @@ def test_report_names_verdict_baselines_proxy_and_formula():
         "0.100 → 0.300 → 0.600",
         "0.41 → 0.83",
         "12.5 %",
+        "Not in it: 123,456 neuron updates",
     ):
         assert expected in text, expected
 
@@ -209,3 +210,8 @@ def test_what_was_not_measured_is_said_or_left_out():
     text = read(render_report(registration)).text
     assert "Dice" not in text and "Energy" not in text and "Spikes" not in text and "outlines" not in text
     assert "not measured" in text and "nan" not in re.sub(r"[A-Za-z]nan|nan[A-Za-z]", "", text)
+
+
+def test_every_layer_that_has_neurons_has_a_bar():
+    html = render_report(a_registration())
+    assert html.count('class="bar"') == 1 and ">head<" in html  # the head stands in the table alone
