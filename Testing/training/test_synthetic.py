@@ -1,0 +1,142 @@
+"""Synthetic pairs: a function of (seed, step) alone, in range, symmetric, with labels that move with the image."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_heads import SHAPE, head
+
+from SpikeRegLib.losses import lncc, soft_dice
+from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED
+from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticOptions, SyntheticPair
+
+STILL = SyntheticOptions(
+    random_contrast=0.0, same_head=0.0, rotation_degrees=0.0, scale=0.0, shear=0.0, translation_mm=0.0,
+    elastic_mm=0.0, ventricle_mm=0.0, bias=0.0, texture=0.0, noise=0.01, thick_slices=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads() -> list:
+    return [head("one"), head("two", size=0.9), head("three", size=1.05)]
+
+
+def equal(one: SyntheticPair, two: SyntheticPair) -> bool:
+    names = [field.name for field in dataclasses.fields(SyntheticPair)]
+    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in names)
+
+
+def test_a_pair_depends_on_seed_and_step_alone(heads: list) -> None:
+    generator = PairGenerator(heads, seed=4)
+    in_order = [generator.pair(step) for step in range(3)]
+    torch.manual_seed(99)
+    other = PairGenerator(heads, seed=4)
+    for step in (2, 0, 1):
+        torch.rand(7)
+        assert equal(other.pair(step), in_order[step])
+    assert not equal(in_order[0], in_order[1])
+    assert not equal(PairGenerator(heads, seed=5).pair(0), in_order[0])
+
+
+def test_drawing_leaves_the_global_stream_alone(heads: list) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    PairGenerator(heads, seed=4).pair(0)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_images_are_in_range_and_labels_are_shares(heads: list) -> None:
+    generator = PairGenerator(heads, seed=1, options=SyntheticOptions(random_contrast=0.5, thick_slices=0.5))
+    for step in range(6):
+        pair = generator.pair(step)
+        for image in (pair.fixed, pair.moving):
+            assert image.shape == (1, 1, *SHAPE)
+            assert image.isfinite().all() and image.min() == 0 and image.max() == 1
+            assert 0.05 < (image > 0.02).float().mean() < 0.8
+        for share in (pair.fixed_shares, pair.moving_shares):
+            assert share.shape == (1, len(DICE_LABELS), *(n // 2 for n in SHAPE))
+            assert share.min() >= 0 and share.sum(1).max() <= 1 + 1e-5
+
+
+def test_the_two_images_of_a_pair_share_their_contrast_but_not_their_anatomy(heads: list) -> None:
+    generator = PairGenerator(heads, seed=2, options=dataclasses.replace(STILL, random_contrast=1.0))
+    pair = generator.pair(0)
+    values = []
+    for image, share in ((pair.fixed, pair.fixed_shares), (pair.moving, pair.moving_shares)):
+        pure = share[0] * (share[0] > 0.7)
+        coarse = torch.nn.functional.avg_pool3d(image, 2)[0, 0]
+        values.append((coarse * pure).sum((1, 2, 3)) / pure.sum((1, 2, 3)))
+    present = values[0].isfinite() & values[1].isfinite()
+    assert present.sum() > 20
+    assert torch.corrcoef(torch.stack(values)[:, present])[0, 1] > 0.9
+    assert soft_dice(pair.fixed_shares, pair.moving_shares) < 0.95
+
+
+@pytest.mark.parametrize("random_contrast", [0.0, 1.0])
+def test_contrast_is_the_same_left_and_right(random_contrast: float, heads: list) -> None:
+    generator = PairGenerator(heads, seed=6, options=dataclasses.replace(STILL, random_contrast=random_contrast))
+    random = torch.Generator().manual_seed(1)
+    for _ in range(5):
+        means = dict(zip(LABELS, generator._contrast(random).tolist(), strict=True))
+        assert all(means[left] == means[right] for left, right in MIRRORED.items())
+        assert len({means[left] for left in MIRRORED}) > 10
+    # In the image too, up to the 2 % by which every structure of every head varies.
+    image, half = generator.pair(3).fixed[0, 0], SHAPE[2] // 2
+    sides = image[..., :half], image[..., half:].flip(-1)
+    both = (sides[0] > 0.05) & (sides[1] > 0.05)
+    assert float((sides[0] - sides[1])[both].abs().median()) < 0.05
+    assert float(sides[0][both].std()) > 0.05
+
+
+def test_a_head_paired_with_itself_and_not_deformed_is_aligned(heads: list) -> None:
+    """Both images go through the same means and different noise; with two heads they do not agree."""
+    same = PairGenerator(heads, seed=3, options=dataclasses.replace(STILL, same_head=1.0)).pair(1)
+    assert soft_dice(same.fixed_shares, same.moving_shares) == pytest.approx(1, abs=1e-5)
+    # The CSF left on by skull stripping differs; inside the brain the images agree.
+    brain = same.fixed_shares.sum(1, keepdim=True) > 0.99
+    inside = brain.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    two = PairGenerator(heads, seed=3, options=STILL).pair(1)
+    assert float(lncc(same.fixed, same.moving, window=5, mask=inside)) > 0.8
+    assert float(lncc(two.fixed, two.moving, window=5, mask=inside)) < 0.6
+
+
+def test_labels_move_with_the_image(heads: list) -> None:
+    """White matter is brighter than cortex in every deformed T1-like image, where its deformed label says it is."""
+    options = SyntheticOptions(random_contrast=0.0, elastic_mm=3.0, translation_mm=4.0)
+    generator = PairGenerator(heads, seed=8, options=options)
+    kept = [LABELS[index] for index in DICE_LABELS]
+    for step in range(3):
+        pair = generator.pair(step)
+        image = torch.nn.functional.avg_pool3d(pair.moving, 2)[0, 0]
+        white, grey = (
+            image[(pair.moving_shares[0, kept.index(a)] + pair.moving_shares[0, kept.index(b)]) > 0.9].mean()
+            for a, b in ((2, 41), (3, 42))
+        )
+        assert white > 1.2 * grey
+
+
+def test_amplitudes_do_what_they_are_named(heads: list) -> None:
+    def dice(**change: float) -> float:
+        options = dataclasses.replace(STILL, same_head=1.0, **change)
+        generator = PairGenerator(heads, seed=9, options=options)
+        pairs = [generator.pair(step) for step in range(3)]
+        return sum(float(soft_dice(p.fixed_shares, p.moving_shares)) for p in pairs) / 3
+
+    for name, amplitudes in {
+        "rotation_degrees": (1.0, 8.0), "scale": (0.01, 0.1), "shear": (0.01, 0.1), "translation_mm": (0.5, 4.0),
+        "elastic_mm": (0.5, 4.0), "ventricle_mm": (1.0, 8.0),
+    }.items():  # fmt: skip
+        little, much = (dice(**{name: amplitude}) for amplitude in amplitudes)
+        assert 1 > little > much, name
+
+
+def test_csf_has_no_dice_label() -> None:
+    assert LABELS.index(CSF) not in DICE_LABELS and len(DICE_LABELS) == len(LABELS) - 1
+
+
+def test_one_head_makes_no_pair(heads: list) -> None:
+    with pytest.raises(ValueError, match="at least two label maps are needed to make pairs, got 1"):
+        PairGenerator(heads[:1])
