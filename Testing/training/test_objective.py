@@ -1,0 +1,132 @@
+"""The objective: its terms are what they are called, and passes are composed, never added."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_heads import head
+from torch.nn import functional
+from trainees import SPEC, new_network
+
+from SpikeRegLib.fields import compose, warp
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.losses import diffusion, lncc, soft_dice
+from SpikeRegLib.precision import Precision
+from SpikeRegLib.spiking.activity import ActivityRecorder
+from SpikeRegLib.spiking.unet import AnalogUNet
+from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
+from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
+
+EXACT = Precision("cpu", False)
+WEIGHTS = ObjectiveWeights(window=5, smoothness=0.7, dice=0.5)
+
+
+@pytest.fixture(scope="module")
+def pair() -> SyntheticPair:
+    return PairGenerator([head("one"), head("two", size=0.9)], seed=2).pair(0)
+
+
+def constant(*velocity: float) -> AnalogUNet:
+    """A network that predicts the same velocity everywhere: twice that displacement in voxels of the pair."""
+    network = new_network("analog").eval()
+    assert isinstance(network, AnalogUNet)
+    with torch.no_grad():
+        network.weights["head"].zero_()
+        network.head_bias.copy_(torch.tensor(velocity))
+    return network
+
+
+def earlier_pass(pair: SyntheticPair) -> torch.Tensor:
+    noise = torch.randn(1, 3, *pair.fixed.shape[2:], generator=torch.Generator().manual_seed(4))
+    field = gaussian(noise, 1.7)
+    return 4 * field / field.abs().max()
+
+
+def test_a_network_that_predicts_nothing_scores_the_pair_as_it_is(pair: SyntheticPair) -> None:
+    loss, terms = objective(constant(0, 0, 0), pair, WEIGHTS, spacing_mm=2.0, precision=EXACT)
+    similarity = lncc(pair.fixed, pair.moving, window=5, mask=pair.fixed > 0.02)
+    overlap = soft_dice(pair.fixed_shares, pair.moving_shares)
+    assert terms["diffusion"] == 0
+    assert terms["lncc"] == pytest.approx(float(similarity), abs=2e-5)
+    assert terms["dice"] == pytest.approx(float(overlap), abs=2e-5)
+    assert float(loss.detach()) == pytest.approx(0.5 * (1 - float(overlap)) - float(similarity), abs=1e-4)
+    assert terms["loss"] == pytest.approx(float(loss.detach()), abs=1e-5)
+
+
+def test_the_second_pass_is_composed_with_the_first(pair: SyntheticPair) -> None:
+    """Also where the first pass is the larger: fixed -> (second) -> (first) -> moving."""
+    earlier, velocity = earlier_pass(pair), (1.0, -0.5, 0.75)
+    second = torch.tensor(velocity).view(1, 3, 1, 1, 1).expand_as(earlier) * 2
+    _, terms = objective(constant(*velocity), pair, WEIGHTS, spacing_mm=2.0, precision=EXACT, earlier=earlier)
+
+    def score(total: torch.Tensor) -> tuple[float, float]:
+        similarity = lncc(pair.fixed, warp(pair.moving, total), window=5, mask=pair.fixed > 0.02)
+        shares = warp(pair.moving_shares, functional.avg_pool3d(total, 2) / 2)
+        return float(similarity), float(soft_dice(pair.fixed_shares, shares))
+
+    composed = score(compose(second, earlier))
+    assert (terms["lncc"], terms["dice"]) == pytest.approx(composed, abs=2e-5)
+    for wrong in (second + earlier, compose(earlier, second)):
+        assert abs(score(wrong)[0] - composed[0]) > 1e-3, "the test cannot tell"
+
+
+def test_the_second_pass_sees_the_moving_image_warped_by_the_first(pair: SyntheticPair) -> None:
+    network, seen, earlier = new_network("analog").eval(), [], earlier_pass(pair)
+    network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=EXACT, earlier=earlier)
+    assert torch.equal(seen[0][:, :1], pair.fixed)
+    assert torch.equal(seen[0][:, 1:], warp(pair.moving, earlier))
+
+
+def test_smoothness_weighs_the_velocity(pair: SyntheticPair) -> None:
+    network = new_network("analog").eval()
+    with torch.no_grad():
+        network.weights["head"].normal_(std=0.2)  # type: ignore[attr-defined]
+        output = network(torch.cat((pair.fixed, pair.moving), 1))
+    losses = {}
+    for weight in (0.0, 2.0):
+        weights = ObjectiveWeights(window=5, smoothness=weight, dice=0.0)
+        loss, terms = objective(network, pair, weights, spacing_mm=2.0, precision=EXACT)
+        losses[weight] = float(loss.detach())
+        assert "dice" not in terms and "operations_share" not in terms
+    roughness = float(diffusion(output, 1.0))
+    assert roughness > 1e-4
+    assert losses[2.0] - losses[0.0] == pytest.approx(2 * roughness, rel=1e-3)
+
+
+def test_operations_cost_only_above_their_target(pair: SyntheticPair) -> None:
+    network = new_network("spiking")
+    network.mode = "surrogate"  # type: ignore[attr-defined]
+    shape = tuple(pair.fixed.shape[2:])
+    recorder = ActivityRecorder(SPEC, shape)  # type: ignore[arg-type]
+    with torch.no_grad():
+        network(torch.cat((pair.fixed, pair.moving), 1), recorder=recorder)
+    share = sum(e.synaptic_ops for e in recorder.layers) / sum(e.dense_macs for e in recorder.layers)
+    losses = []
+    for target in (0.0, share / 2, share * 2):
+        weights = ObjectiveWeights(window=5, operations=10.0, operations_target=target)
+        loss, terms = objective(network, pair, weights, spacing_mm=2.0, precision=EXACT)
+        assert terms["operations_share"] == pytest.approx(share, abs=1e-5)
+        losses.append(float(loss.detach()))
+    assert losses[0] - losses[2] == pytest.approx(10 * share, rel=1e-3)
+    assert losses[1] - losses[2] == pytest.approx(5 * share, rel=1e-3)
+
+
+def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
+    network = new_network("analog").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    displacement = first_pass(network, pair, EXACT)
+    assert displacement.shape == (1, 3, *pair.fixed.shape[2:]) and not displacement.requires_grad
+    assert network.training
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+
+
+def test_bfloat16_changes_the_terms_little(pair: SyntheticPair) -> None:
+    network = new_network("analog").eval()
+    with torch.no_grad():
+        network.weights["head"].normal_(std=0.05)  # type: ignore[attr-defined]
+    exact = objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=EXACT)[1]
+    rough = objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=Precision("cpu", True))[1]
+    assert rough != exact
+    assert rough["lncc"] == pytest.approx(exact["lncc"], abs=5e-3)
+    assert rough["dice"] == pytest.approx(exact["dice"], abs=5e-3)
