@@ -58,28 +58,38 @@ class _JsonLines:
 
 
 class _Bar:
-    """One line a stage, redrawn in place on a terminal, printed once at the stage's end elsewhere."""
+    """One line a stage with its last message: redrawn in place on a terminal, printed at the stage's end elsewhere."""
 
     def __init__(self) -> None:
         self._throttle = _Throttle()
         self._stage = ""
+        self._message = ""
+        self._line = ""
         self._began = time.monotonic()
-        self._shown = 0
 
     def __call__(self, progress: Progress) -> None:
-        terminal = sys.stderr.isatty()
         if progress.stage != self._stage:
-            if self._stage and terminal:
-                sys.stderr.write("\n")
-            self._stage, self._began, self._shown = progress.stage, time.monotonic(), 0
-        if not self._throttle.passes(progress) or not (terminal or progress.fraction >= 1):
-            return
-        filled = round(_BAR_WIDTH * min(max(progress.fraction, 0.0), 1.0))
-        elapsed = time.monotonic() - self._began
-        line = f"{progress.stage:<8} [{'=' * filled}{' ' * (_BAR_WIDTH - filled)}] {elapsed:5.1f} s  {progress.message}"
-        padding = " " * (self._shown - len(line))
-        self._shown = len(line)
-        sys.stderr.write(f"\r{line}{padding}" if terminal else f"{line}\n")
-        sys.stderr.flush()
-        if terminal and progress.stage == "finish" and progress.fraction >= 1:
-            sys.stderr.write("\n")
+            if self._stage:
+                self._draw(1.0)
+            self._end_line()
+            self._stage, self._message, self._began = progress.stage, "", time.monotonic()
+        self._message = progress.message or self._message
+        if self._throttle.passes(progress):
+            self._draw(progress.fraction)
+        if progress.stage == "finish" and progress.fraction >= 1:
+            self._end_line()
+
+    def _draw(self, fraction: float) -> None:
+        filled = round(_BAR_WIDTH * min(max(fraction, 0.0), 1.0))
+        bar = "=" * filled + " " * (_BAR_WIDTH - filled)
+        line = f"{self._stage:<8} [{bar}] {time.monotonic() - self._began:5.1f} s  {self._message}".rstrip()
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{line:<{len(self._line)}}")
+            sys.stderr.flush()
+        self._line = line
+
+    def _end_line(self) -> None:
+        if self._line:
+            sys.stderr.write("\n" if sys.stderr.isatty() else f"{self._line}\n")
+            sys.stderr.flush()
+        self._line = ""

@@ -66,8 +66,8 @@ def measurements(result: dict[str, Any]) -> str:
         ("Folded voxels", number(deformation.get("folding_percent"), "{:.4f} %")),
         ("Jacobian determinant", f"{low} to {high}"),
         ("Spread of its logarithm (SDlogJ)", number(deformation.get("sdlogj"))),
-        ("Displacement, mean", number(deformation.get("mean_mm"), "{:.2f} mm")),
-        ("Displacement, largest", number(deformation.get("max_mm"), "{:.2f} mm")),
+        ("Displacement, alignment included, mean", number(deformation.get("mean_mm"), "{:.2f} mm")),
+        ("Displacement, alignment included, largest", number(deformation.get("max_mm"), "{:.2f} mm")),
         ("Inverse consistency, mean", number(deformation.get("inverse_consistency_mm"), "{:.3f} mm")),
     ]
     parts = [table((), rows)]
@@ -107,7 +107,7 @@ def _labels(overlap: dict[str, Any], distances: dict[str, Any]) -> str:
 
 
 def timing(result: dict[str, Any]) -> str:
-    """Time per stage as a bar and a table, and the memory used."""
+    """Time per stage as a bar and, with the CPU time, as a table; and the memory used."""
     times = _tables(result)["timing_s"]
     known = [(stage, float(times[stage])) for stage in _STAGES if isinstance(times.get(stage), (int, float))]
     total = sum(seconds for _, seconds in known) or 1.0
@@ -116,10 +116,19 @@ def timing(result: dict[str, Any]) -> str:
         f"{stage if seconds > 0.09 * total else ''}</div>"
         for stage, seconds in known
     )
-    rows = [(stage, number(seconds, "{:.2f} s")) for stage, seconds in known]
-    rows += [("total", number(times.get("total"), "{:.2f} s"))]
-    rows += [("peak memory", number(result.get("peak_memory_mb"), "{:.0f} MB"))]
-    return section("Time and memory", f'<div class="stages">{bars}</div>', table((), rows))
+    cpu = dict(result.get("cpu_s") or {})
+    if all(stage in cpu for stage, _ in known):
+        cpu["total"] = sum(cpu[stage] for stage, _ in known)
+    rows = [
+        (stage, number(times.get(stage), "{:.2f} s"), number(cpu.get(stage), "{:.2f} s"))
+        for stage in (*(stage for stage, _ in known), "total")
+    ]
+    return section(
+        "Time and memory",
+        f'<div class="stages">{bars}</div>',
+        table(("Stage", "Time", "CPU time"), rows),
+        f"<p>Highest memory of the process: {number(result.get('peak_memory_mb'), '{:.0f} MB')}.</p>",
+    )
 
 
 def provenance(result: dict[str, Any], fixed: str, moving: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from SpikeRegLib.report.charts import rate_bars, round_up
 from SpikeRegLib.report.colours import SEQUENTIAL
 from SpikeRegLib.report.elements import colour_bar, number, percent, picture, section, table
@@ -53,15 +55,16 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
 
 
 def _maps(spike_maps: dict[str, Volume], plane: Plane) -> str:
-    highest = round_up(max(float(volume.data.max()) for volume in spike_maps.values()))
+    rates = {layer: slice_of(volume, plane, nearest=True) for layer, volume in spike_maps.items()}
+    highest = round_up(max(float(np.percentile(rate, 99.8)) for rate in rates.values()))
     figures = []
     for layer, volume in spike_maps.items():
-        rate = slice_of(volume, plane, nearest=True)
+        rate = rates[layer]
         drawn = picture(grey(rate / highest), plane, f"spike rate of {layer}", palette=SEQUENTIAL)
         size = "×".join(map(str, volume.frame.size))
-        text = f"{escape(layer)}<br>{size}, mean {percent(float(volume.data.mean()))}"
+        text = f"{escape(layer)}<br>{size}<br>mean {percent(float(volume.data.mean()))}"
         figures.append(f'<figure class="pixels">{drawn}<figcaption>{text}</figcaption></figure>')
-    ticks = [(n / 4, f"{100 * highest * n / 4:g} %") for n in range(5)]
+    ticks = [(n / 4, f"{100 * highest * n / 4:g} %") for n in range(4)] + [(1.0, f"≥ {100 * highest:g} %")]
     return (
         f"<h3>Rate maps, {plane.name}, each on its own grid, averaged over channels</h3>"
         f'<div class="maps">{"".join(figures)}</div>{colour_bar(SEQUENTIAL, ticks, "mean spike rate")}'

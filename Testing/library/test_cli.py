@@ -491,3 +491,16 @@ def test_every_public_name_can_be_imported_and_shadows_no_module():
         assert importlib.util.find_spec(f"SpikeRegLib.{name}") is None, f"{name} is also a module"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = SpikeRegLib.nothing
+
+
+def test_the_bar_prints_one_line_a_stage_with_its_last_message_where_there_is_no_terminal(capsys):
+    from SpikeRegLib.commands.events import listener_for
+
+    listener = listener_for("bar")
+    for stage in ("align", "finish"):
+        listener(Progress(stage, 0.0))
+        listener(Progress(stage, 1.0, f"{stage} went well"))
+        listener(Progress(stage, 1.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("[")[0].strip() for line in lines] == ["align", "finish"]
+    assert all(line.endswith(f"{stage} went well") for line, stage in zip(lines, ("align", "finish"), strict=True))
