@@ -85,6 +85,14 @@ def paper_baseline_macs(shape: tuple[int, int, int], spacing_mm: float) -> int:
     return round(per_voxel * voxels_1mm)
 
 
+def smoothing_macs(spec: NetworkSpec, shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of the smoothing after the head, or 0: it reads the head's analog field.
+
+    By the paper's convention they are no part of the dense cost of either twin.
+    """
+    return 3 * 3**3 * math.prod(spec.shapes(shape)[spec.head.name]) if spec.smoothing else 0
+
+
 def dense_table(spec: NetworkSpec, shape: tuple[int, int, int]) -> EnergyTable:
     """The part of the table that needs no image: dense and analog multiply-accumulates of one pass.
 
@@ -95,8 +103,5 @@ def dense_table(spec: NetworkSpec, shape: tuple[int, int, int]) -> EnergyTable:
     from SpikeRegLib.spiking.activity import dense_macs
 
     macs = dense_macs(spec, shape)
-    analog = sum(macs[layer.name] for layer in spec.layers if "image" in layer.inputs)
-    if spec.smoothing:
-        # Reads the head's analog field; by the paper's convention it is no part of the dense cost.
-        analog += 3 * 3**3 * math.prod(spec.shapes(shape)[spec.head.name])
+    analog = sum(macs[layer.name] for layer in spec.layers if "image" in layer.inputs) + smoothing_macs(spec, shape)
     return EnergyTable(sum(macs.values()), paper_baseline_macs(shape, spec.input_spacing_mm), analog, None, None)

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib import models
     from SpikeRegLib.errors import InputError
     from SpikeRegLib.spiking.activity import dense_macs
-    from SpikeRegLib.spiking.energy import FORMULA, dense_table
+    from SpikeRegLib.spiking.energy import FORMULA, dense_table, smoothing_macs
     from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 
     if arguments.model and arguments.spec:
@@ -61,6 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
             }
             for layer in spec.layers
         ]
+        if spec.smoothing:
+            empty = {"dense_macs": 0, "synaptic_ops": None, "neuron_updates": None}
+            layers.append({"name": "smoothing", "analog_macs": smoothing_macs(spec, shape), **empty})
         totals = dense_table(spec, shape).as_result()
     columns = ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates")
     rows = [{"name": layer["name"], **{column: layer[column] for column in columns}} for layer in layers]

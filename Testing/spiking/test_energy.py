@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 from dataclasses import replace
 
 import pytest
 
+from SpikeRegLib.spiking import energy_command
 from SpikeRegLib.spiking.activity import dense_macs
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table, paper_baseline_macs
 from SpikeRegLib.spiking.spec import paper_unet, velocity_unet
@@ -71,3 +74,14 @@ def test_the_papers_baseline_scales_with_the_field_of_view() -> None:
     assert reference == 80_524_738_560
     assert paper_baseline_macs((80, 96, 112), 2.0) == reference  # the same head at 2 mm
     assert paper_baseline_macs((80, 96, 112), 1.0) == pytest.approx(reference / 8)
+
+
+@pytest.mark.parametrize("spec", ["paper", "velocity-2mm"])
+def test_the_printed_table_adds_up_to_the_energy(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    energy_command.add_arguments(parser)
+    assert energy_command.run(parser.parse_args(["--spec", spec, "--shape", "32", "48", "16", "--json"])) == 0
+    printed = json.loads(capsys.readouterr().out)
+    for column, total in (("dense_macs", "dense_twin_macs"), ("analog_macs", "analog_macs")):
+        assert sum(row[column] for row in printed["layers"]) == printed["total"][column] == printed["energy"][total]
+    assert printed["energy"]["ann_mj"] == pytest.approx(4.6e-9 * printed["total"]["dense_macs"])
