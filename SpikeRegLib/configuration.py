@@ -31,6 +31,8 @@ Settings = TypeVar("Settings")
 class RefinementLevel:
     """One resolution of the instance optimisation; the fields of `refine.Level`, checked without loading torch.
 
+    Where a preset lets the working grid follow the image (`working_voxels`), lengths are in its voxels instead of mm.
+
     Attributes:
         spacing_mm: voxel size of the images at this level.
         field_mm: voxel size of the displacement field, at least `spacing_mm`.
@@ -87,7 +89,9 @@ class Preset:
         name: as given to `--preset`; the file's name without `.toml`.
         description: one line for people choosing.
         method: spikereg (spiking network), ann (its dense twin) or optimize (no network).
-        working_spacing_mm: voxel size of the isotropic grid on which the network runs.
+        working_spacing_mm: voxel size of the isotropic grid on which everything after alignment happens; a network
+            made for coarser voxels sees a smoothed, coarser copy.
+        working_voxels: where positive, the voxel size is chosen instead so that the anatomy spans about this many.
         similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
         passes: times the network is applied, each on the pair as warped so far; 0 without a network.
         model: name of a shipped weights file without suffix, or a path; empty without a network.
@@ -102,19 +106,22 @@ class Preset:
     passes: int
     model: str
     refine: RefinementSettings
+    working_voxels: int = 0
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
         _one_of("similarity", self.similarity, SIMILARITIES)
         _within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
+        _within("working_voxels", self.working_voxels, 0, 10**9)
         _within("passes", self.passes, 0, 16)
         if self.method != "optimize" and not (self.model and self.passes):
             raise ValueError(f"model: method {self.method!r} needs a model and at least one pass")
 
-    def schedule(self, iterations: int | None = None) -> RefinementSchedule | None:
+    def schedule(self, iterations: int | None = None, *, spacing_mm: float = 1.0) -> RefinementSchedule | None:
         """What `refine` is to do, or None where the preset or `iterations` leave it out.
 
         Args:
+            spacing_mm: of the working grid; scales all lengths where the grid follows the image.
             iterations: at every level, instead of the preset's; 0 for none.
 
         Raises:
@@ -126,9 +133,14 @@ class Preset:
             raise InputError(f"--refine-iterations: preset {self.name} has no refinement; choose another preset")
         if iterations == 0 or not self.refine.levels:
             return None
-        changed = {} if iterations is None else {"iterations": iterations}
-        levels = tuple(Level(**{**dataclasses.asdict(level), **changed}) for level in self.refine.levels)
-        return RefinementSchedule(levels, window=self.refine.window, momentum=self.refine.momentum)
+        scale = spacing_mm if self.working_voxels else 1.0
+        levels = []
+        for level in self.refine.levels:
+            values = dataclasses.asdict(level)
+            for length in ("spacing_mm", "field_mm", "velocity_sigma_mm", "field_sigma_mm"):
+                values[length] *= scale
+            levels.append(Level(**values if iterations is None else {**values, "iterations": iterations}))
+        return RefinementSchedule(tuple(levels), window=self.refine.window, momentum=self.refine.momentum)
 
 
 def _within(field: str, value: float, low: float, high: float) -> None:

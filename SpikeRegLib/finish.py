@@ -13,31 +13,30 @@ import numpy as np
 import torch
 
 from SpikeRegLib import __version__, metrics
-from SpikeRegLib.diffeomorphic import settle
-from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.predict import Prediction
+from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
 from SpikeRegLib.registration import SCHEMA, Registration
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
 from SpikeRegLib.verdict import judge
 
 if TYPE_CHECKING:
-    from SpikeRegLib.pipeline import Run
+    from SpikeRegLib.pipeline import Run, Working
 
-TAPER_MM = 10.0
+TAPER_VOXELS = 4
 
 
 def finish(
     run: Run,
     base: Transform,
-    frame: Frame,
-    mask: torch.Tensor,
-    displacement: torch.Tensor,
+    deformation: DisplacementTransform,
+    judged: Working,
     *,
+    itk_jacobian: torch.Tensor | None,
     method: str,
     model: dict[str, str | None],
     prediction: Prediction | None,
-    iterations: int,
+    iterations: tuple[int, ...],
     similarity: dict[str, float],
 ) -> Registration:
     """Compose, invert, warp and measure.
@@ -45,13 +44,15 @@ def finish(
     Args:
         run: inputs and what the earlier stages gathered.
         base: fixed -> moving before deformation.
-        frame: the working frame.
-        mask: [D, H, W] bool on it, where the anatomy is.
-        displacement: [3, D, H, W] mm on it.
+        deformation: on the working frame, from fixed to aligned moving points.
+        judged: the pair on the grid on which inverse consistency is measured.
+        itk_jacobian: second reading of the Jacobian that may not fold either, see `as_itk_sees`.
         method, model, prediction, iterations, similarity: for the result.
     """
     with run.stage("finish"):
-        deformation = DisplacementTransform(settle(taper(displacement, frame), frame), frame)
+        spacing_mm = deformation.frame.spacing[0]
+        settled, _ = remove_folds(hold_border(taper(deformation) / spacing_mm), linear=itk_jacobian)
+        deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
         transform = compose(deformation, base)
         inverse = compose(base.inverse(), deformation.inverse())
         fixed, moving = run.fixed, run.moving
@@ -62,7 +63,9 @@ def finish(
         if moving.labels is not None:
             warped_labels = warp_image(moving.labels, transform, fixed.image.frame, interpolation="nearest")
         summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
-        summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(transform, inverse, frame, mask)
+        summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
+            transform, inverse, judged.frame, judged.mask
+        )
         result: dict[str, Any] = {
             "schema": SCHEMA,
             "method": method,
@@ -75,7 +78,7 @@ def finish(
             "versions": _versions(),
             "peak_memory_mb": None,
             "similarity": similarity,
-            "refinement": {"iterations": iterations},
+            "refinement": {"iterations": list(iterations)},
             "deformation": summary,
             "dice": _dice(run, base, warped_labels),
             "hd95_mm": _hd95(run, warped_labels),
@@ -103,14 +106,13 @@ def finish(
     )
 
 
-def taper(displacement: torch.Tensor, frame: Frame) -> torch.Tensor:
-    """Let the field fall to zero over the outer `TAPER_MM` of its grid, outside which it is zero: it may not jump."""
-    result = displacement.clone()
-    width = TAPER_MM / frame.spacing[0]
+def taper(deformation: DisplacementTransform) -> torch.Tensor:
+    """The field, falling to zero over the outer voxels of its grid: outside the grid it is zero, and may not jump."""
+    result = deformation.field.clone()
     for axis in (1, 2, 3):
-        length = displacement.shape[axis]
+        length = result.shape[axis]
         index = torch.arange(length, dtype=torch.float32)
-        edge = (torch.minimum(index, length - 1 - index) / width).clamp(0, 1)
+        edge = (torch.minimum(index, length - 1 - index) / TAPER_VOXELS).clamp(0, 1)
         ramp = edge * edge * (3 - 2 * edge)
         result *= ramp.view([-1 if a == axis else 1 for a in range(4)])
     return result

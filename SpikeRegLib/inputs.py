@@ -17,8 +17,8 @@ from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 
 Source = Volume | str | os.PathLike[str]
 MARGIN_MM = 12.0
-# Keeps the grids of the first stages whole; deeper ones are cropped where they do not fit.
-MULTIPLE = 4
+# Keeps the grids of the coarser levels whole; deeper ones are cropped where they do not fit.
+MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,13 @@ def check_pair(fixed: Side, moving: Side) -> None:
         )
 
 
-def working_frame(fixed: Side, spacing_mm: float) -> Frame:
+def working_frame(fixed: Side, spacing_mm: float, voxels: int = 0) -> Frame:
     """The world-aligned isotropic grid on which network and refinement work: the fixed mask and a margin around it.
 
     Args:
         fixed: the fixed side.
         spacing_mm: voxel size of the grid.
+        voxels: where positive, the voxel size is chosen instead so that the mask spans about this many voxels.
     """
     index = torch.nonzero(fixed.mask).double().numpy()
     lower, upper = index.min(0), index.max(0)
@@ -100,7 +101,12 @@ def working_frame(fixed: Side, spacing_mm: float) -> Frame:
     )
     matrix = fixed.image.frame.matrix
     points = corners @ matrix[:3, :3].T + matrix[:3, 3]
-    return world_aligned(points.min(0) - MARGIN_MM, points.max(0) + MARGIN_MM, spacing_mm, MULTIPLE)
+    lower, upper = points.min(0), points.max(0)
+    margin = MARGIN_MM
+    if voxels:
+        spacing_mm = float(np.prod(upper - lower + 1e-6) / voxels) ** (1 / 3)
+        margin = MARGIN_MM * spacing_mm
+    return world_aligned(lower - margin, upper + margin, spacing_mm, MULTIPLE)
 
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:

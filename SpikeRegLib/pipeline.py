@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,15 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
 from SpikeRegLib.losses import lncc
-from SpikeRegLib.predict import Prediction, predict
+from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refine import refine
+from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
+from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.registration import Registration
-from SpikeRegLib.transforms import AffineTransform, Transform, read_transform, warp_image
+from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, read_transform, warp_image
+
+JUDGED_VOXELS = 2.0
 
 
 @dataclass
@@ -57,19 +61,47 @@ class Run:
 
 @dataclass(frozen=True)
 class Working:
-    """The pair on the working frame, moving aligned."""
+    """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W]."""
 
     frame: Frame
     fixed: torch.Tensor
     moving: torch.Tensor
     mask: torch.Tensor
 
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.frame.shape, self.frame.spacing[0])
+
+    def frame_of(self, grid: Grid) -> Frame:
+        """Where a grid that starts at the first voxel of this one lies in the patient."""
+        return replace(self.frame, shape=grid.shape, spacing=(grid.spacing_mm,) * 3)
+
+    def coarser(self, spacing_mm: float) -> Working:
+        """The same pair at a larger voxel size, smoothed as far as the larger voxels need."""
+        if spacing_mm <= self.frame.spacing[0]:
+            return self
+        grid = self.grid.coarser(spacing_mm)
+        fixed, moving, mask = (
+            resample(image, self.grid, grid, sigma_mm=0.35 * spacing_mm)
+            for image in (self.fixed, self.moving, self.mask.float())
+        )
+        return Working(self.frame_of(grid), fixed, moving, mask > 0.5)
+
     def similarity(self, displacement: torch.Tensor | None = None) -> float:
-        """Mean LNCC inside the mask; displacement is [3, D, H, W] mm."""
+        """Mean LNCC inside the mask; displacement is [3, D, H, W] mm on this grid."""
         moving = self.moving
         if displacement is not None:
             moving = warp(moving[None, None], displacement[None] / self.frame.spacing[0])[0, 0]
         return float(lncc(self.fixed, moving, mask=self.mask))
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """A displacement field [3, D, H, W] in mm on a grid that starts at the first voxel of the working frame."""
+
+    field: torch.Tensor
+    grid: Grid
+    iterations: tuple[int, ...] = ()
 
 
 def register(
@@ -156,25 +188,32 @@ def register(
         working = _working(run, base)
     with run.stage("predict"):
         prediction = None
+        coarse = working.grid.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+        deformation = Deformation(torch.zeros(3, *coarse.shape), coarse)
         if network is not None:
+            seen = working.coarser(network.spec.input_spacing_mm)
             prediction = predict(
-                network, working.fixed, working.moving, working.frame, mask=working.mask,
+                network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
                 passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps, listener=listener,
             )  # fmt: skip
             run.warnings += prediction.warnings
+            deformation = Deformation(prediction.displacement, seen.grid)
     with run.stage("refine"):
-        displacement, iterations = _refine(run, working, prediction, refine_iterations)
+        deformation = _refine(run, working, base, deformation, refine_iterations)
     result_of_model: dict[str, str | None] = {"name": None, "sha256": None}
     if model_path is not None:
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
+    # Judged where the eye judges: on voxels of 2 mm at brain scale.
+    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+    similarity = {
+        "lncc_before": _similarity_by_header(run, judged),
+        "lncc_aligned": judged.similarity(),
+        "lncc_after": judged.similarity(resample(deformation.field, deformation.grid, judged.grid)),
+    }
     return finish.finish(
-        run, base, working.frame, working.mask, displacement,
-        method=method, model=result_of_model, prediction=prediction, iterations=iterations,
-        similarity={
-            "lncc_before": _similarity_by_header(run, working),
-            "lncc_aligned": working.similarity(),
-            "lncc_after": working.similarity(displacement),
-        },
+        run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)), judged,
+        itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
+        prediction=prediction, iterations=deformation.iterations, similarity=similarity,
     )  # fmt: skip
 
 
@@ -205,7 +244,7 @@ def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
 
 
 def _working(run: Run, base: Transform) -> Working:
-    frame = working_frame(run.fixed, run.preset.working_spacing_mm)
+    frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
     fixed, moving = on_working_frame(run.fixed, frame, None), on_working_frame(run.moving, frame, base)
     covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
     mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
@@ -217,21 +256,25 @@ def _working(run: Run, base: Transform) -> Working:
     return Working(frame, fixed, moving, mask)
 
 
-def _refine(
-    run: Run, working: Working, prediction: Prediction | None, iterations: int | None
-) -> tuple[torch.Tensor, int]:
-    start = None if prediction is None else prediction.displacement
-    zero = torch.zeros(3, *working.frame.shape) if start is None else start
-    schedule = run.preset.schedule(iterations)
+def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
+    """What ITK's Jacobian filter makes of an axis-flipped or oblique fixed grid, so that it reports no folds either."""
+    if not isinstance(base, AffineTransform):
+        return None
+    return as_itk_sees(np.reshape(fixed.direction, (3, 3)), base.matrix[:3, :3])
+
+
+def _refine(run: Run, working: Working, base: Transform, start: Deformation, iterations: int | None) -> Deformation:
+    schedule = run.preset.schedule(iterations, spacing_mm=working.frame.spacing[0])
     if schedule is None:
-        return zero, 0
+        return start
     refinement = refine(
-        working.fixed, working.moving, spacing_mm=working.frame.spacing[0], initial=start, mask=working.mask,
-        schedule=schedule, listener=run.listener,
+        working.fixed, working.moving, spacing_mm=working.frame.spacing[0], initial=start.field,
+        initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
+        itk_jacobian=itk_reading(run.fixed.image.frame, base), listener=run.listener,
     )  # fmt: skip
     if not refinement.accepted:
         run.warnings.append("refinement did not improve the similarity; its start was kept")
-    return refinement.displacement, sum(refinement.iterations)
+    return Deformation(refinement.field, refinement.grid, refinement.iterations)
 
 
 def _similarity_by_header(run: Run, working: Working) -> float:
