@@ -34,7 +34,8 @@ _BLUR = 1.5  # standard deviation in voxels of the smoothing for the start searc
 _SAMPLES = {"rigid": 10_000, "similarity": 10_000, "affine": 60_000}  # the last step decides the accuracy
 _SEARCH_SAMPLES = 3_000
 _ROTATIONS = 600  # 20 degrees apart on average
-_STARTS = 7  # that are refined
+_STARTS = 7  # that are refined on blurred images
+_FINALISTS = 4  # that are refined on local contrast, at most
 _NESTED = 0.6  # ratio of foreground volumes below which one image shows much more than the other
 _BINS = 24
 _SAME_CONTRAST = 0.2  # interior correlation above which two images count as the same contrast
@@ -316,17 +317,20 @@ def _search(pair: _Pair, header: np.ndarray, listener: Listener) -> np.ndarray:
         best = best if isinstance(found, str) else found
         # Of two starts that are as good as equal, the one that the headers suggest.
         coarse.append((pair.quick_similarity(best) * (1.02 if number < 2 else 1.0), best))
+    # The better of the two that the headers suggest goes on in any case: blurred outlines alone can mislead.
+    suggested = max(coarse[:2], key=lambda item: item[0])
+    ranked = [suggested, *sorted(coarse, key=lambda item: -item[0])]
     fine: list[tuple[float, np.ndarray]] = []
     distinct: list[np.ndarray] = []
-    for score, matrix in sorted(coarse, key=lambda item: -item[0]):
-        if len(distinct) == 3 or score < 0.5 * max(coarse, key=lambda item: item[0])[0]:
+    for score, matrix in ranked:
+        if len(distinct) == _FINALISTS:
             break
-        if any(_angle(matrix, d) < 10 and np.abs(matrix - d)[:3, 3].max() < 0.2 for d in distinct):
+        near = any(_angle(matrix, d) < 10 and np.abs(matrix - d)[:3, 3].max() < 0.2 for d in distinct)
+        if near or (distinct and score < 0.5 * ranked[1][0]):
             continue
         distinct.append(matrix)
-        found = _optimise(
-            pair, matrix, "rigid", "mutual information", listener, (0.4 + 0.03 * len(fine), 0.43 + 0.03 * len(fine))
-        )
+        span = (0.4 + 0.1 * len(fine) / _FINALISTS, 0.4 + 0.1 * (len(fine) + 1) / _FINALISTS)
+        found = _optimise(pair, matrix, "rigid", "mutual information", listener, span)
         best = matrix if isinstance(found, str) else found
         fine.append((pair.similarity(best, "mutual information"), best))
     return max(fine, key=lambda item: item[0])[1]
