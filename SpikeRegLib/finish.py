@@ -56,12 +56,13 @@ def finish(
         transform = compose(deformation, base)
         inverse = compose(base.inverse(), deformation.inverse())
         fixed, moving = run.fixed, run.moving
-        warped = warp_image(moving.image, transform, fixed.image.frame)
         total = transform.displacement_on(fixed.image.frame)
+        on_fixed = DisplacementTransform(total, fixed.image.frame)  # the same map, already sampled where it is needed
+        warped = warp_image(moving.image, on_fixed, fixed.image.frame)
         jacobian = metrics.jacobian_determinant(total, fixed.image.frame)
         warped_labels = None
         if moving.labels is not None:
-            warped_labels = warp_image(moving.labels, transform, fixed.image.frame, interpolation="nearest")
+            warped_labels = warp_image(moving.labels, on_fixed, fixed.image.frame, interpolation="nearest")
         summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
         summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
             transform, inverse, judged.frame, judged.mask

@@ -31,6 +31,8 @@ from SpikeRegLib.registration import Registration
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, read_transform, warp_image
 
 JUDGED_VOXELS = 2.0
+# Scaled intensity below which a voxel of an image without a mask does not count.
+BACKGROUND = 0.02
 
 
 @dataclass
@@ -246,8 +248,11 @@ def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
 def _working(run: Run, base: Transform) -> Working:
     frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
     fixed, moving = on_working_frame(run.fixed, frame, None), on_working_frame(run.moving, frame, base)
-    covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
-    mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
+    if run.fixed.mask_given:
+        covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
+        mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
+    else:
+        mask = fixed > BACKGROUND
     if not bool((moving > 0).any()):
         raise InputError(
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
