@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -22,6 +22,9 @@ from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds, sample
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
+from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
+
+__all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
 
 # The images are smoothed by this fraction of a level's spacing before they are sub-sampled to it.
 _ANTI_ALIAS = 0.35
@@ -30,58 +33,6 @@ _JUDGE_SPACING_MM = 2.0
 # A level ends when so many iterations together gained less than this.
 _PATIENCE, _SMALLEST_GAIN = 4, 5e-4
 _BACKTRACKS = 3
-
-
-@dataclass(frozen=True)
-class Level:
-    """One resolution of the coarse-to-fine schedule.
-
-    Attributes:
-        spacing_mm: of the images.
-        iterations: at most so many.
-        field_mm: spacing of the displacement field; at least `spacing_mm`.
-        velocity_sigma_mm: Gaussian smoothing of each update (fluid regularisation).
-        field_sigma_mm: Gaussian smoothing of the whole field after each update (diffusion regularisation).
-        step: largest displacement of one update, in voxels of the field.
-    """
-
-    spacing_mm: float
-    iterations: int
-    field_mm: float
-    velocity_sigma_mm: float
-    field_sigma_mm: float
-    step: float = 0.5
-
-    @classmethod
-    def usual(cls, spacing_mm: float, iterations: int) -> Level:
-        """The level that did best on inter-subject brains, for any spacing: lengths in proportion to it."""
-        field_mm = max(spacing_mm, min(2 * spacing_mm, 4.0))
-        return cls(spacing_mm, iterations, field_mm, 1.73 * spacing_mm, 0.5 * spacing_mm)
-
-    def on(self, frame: Grid) -> Level:
-        """This level, no finer than the images that are there."""
-        return replace(
-            self, spacing_mm=max(self.spacing_mm, frame.spacing_mm), field_mm=max(self.field_mm, frame.spacing_mm)
-        )
-
-
-@dataclass(frozen=True)
-class RefinementSchedule:
-    """Levels from coarse to fine, and what they share.
-
-    Attributes:
-        levels: those finer than the input images are taken at the spacing of the input.
-        window: edge of the correlation window, in voxels of each level, odd.
-        momentum: share of the last update that is kept in the next, in [0, 1).
-    """
-
-    levels: tuple[Level, ...]
-    window: int = 5
-    momentum: float = 0.5
-
-
-DEFAULT = RefinementSchedule((Level.usual(4.0, 20), Level.usual(2.0, 10), Level.usual(1.0, 4)))
-THOROUGH = RefinementSchedule((Level.usual(4.0, 20), Level.usual(2.0, 10), Level.usual(1.0, 10)))
 
 
 @dataclass(frozen=True)
@@ -177,6 +128,7 @@ def refine(
     initial_grid: Grid | None = None,
     mask: torch.Tensor | None = None,
     schedule: RefinementSchedule = DEFAULT,
+    itk_jacobian: torch.Tensor | None = None,
     listener: Listener = silent,
 ) -> Refinement:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
@@ -188,6 +140,7 @@ def refine(
         initial: [3, D, H, W] mm, components (x, y, z), fixed -> moving; None for zero.
         initial_grid: where `initial` lives when it is not the frame of the images.
         mask: [D, H, W], weight of each voxel of the fixed image.
+        itk_jacobian: from `as_itk_sees`; the field then has no folds in ITK's reading of its Jacobian either.
         listener: called every iteration; what it raises ends the run.
 
     Raises:
@@ -208,12 +161,12 @@ def refine(
         if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{name}: contains NaN or infinite values; replace them")
     with torch.no_grad():
-        return _refine((fixed, moving, mask), frame, initial, source, schedule, listener)
+        return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, listener)
 
 
 def _refine(
     images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, initial: torch.Tensor | None,
-    initial_grid: Grid, schedule: RefinementSchedule, listener: Listener,
+    initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, listener: Listener,
 ) -> Refinement:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
     content = _content(images[0])
@@ -233,7 +186,7 @@ def _refine(
     if initial is not None:
         start = hold_border(resample(initial, initial_grid, finest) / finest.spacing_mm)
     before = judge.similarity(start, finest)
-    start, _ = remove_folds(start)
+    start, _ = remove_folds(start, linear=linear)
 
     # While the levels are coarser than a given start, they look for what is left to do: a field that comes first and
     # is composed with the start, whose details a coarse grid would lose.
@@ -262,7 +215,7 @@ def _refine(
     field = resample(field, grid, finest) * (grid.spacing_mm / finest.spacing_mm)
     if base is not None:
         field = compose(field[None], base[None])[0]
-    field, folded = remove_folds(hold_border(field))
+    field, folded = remove_folds(hold_border(field), linear=linear)
     after = judge.similarity(field, finest)
     accepted = after > before
     if not accepted:

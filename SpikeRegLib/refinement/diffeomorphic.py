@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import torch
 
 from SpikeRegLib.filters import box_sum, gaussian
@@ -53,42 +54,60 @@ def hold_border(field: torch.Tensor) -> torch.Tensor:
     return field
 
 
-def smallest_jacobian(displacement: torch.Tensor) -> torch.Tensor:
+def smallest_jacobian(displacement: torch.Tensor, linear: torch.Tensor | None = None) -> torch.Tensor:
     """The smallest of the eight Jacobian determinants a trilinear map has in the corners of each cell.
 
     Args:
         displacement: [3, D, H, W] in voxels, components (x, y, z).
+        linear: [3, 3] L of the map L x + displacement(x); None for the identity.
 
     Returns:
-        [D-1, H-1, W-1], one value for the cell between eight neighbours. A cell with all eight corners positive is
-        mapped one to one in practice; central differences at a voxel are averages of the corners that meet there.
+        [D-1, H-1, W-1], one value for the cell between eight neighbours. Central differences at a voxel are averages
+        of the corners that meet there, so the Jacobian computed with them is positive where these are.
     """
     depth, height, width = displacement.shape[1:]
-    # Edges of every cell as vectors: x edges for each (z, y) side, and so on. One is added for the identity.
-    along_x = displacement[:, :, :, 1:] - displacement[:, :, :, :-1]
-    along_y = displacement[:, :, 1:] - displacement[:, :, :-1]
-    along_z = displacement[:, 1:] - displacement[:, :-1]
-    along_x[0] += 1
-    along_y[1] += 1
-    along_z[2] += 1
+    linear = torch.eye(3) if linear is None else linear.to(displacement.dtype)
+    # The edges of every cell as vectors.
+    along_x = displacement[:, :, :, 1:] - displacement[:, :, :, :-1] + linear[:, 0].view(3, 1, 1, 1)
+    along_y = displacement[:, :, 1:] - displacement[:, :, :-1] + linear[:, 1].view(3, 1, 1, 1)
+    along_z = displacement[:, 1:] - displacement[:, :-1] + linear[:, 2].view(3, 1, 1, 1)
+    sign = 1.0 if float(torch.linalg.det(linear)) >= 0 else -1.0
     smallest: torch.Tensor | None = None
     for x_side in (0, 1):
-        y_edge_x, z_edge_x = (edge[..., x_side : x_side + width - 1] for edge in (along_y, along_z))
+        y_edges, z_edges = (edge[..., x_side : x_side + width - 1] for edge in (along_y, along_z))
         for y_side in (0, 1):
-            z_edge = z_edge_x[:, :, y_side : y_side + height - 1]
-            x_edge_y = along_x[:, :, y_side : y_side + height - 1]
+            z_edge = z_edges[:, :, y_side : y_side + height - 1]
+            x_edges = along_x[:, :, y_side : y_side + height - 1]
             for z_side in (0, 1):
-                x_edge = x_edge_y[:, z_side : z_side + depth - 1]
-                y_edge = y_edge_x[:, z_side : z_side + depth - 1]
-                determinant = x_edge[0] * (y_edge[1] * z_edge[2] - y_edge[2] * z_edge[1])
-                determinant += x_edge[1] * (y_edge[2] * z_edge[0] - y_edge[0] * z_edge[2])
-                determinant += x_edge[2] * (y_edge[0] * z_edge[1] - y_edge[1] * z_edge[0])
+                x_edge = x_edges[:, z_side : z_side + depth - 1]
+                y_edge = y_edges[:, z_side : z_side + depth - 1]
+                determinant = sign * x_edge[0] * (y_edge[1] * z_edge[2] - y_edge[2] * z_edge[1])
+                determinant += sign * x_edge[1] * (y_edge[2] * z_edge[0] - y_edge[0] * z_edge[2])
+                determinant += sign * x_edge[2] * (y_edge[0] * z_edge[1] - y_edge[1] * z_edge[0])
                 smallest = determinant if smallest is None else torch.minimum(smallest, determinant, out=smallest)
     assert smallest is not None
     return smallest
 
 
-def remove_folds(displacement: torch.Tensor, *, smallest: float = SMALLEST_JACOBIAN) -> tuple[torch.Tensor, int]:
+def as_itk_sees(direction: np.ndarray, affine: np.ndarray) -> torch.Tensor:
+    """The linear part L for which det(L + Du) is, up to a constant, what ITK's Jacobian filter reports.
+
+    `itk::DisplacementFieldJacobianDeterminantFilter` differentiates along the axes of the array and ignores their
+    direction cosines. On a flipped axis it therefore has the sign of that derivative wrong, and calls a stretch beyond
+    twice the length a fold. For the total map A(x + u(x)) on a grid of direction R it computes
+    det(I + (A (I + Du) - I) R) = det(A) det(R) det(L + Du), L = I + inverse(A) (inverse(R) - I).
+
+    Args:
+        direction: 3x3 R of the fixed image.
+        affine: 3x3 A, linear part of the map that follows the deformation.
+    """
+    linear = np.eye(3) + np.linalg.solve(affine, np.linalg.inv(direction) - np.eye(3))
+    return torch.from_numpy(linear)
+
+
+def remove_folds(
+    displacement: torch.Tensor, *, linear: torch.Tensor | None = None, smallest: float = SMALLEST_JACOBIAN
+) -> tuple[torch.Tensor, int]:
     """Smooth the field where, and only where, its Jacobian determinant is below `smallest`, until it is nowhere.
 
     Each round blends the field with its Gaussian average around the bad cells; the neighbourhood and the Gaussian grow
@@ -96,23 +115,31 @@ def remove_folds(displacement: torch.Tensor, *, smallest: float = SMALLEST_JACOB
 
     Args:
         displacement: [3, D, H, W] in voxels, zero on the outermost layer.
+        linear: [3, 3], a second reading of the Jacobian that has to be positive too (see `as_itk_sees`).
 
     Returns:
         The field, and the number of cells that were below `smallest` at the start (0: the same field is returned).
     """
+
+    def bad_cells() -> torch.Tensor:
+        bad = smallest_jacobian(displacement) < smallest
+        if linear is not None:
+            bad |= smallest_jacobian(displacement, linear) < smallest
+        return bad
+
     found = 0
     for round_ in range(_LOCAL_ROUNDS):
-        bad = smallest_jacobian(displacement) < smallest
+        bad = bad_cells()
         count = int(bad.sum())
         found = found or count
         if not count:
             return displacement, found
         reach = 1 + round_ // 4
-        near = torch.nn.functional.pad(bad[None].float(), (0, 1, 0, 1, 0, 1))
-        near = (box_sum(near, 2 * reach + 1) > 0.5).float()
+        near = torch.nn.functional.pad(bad[None].to(displacement.dtype), (0, 1, 0, 1, 0, 1))
+        near = (box_sum(near, 2 * reach + 1) > 0.5).to(displacement.dtype)
         weight = gaussian(near, 1.0 + 0.25 * reach)
         smooth = gaussian(displacement, 0.8 + 0.15 * round_)
         displacement = hold_border(displacement + weight * (smooth - displacement))
-    while int((smallest_jacobian(displacement) < smallest).sum()):
+    while bool(bad_cells().any()):
         displacement = 0.8 * displacement
     return displacement, found

@@ -22,12 +22,13 @@ class LocalCorrelation:
     Args:
         fixed: [D, H, W] in [0, 1].
         window: edge of the cube in voxels, odd.
-        noise: e, the intensity variance below which contrast is taken for noise.
+        noise: e, the intensity variance below which contrast is taken for noise. Small: where e is not far below the
+            variance of the moving image, gaining contrast there pays more than aligning.
         weight: [D, H, W] weight of each window, None for 1.
     """
 
     def __init__(
-        self, fixed: torch.Tensor, *, window: int = 5, noise: float = 1e-4, weight: torch.Tensor | None = None
+        self, fixed: torch.Tensor, *, window: int = 5, noise: float = 1e-5, weight: torch.Tensor | None = None
     ) -> None:
         self._fixed, self._window, self._count = fixed, window, window**3
         self._noise = noise * self._count
