@@ -65,17 +65,17 @@ def test_a_resumed_run_ends_in_the_same_bits(
 
 @pytest.mark.parametrize("kind", ["analog", "spiking"])
 def test_one_pair_is_learned(kind: str, tmp_path: Path, generator: PairGenerator) -> None:
-    pair = generator.pair(1)
+    pair = generator.pair(2)
     options = LoopOptions(
-        steps=16, warmup=1, learning_rate=1e-2, second_pass=0.0, freeze_normalisation_from=1.0, log_every=1,
+        steps=16, warmup=1, learning_rate=3e-3, second_pass=0.0, freeze_normalisation_from=1.0, log_every=1,
         weights=ObjectiveWeights(window=5, smoothness=0.1, dice=0.5),
     )  # fmt: skip
     run(new_network(kind, image=torch.cat((pair.fixed, pair.moving), 1)), lambda step: pair, tmp_path, options=options)
     entries = log(tmp_path)
     assert [entry["step"] for entry in entries] == list(range(1, 17))
-    assert entries[-1]["loss"] < entries[0]["loss"] - 0.02
-    assert entries[-1]["lncc"] > entries[0]["lncc"]
-    assert entries[-1]["dice"] > entries[0]["dice"]
+    assert entries[-1]["loss"] < entries[0]["loss"] - 0.15
+    assert entries[-1]["lncc"] > entries[0]["lncc"] + 0.1
+    assert entries[-1]["dice"] > entries[0]["dice"] + 0.1
 
 
 def test_the_operations_term_makes_a_network_quieter(tmp_path: Path, generator: PairGenerator) -> None:
