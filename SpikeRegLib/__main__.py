@@ -1,8 +1,6 @@
 """`python -m SpikeRegLib` is the `spikereg` command."""
 
-import sys
-
-from SpikeRegLib.cli import main
+from SpikeRegLib.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

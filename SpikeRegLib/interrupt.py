@@ -8,19 +8,30 @@ from types import FrameType
 
 from SpikeRegLib.errors import Cancelled
 
-_state = {"asked": False, "committed": False}
+_state = {"asked": False, "raised": False, "committed": False}
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    if _state["committed"] or _state["asked"]:
-        return  # the results are complete, or the clean-up after the first signal is under way
+    if _state["committed"] or _state["raised"]:
+        return  # the results are complete, or the clean-up after the signal is under way
     _state["asked"] = True
-    raise KeyboardInterrupt  # not an Exception, so that no `except Exception` on the way can swallow it
+    if not _inside_itk(frame):
+        _state["raised"] = True
+        raise KeyboardInterrupt  # not an Exception, so that no `except Exception` on the way can swallow it
+
+
+def _inside_itk(frame: FrameType | None) -> bool:
+    """Whether SimpleITK is at work: it prints and drops what is raised inside it, so the next `check` stops the run."""
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("SimpleITK"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def watch_signals() -> None:
     """Let the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread."""
-    _state.update(asked=False, committed=False)
+    _state.update(asked=False, raised=False, committed=False)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _on_signal)
         signal.signal(signal.SIGTERM, _on_signal)
@@ -39,6 +50,7 @@ def committed() -> bool:
 def check() -> None:
     """Raise Cancelled if a signal asked this run to stop."""
     if _state["asked"]:
+        _state["raised"] = True
         raise Cancelled("cancelled before any result was written")
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs import finite_or_null
 
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
         "hd95_mm": {label: distance.get(label) for label in sorted(common)},
         "deformation": deformation_summary(transform.displacement_on(fixed.frame), fixed.frame, fixed.data > 0),
     }
+    interrupt.check()
     print(json.dumps(finite_or_null(result), indent=2))
     return 0
 

@@ -280,13 +280,14 @@ import sys, time, types
 sys.path[:0] = [{root!r}, {tests!r}]
 from examples import a_registration
 from SpikeRegLib import outputs, report
-from SpikeRegLib.cli import main
+from SpikeRegLib.cli import entry
 from SpikeRegLib.progress import Progress
 where = {where!r}
 
-def wait(listener=None):
+def wait(listener=None, seconds=30.0):
     print("here", flush=True)
-    for n in range(600):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         time.sleep(0.05)
         if listener:
             listener(Progress("align", 0.5))
@@ -299,6 +300,14 @@ def register(fixed, moving, *, listener, **options):
             wait()
         except BaseException:
             pass
+        listener(Progress("align", 0.5))
+    if where == "inside ITK":  # which prints what is raised inside it, and goes on
+        import SimpleITK as sitk
+        median = sitk.MedianImageFilter()
+        median.SetNumberOfThreads(1)
+        waited = []
+        median.AddCommand(sitk.sitkProgressEvent, lambda: waited or waited.append(wait(seconds=1.0)))
+        median.Execute(sitk.Image(32, 32, 32, sitk.sitkFloat32))
         listener(Progress("align", 0.5))
     return a_registration()
 
@@ -314,7 +323,8 @@ if where == "publishing":
         time.sleep(1.0)
         publish(*arguments)
     outputs._publish = slow
-sys.exit(main(["register", "a", "b", "--out", {out!r}, "--progress", "none"]))
+sys.argv = ["spikereg", "register", "a", "b", "--out", {out!r}, "--progress", "none"]
+entry()
 """
 
 
@@ -331,7 +341,7 @@ def interrupted(where: str, out: Path, number: int) -> subprocess.CompletedProce
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("where", ["computing", "swallowing", "writing"])
+@pytest.mark.parametrize("where", ["computing", "swallowing", "inside ITK", "writing"])
 def test_an_interrupt_exits_130_and_leaves_nothing(where, number, tmp_path):
     done = interrupted(where, tmp_path / "out", number)
     assert (done.returncode, done.stderr) == (130, "spikereg: cancelled before any result was written\n")

@@ -84,7 +84,7 @@ def test_dependencies_and_extras():
         project["optional-dependencies"]["slicer-test"]
     )
     assert project["requires-python"] == ">=3.10" and project["license"] == "Apache-2.0"
-    assert project["scripts"] == {"spikereg": "SpikeRegLib.cli:main"}
+    assert project["scripts"] == {"spikereg": "SpikeRegLib.cli:entry"}
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in licence and "END OF TERMS AND CONDITIONS" in licence
 
