@@ -26,14 +26,18 @@ class SpikeRegUNet(SpikingUNet):
 
     Args:
         config: a `TrainingConfig` (see `load_config`), a `NetworkSpec`, or the name of a spec.
+        input_coding: "direct" (the image is a current) or "poisson" (the image is turned into spikes).
+        seed: of the input spikes.
     """
 
-    def __init__(self, config: TrainingConfig | NetworkSpec | str) -> None:
+    def __init__(
+        self, config: TrainingConfig | NetworkSpec | str, *, input_coding: str = "direct", seed: int = 0
+    ) -> None:
         if isinstance(config, TrainingConfig):
             spec = named_spec(config.network).with_timesteps(config.timesteps)
         else:
             spec = named_spec(config) if isinstance(config, str) else config
-        super().__init__(spec)
+        super().__init__(spec, input_coding=input_coding, seed=seed)
 
 
 class SpikeRegInference:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from SpikeRegLib.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from SpikeRegLib.spiking.unet import RegistrationUNet
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -75,15 +77,15 @@ def read_header(path: str | Path) -> ModelHeader:
     return ModelHeader(path, metadata["kind"], name, facts, spec_json)
 
 
-def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any]) -> None:
-    """Write a network as half-precision safetensors, atomically.
+def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any], *, weight_bits: int = 16) -> None:
+    """Write a network as safetensors, atomically.
 
     Args:
         network: dense or spiking.
         path: of the new file.
         facts: JSON-able training facts for the header and the model card.
+        weight_bits: of the convolution weights: 16 (half precision) or 8 (integers with a scale per output channel).
     """
-    import torch
     from safetensors.torch import save_file
 
     from SpikeRegLib.spiking.unet import SpikingUNet
@@ -91,16 +93,37 @@ def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "spiking" if isinstance(network, SpikingUNet) else "analog"
-    tensors = {
-        # Thresholds and normalisation statistics are few and stay exact.
-        name: value.detach().cpu().to(torch.float16 if name.startswith("weights.") else torch.float32).contiguous()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
+    tensors = {}
+    for name, value in network.state_dict().items():
+        value = value.detach().cpu()
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not name.startswith("weights."):  # thresholds and normalisation are few and stay exact
+            tensors[name] = value.float().contiguous()
+        elif weight_bits == 16:
+            tensors[name] = value.half().contiguous()
+        elif weight_bits == 8:
+            tensors[name], tensors[f"scales.{name}"] = _quantise(value.float(), _output_axis(network, name))
+        else:
+            raise ValueError(f"weight_bits must be 8 or 16, got {weight_bits}")
     metadata = {"format": FORMAT, "kind": kind, "spec": network.spec.to_json(), "facts": json.dumps(facts)}
     partial = path.with_name(f".{path.name}.partial")
     save_file(tensors, partial, metadata=metadata)
     os.replace(partial, path)
+
+
+def _output_axis(network: RegistrationUNet, name: str) -> int:
+    transposed = {layer.name.replace(".", "_") for layer in network.spec.layers if layer.transposed}
+    return 1 if name.removeprefix("weights.") in transposed else 0
+
+
+def _quantise(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers in -127..127 and the scale per output channel, shaped to multiply them back."""
+    import torch
+
+    others = [a for a in range(weight.ndim) if a != axis]
+    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp_min(1e-12)
+    return torch.round(weight / scale).to(torch.int8).contiguous(), scale.contiguous()
 
 
 def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | None = None) -> RegistrationUNet:
@@ -132,7 +155,9 @@ def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | No
         spec = spec.with_timesteps(timesteps)
     network: RegistrationUNet = SpikingUNet(spec) if header.kind == "spiking" else AnalogUNet(spec)
     try:
-        tensors = {name: value.float() for name, value in load_file(str(path)).items()}
+        stored = {name: value.float() for name, value in load_file(str(path)).items()}
+        scales = {name: stored.pop(name) for name in list(stored) if name.startswith("scales.")}
+        tensors = {name: value * scales.get(f"scales.{name}", 1.0) for name, value in stored.items()}
         missing, unexpected = network.load_state_dict(tensors, strict=False)
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise InputError(misfit) from error

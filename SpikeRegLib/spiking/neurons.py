@@ -14,6 +14,7 @@ form and event simulation agree to the last spike.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,19 @@ def simulate_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tens
     return counts
 
 
+def simulate_varying(drives: Iterable[torch.Tensor], dynamics: NeuronDynamics) -> torch.Tensor:
+    """Spike counts where the drive changes from step to step: one tensor for each of the T steps."""
+    state: MembraneState | None = None
+    counts: torch.Tensor | None = None
+    for drive in drives:
+        state = initial_state(drive, dynamics) if state is None else state
+        spikes, state = step(drive, state, dynamics)
+        counts = spikes.to(drive.dtype) if counts is None else counts + spikes
+    if counts is None:
+        raise ValueError("no time steps: give one drive for each step")
+    return counts
+
+
 def _ordered(values: np.ndarray) -> np.ndarray:
     """Map float32 to int64 so that the order of integers is the order of floats, neighbours differing by one."""
     bits = values.astype(np.float32).view(np.int32).astype(np.int64)
@@ -169,9 +183,8 @@ def closed_form_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.T
         NotMonotonic: see `count_edges`.
     """
     if dynamics.rounds:
-        # floor(y + 1/2) would round the sum before the floor; comparing the exact fraction with 1/2 does not.
-        whole = torch.floor(drive)
-        return (whole + (drive - whole >= 0.5)).clamp_(0, dynamics.timesteps)
+        # floor(y + 1/2) would round the sum before the floor; y - 1/2 is exact wherever it can reach the next integer.
+        return (drive - 0.5).floor_().add_(1).clamp_(0, dynamics.timesteps)
     edges = count_edges(dynamics)
     return torch.bucketize(drive.float(), edges.to(drive.device), right=True).to(drive.dtype)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 from SpikeRegLib.fields import exponential, upsample
-from SpikeRegLib.spiking.neurons import NeuronDynamics, closed_form_counts, simulate_counts, surrogate_counts
+from SpikeRegLib.spiking.neurons import (
+    NeuronDynamics,
+    closed_form_counts,
+    simulate_counts,
+    simulate_varying,
+    surrogate_counts,
+)
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
 # Called with (layer, the inputs of its convolution, its output) while a network runs; see spiking/activity.py.
@@ -61,6 +67,13 @@ def new_weight(layer: Layer) -> torch.Tensor:
     """An uninitialised weight of the layer's convolution, in torch's order of channels."""
     shape = (layer.in_channels, layer.out_channels) if layer.transposed else (layer.out_channels, layer.in_channels)
     return torch.empty(*shape, *(layer.kernel,) * 3)
+
+
+def poisson_spikes(image: torch.Tensor, timesteps: int, seed: int) -> Iterator[torch.Tensor]:
+    """One tensor of zeros and ones a time step, each voxel 1 with a probability equal to its intensity in [0, 1]."""
+    random = torch.Generator(image.device).manual_seed(seed)
+    for _ in range(timesteps):
+        yield (torch.rand(image.shape, generator=random, device=image.device) < image).to(image.dtype)
 
 
 class RegistrationUNet(nn.Module):
@@ -156,10 +169,27 @@ class SpikingUNet(RegistrationUNet):
 
     `mode` is "closed_form" (default), "events" (time-step simulation of every neuron) or "surrogate" (closed form with
     straight-through gradients, for training). All three give the same counts.
+
+    Args:
+        spec: the layers.
+        dynamics: of every neuron; integrate-and-fire with soft reset if not given.
+        input_coding: "direct" (the image is a constant current) or "poisson" (in every time step each voxel spikes with
+            a probability equal to its intensity; the first layer is then simulated step by step).
+        seed: of the input spikes; the same seed gives the same spikes.
     """
 
-    def __init__(self, spec: NetworkSpec, *, dynamics: NeuronDynamics | None = None) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        dynamics: NeuronDynamics | None = None,
+        input_coding: str = "direct",
+        seed: int = 0,
+    ) -> None:
         super().__init__(spec)
+        if input_coding not in ("direct", "poisson"):
+            raise ValueError(f"input_coding must be 'direct' or 'poisson', got {input_coding!r}")
+        self.input_coding, self.seed = input_coding, seed
         self.base_dynamics = dynamics or NeuronDynamics()
         self.mode = "closed_form"
         self.weights = nn.ParameterDict()
@@ -201,6 +231,9 @@ class SpikingUNet(RegistrationUNet):
 
     def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
         weight, bias = self.count_weights(layer)
+        if self.input_coding == "poisson" and layer.inputs == ("image",) and layer.neuron:
+            spikes = poisson_spikes(inputs[0], self.spec.timesteps, self.seed)
+            return simulate_varying((convolve(layer, s, weight, bias) for s in spikes), self.dynamics_of(layer))
         drive = convolve(layer, torch.cat(inputs, 1), weight, bias)
         if not layer.neuron:
             return drive

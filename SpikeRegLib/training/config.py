@@ -19,7 +19,8 @@ class TrainingConfig:
 
     Attributes:
         network: name of the network spec.
-        seed: of the initial weights, the pairs and the order of passes.
+        seed: of the pairs and of the choice of steps that train the second pass.
+        weights_seed: of the initial weights.
         timesteps: T of the converted network.
         percentile: of the positive activations, for the thresholds.
         calibration_pairs: training pairs from which thresholds are estimated.
@@ -29,6 +30,7 @@ class TrainingConfig:
 
     network: str = "velocity-2mm"
     seed: int = 1
+    weights_seed: int = 0
     timesteps: int = 4
     percentile: float = 99.9
     calibration_pairs: int = 24

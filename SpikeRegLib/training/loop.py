@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
@@ -67,7 +68,6 @@ def train(
     folder: Path,
     *,
     options: LoopOptions,
-    spacing_mm: float,
     device: str = "cpu",
     seed: int = 0,
     resume: bool = False,
@@ -81,25 +81,34 @@ def train(
         pairs: gives pair number `step`; the same step always gives the same pair.
         folder: gets `checkpoint.safetensors` and `log.jsonl`.
         options: length, rates and weights.
-        spacing_mm: of the pairs' grid.
         device: where to train.
         seed: decides which steps train the second pass.
-        resume: continue the run found in `folder`; otherwise a run found there is an error of the caller.
+        resume: continue the run found in `folder`; without it a run found there is overwritten.
         validate: called at every checkpoint; its figures go into the log.
         show_progress: a progress bar with the time left.
+
+    Raises:
+        InputError: the run to resume had another spec, other options or another seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log_path = folder / "checkpoint.safetensors", folder / "log.jsonl"
     network.to(device)
     optimiser = make_optimiser(network, options)
     start, seconds = 0, 0.0
+    identity = json.loads(json.dumps({"spec": network.spec.to_json(), "options": asdict(options), "seed": seed}))
+    entry: dict[str, Any] = {}
     if resume and checkpoint.exists():
         progress = load_checkpoint(checkpoint, network, optimiser)
+        changed = [name for name, value in identity.items() if progress.get(name) != value]
+        if changed:
+            raise InputError(
+                f"{checkpoint}: another run (different {', '.join(changed)}); resume with what it began with"
+            )
         start, seconds = progress["step"], progress["seconds"]
+        entry = _rewind(log_path, start)
     if isinstance(network, SpikingUNet):
         network.mode = "surrogate"
     precision = Precision.best(device)
-    entry: dict[str, Any] = {}
     began = time.monotonic() - seconds
     with open(log_path, "a" if start else "w", encoding="utf-8") as log:
         bar = tqdm(
@@ -117,9 +126,7 @@ def train(
             earlier = first_pass(network, pair, precision) if second else None
             if second and isinstance(network, AnalogUNet):
                 network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
-            loss, terms = objective(
-                network, pair, options.weights, spacing_mm=spacing_mm, precision=precision, earlier=earlier
-            )
+            loss, terms = objective(network, pair, options.weights, precision=precision, earlier=earlier)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -132,17 +139,21 @@ def train(
                 print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(lncc=terms["lncc"], dice=terms.get("dice", 0.0))
             if (step + 1) % options.checkpoint_every == 0 or last:
-                progress = {
-                    "step": step + 1,
-                    "seconds": round(time.monotonic() - began, 1),
-                    "spec": network.spec.to_json(),
-                    "options": asdict(options),
-                    "seed": seed,
-                }
-                save_checkpoint(checkpoint, network, optimiser, progress)
+                elapsed = round(time.monotonic() - began, 1)
+                save_checkpoint(checkpoint, network, optimiser, {"step": step + 1, "seconds": elapsed, **identity})
                 if validate is not None:
                     network.eval()
                     figures = validate(network)
                     print(json.dumps({"step": step + 1, "validation": figures}), file=log, flush=True)
     network.eval()
     return entry
+
+
+def _rewind(log_path: Path, step: int) -> dict[str, Any]:
+    """Drop what the log says of steps after `step`, which will be done again; returns the last training entry kept."""
+    if not log_path.exists():
+        return {}
+    entries = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    kept = [entry for entry in entries if entry["step"] <= step]
+    log_path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    return next((entry for entry in reversed(kept) if "loss" in entry), {})

@@ -50,7 +50,6 @@ def objective(
     pair: SyntheticPair,
     weights: ObjectiveWeights,
     *,
-    spacing_mm: float,
     precision: Precision,
     earlier: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
@@ -59,7 +58,6 @@ def objective(
     Args:
         network: trained; predicts in voxels of the pair's grid.
         pair: see `SyntheticPair`.
-        spacing_mm: of the pair's grid.
         precision: of the convolutions.
         earlier: displacement [1, 3, D, H, W] in voxels that an earlier pass found: the network sees the moving image
             warped by it and predicts the rest, which is composed with it, never added.

@@ -18,7 +18,7 @@ from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import named_spec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
-from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy, load_anatomies
+from SpikeRegLib.training.anatomy import Anatomy, load_anatomies
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.loop import train
 from SpikeRegLib.training.synthetic import PairGenerator
@@ -53,11 +53,11 @@ def train_teacher(
     show_progress: bool,
 ) -> Path:
     """Train the dense network from scratch; returns the model file `teacher.safetensors` in `out`."""
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.weights_seed)
     network = AnalogUNet(named_spec(config.network))
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
-        network, pairs.pair, out, options=config.teacher, spacing_mm=SPACING_MM, device=device, seed=config.seed,
+        network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
         resume=resume, validate=validate, show_progress=show_progress,
     )  # fmt: skip
     return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher")
@@ -95,7 +95,7 @@ def finetune(
     assert isinstance(network, SpikingUNet)
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
-        network, pairs.pair, out, options=config.finetune, spacing_mm=SPACING_MM, device=device, seed=config.seed + 1,
+        network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
         resume=resume, validate=validate, show_progress=show_progress,
     )  # fmt: skip
     return _export(

@@ -64,13 +64,11 @@ class SpikeRegTrainer:
     Args:
         model: an `AnalogUNet` or a `SpikingUNet` (`SpikeRegUNet`), trained in place.
         config: lengths, rates and weights; the `teacher` loop is used for dense networks, `finetune` for spiking ones.
-        spacing_mm: of the pairs' grid; the network's own if not given.
     """
 
-    def __init__(self, model: RegistrationUNet, config: TrainingConfig, *, spacing_mm: float | None = None) -> None:
+    def __init__(self, model: RegistrationUNet, config: TrainingConfig) -> None:
         self.model = model
         self.config = config
-        self.spacing_mm = spacing_mm or model.spec.input_spacing_mm
 
     def train(
         self,
@@ -116,7 +114,6 @@ class SpikeRegTrainer:
                 _Stream(train_loader),
                 Path(folder or temporary),
                 options=options,
-                spacing_mm=self.spacing_mm,
                 seed=self.config.seed,
                 validate=validate if val_loader is not None else None,
                 show_progress=show_progress,

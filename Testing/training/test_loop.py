@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from tiny_heads import head
 from trainees import SPEC, new_network
 
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.loop import LoopOptions, make_optimiser, train
 from SpikeRegLib.training.objective import ObjectiveWeights
@@ -29,7 +31,7 @@ def generator() -> PairGenerator:
 
 
 def run(network: RegistrationUNet, pairs, folder: Path, **options) -> dict:
-    return train(network, pairs, folder, spacing_mm=2.0, show_progress=False, seed=2, **options)
+    return train(network, pairs, folder, show_progress=False, seed=2, **options)
 
 
 def log(folder: Path) -> list[dict]:
@@ -149,3 +151,32 @@ def test_thresholds_learn_at_a_rate_of_their_own() -> None:
     assert {id(p) for p in thresholds["params"]} == {id(p) for p in network.log_thresholds.values()}
     assert (others["factor"], thresholds["factor"]) == (1.0, 0.25)
     assert len(others["params"]) + len(thresholds["params"]) == len(list(network.parameters()))
+
+
+def test_resuming_a_finished_run_returns_its_last_entry_and_changes_nothing(
+    tmp_path: Path, generator: PairGenerator
+) -> None:
+    first = new_network("analog")
+    entry = run(first, generator.pair, tmp_path, options=SIX)
+    again = new_network("analog", seed=5)
+    assert run(again, generator.pair, tmp_path, options=SIX, resume=True) == entry
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_a_resumed_log_says_every_step_once(tmp_path: Path, generator: PairGenerator) -> None:
+    def until(step: int) -> SyntheticPair:
+        if step == 5:
+            raise KeyboardInterrupt
+        return generator.pair(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(new_network("analog"), until, tmp_path, options=SIX)
+    run(new_network("analog"), generator.pair, tmp_path, options=SIX, resume=True)
+    assert [entry["step"] for entry in log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resuming_with_other_options_is_refused_by_name(tmp_path: Path, generator: PairGenerator) -> None:
+    run(new_network("analog"), generator.pair, tmp_path, options=SIX)
+    with pytest.raises(InputError, match="different options"):
+        run(new_network("analog"), generator.pair, tmp_path, options=replace(SIX, learning_rate=1e-3), resume=True)

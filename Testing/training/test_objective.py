@@ -43,7 +43,7 @@ def earlier_pass(pair: SyntheticPair) -> torch.Tensor:
 
 
 def test_a_network_that_predicts_nothing_scores_the_pair_as_it_is(pair: SyntheticPair) -> None:
-    loss, terms = objective(constant(0, 0, 0), pair, WEIGHTS, spacing_mm=2.0, precision=EXACT)
+    loss, terms = objective(constant(0, 0, 0), pair, WEIGHTS, precision=EXACT)
     similarity = lncc(pair.fixed, pair.moving, window=5, mask=pair.fixed > 0.02)
     overlap = soft_dice(pair.fixed_shares, pair.moving_shares)
     assert terms["diffusion"] == 0
@@ -57,7 +57,7 @@ def test_the_second_pass_is_composed_with_the_first(pair: SyntheticPair) -> None
     """Also where the first pass is the larger: fixed -> (second) -> (first) -> moving."""
     earlier, velocity = earlier_pass(pair), (1.0, -0.5, 0.75)
     second = torch.tensor(velocity).view(1, 3, 1, 1, 1).expand_as(earlier) * 2
-    _, terms = objective(constant(*velocity), pair, WEIGHTS, spacing_mm=2.0, precision=EXACT, earlier=earlier)
+    _, terms = objective(constant(*velocity), pair, WEIGHTS, precision=EXACT, earlier=earlier)
 
     def score(total: torch.Tensor) -> tuple[float, float]:
         similarity = lncc(pair.fixed, warp(pair.moving, total), window=5, mask=pair.fixed > 0.02)
@@ -73,7 +73,7 @@ def test_the_second_pass_is_composed_with_the_first(pair: SyntheticPair) -> None
 def test_the_second_pass_sees_the_moving_image_warped_by_the_first(pair: SyntheticPair) -> None:
     network, seen, earlier = new_network("analog").eval(), [], earlier_pass(pair)
     network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=EXACT, earlier=earlier)
+    objective(network, pair, WEIGHTS, precision=EXACT, earlier=earlier)
     assert torch.equal(seen[0][:, :1], pair.fixed)
     assert torch.equal(seen[0][:, 1:], warp(pair.moving, earlier))
 
@@ -86,7 +86,7 @@ def test_smoothness_weighs_the_velocity(pair: SyntheticPair) -> None:
     losses = {}
     for weight in (0.0, 2.0):
         weights = ObjectiveWeights(window=5, smoothness=weight, dice=0.0)
-        loss, terms = objective(network, pair, weights, spacing_mm=2.0, precision=EXACT)
+        loss, terms = objective(network, pair, weights, precision=EXACT)
         losses[weight] = float(loss.detach())
         assert "dice" not in terms and "operations_share" not in terms
     roughness = float(diffusion(output, 1.0))
@@ -105,7 +105,7 @@ def test_operations_cost_only_above_their_target(pair: SyntheticPair) -> None:
     losses = []
     for target in (0.0, share / 2, share * 2):
         weights = ObjectiveWeights(window=5, operations=10.0, operations_target=target)
-        loss, terms = objective(network, pair, weights, spacing_mm=2.0, precision=EXACT)
+        loss, terms = objective(network, pair, weights, precision=EXACT)
         assert terms["operations_share"] == pytest.approx(share, abs=1e-5)
         losses.append(float(loss.detach()))
     assert losses[0] - losses[2] == pytest.approx(10 * share, rel=1e-3)
@@ -125,8 +125,8 @@ def test_bfloat16_changes_the_terms_little(pair: SyntheticPair) -> None:
     network = new_network("analog").eval()
     with torch.no_grad():
         network.weights["head"].normal_(std=0.05)  # type: ignore[attr-defined]
-    exact = objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=EXACT)[1]
-    rough = objective(network, pair, WEIGHTS, spacing_mm=2.0, precision=Precision("cpu", True))[1]
+    exact = objective(network, pair, WEIGHTS, precision=EXACT)[1]
+    rough = objective(network, pair, WEIGHTS, precision=Precision("cpu", True))[1]
     assert rough != exact
     assert rough["lncc"] == pytest.approx(exact["lncc"], abs=5e-3)
     assert rough["dice"] == pytest.approx(exact["dice"], abs=5e-3)
