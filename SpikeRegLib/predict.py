@@ -15,7 +15,7 @@ from SpikeRegLib.precision import Precision
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
-from SpikeRegLib.spiking.spec import Layer
+from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
 
 
@@ -77,8 +77,8 @@ def predict(
 
     try:
         return run_on(device)
-    except torch.OutOfMemoryError:
-        if device == "cpu":
+    except RuntimeError as error:  # CUDA's has a type of its own, Metal's only says so
+        if device == "cpu" or "out of memory" not in str(error).lower():
             raise
     prediction = run_on("cpu")
     warning = f"the {device} device ran out of memory; the network ran on the CPU instead"
@@ -140,7 +140,7 @@ def _predict(
         passes=kept,
         layers=_sum_layers([recorder.layers for recorder in recorders]),
         energy=_energy(network, frame, recorders, ran),
-        maps=_maps(recorders, frame, spec.shapes(frame.shape)),
+        maps=_maps(recorders, frame, spec),
         timesteps=spec.timesteps,
         device=device,
         warnings=warnings,
@@ -181,14 +181,14 @@ def _energy(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRec
     )
 
 
-def _maps(
-    recorders: list[ActivityRecorder], frame: Frame, shapes: dict[str, tuple[int, int, int]]
-) -> dict[str, Volume]:
+def _maps(recorders: list[ActivityRecorder], frame: Frame, spec: NetworkSpec) -> dict[str, Volume]:
     """Voxel n of a layer's grid lies at voxel n * stride of the working frame."""
     maps: dict[str, Volume] = {}
+    # On a grid that every stride divides; the sizes of other grids are rounded up and do not tell the stride.
+    shapes = spec.shapes((64, 64, 64))
     for name in recorders[0].maps if recorders else ():
         rate = torch.stack([recorder.maps[name] for recorder in recorders]).mean(0).cpu().clone()
-        stride = round(frame.shape[0] / shapes[name][0])
+        stride = 64 // shapes[name][0]
         depth, height, width = rate.shape
         grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * stride,) * 3)
         maps[name] = Volume(rate, grid, name)
