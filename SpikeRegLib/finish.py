@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 
 from SpikeRegLib import __version__, metrics
+from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.predict import Prediction
+from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
 from SpikeRegLib.registration import SCHEMA, Registration
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from SpikeRegLib.pipeline import Run, Working
 
 TAPER_VOXELS = 4
+# Resampled between two reports, so that a run can be stopped at once.
+VOXELS_PER_REPORT = 2_000_000
 
 
 def finish(
@@ -49,24 +54,44 @@ def finish(
         itk_jacobian: second reading of the Jacobian that may not fold either, see `as_itk_sees`.
         method, model, prediction, iterations, similarity: for the result.
     """
+
+    def report(fraction: float, message: str) -> None:
+        run.listener(Progress("finish", fraction, message))
+
     with run.stage("finish"):
         spacing_mm = deformation.frame.spacing[0]
         settled, _ = remove_folds(hold_border(taper(deformation) / spacing_mm), linear=itk_jacobian)
         deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
+        report(0.1, "inverting")
         transform = compose(deformation, base)
         inverse = compose(base.inverse(), deformation.inverse())
         fixed, moving = run.fixed, run.moving
-        total = transform.displacement_on(fixed.image.frame)
-        on_fixed = DisplacementTransform(total, fixed.image.frame)  # the same map, already sampled where it is needed
-        warped = warp_image(moving.image, on_fixed, fixed.image.frame)
-        jacobian = metrics.jacobian_determinant(total, fixed.image.frame)
-        warped_labels = None
+        total = torch.empty(3, *fixed.image.frame.shape)
+        values = torch.empty(fixed.image.frame.shape, dtype=moving.image.data.dtype)
+        label_values = None
         if moving.labels is not None:
-            warped_labels = warp_image(moving.labels, on_fixed, fixed.image.frame, interpolation="nearest")
+            label_values = torch.empty(fixed.image.frame.shape, dtype=moving.labels.data.dtype)
+        for start, stop, slab in _slabs(fixed.image.frame):
+            report(0.5 + 0.2 * start / len(values), "resampling")
+            total[:, start:stop] = transform.displacement_on(slab)
+            sampled = DisplacementTransform(total[:, start:stop], slab)  # the same map, sampled where it is needed
+            values[start:stop] = warp_image(moving.image, sampled, slab).data
+            if moving.labels is not None and label_values is not None:
+                label_values[start:stop] = warp_image(moving.labels, sampled, slab, interpolation="nearest").data
+        warped = replace(moving.image, data=values, frame=fixed.image.frame)
+        warped_labels = None
+        if moving.labels is not None and label_values is not None:
+            warped_labels = replace(moving.labels, data=label_values, frame=fixed.image.frame)
+        report(0.7, "measuring the deformation")
+        jacobian = metrics.jacobian_determinant(total, fixed.image.frame)
+        report(0.8, "measuring the deformation")
         summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
         summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
             transform, inverse, judged.frame, judged.mask
         )
+        report(0.9, "measuring the overlap")
+        dice = _dice(run, base, warped_labels)
+        report(0.95, "measuring the overlap")
         result: dict[str, Any] = {
             "schema": SCHEMA,
             "method": method,
@@ -81,7 +106,7 @@ def finish(
             "similarity": similarity,
             "refinement": {"iterations": list(iterations)},
             "deformation": summary,
-            "dice": _dice(run, base, warped_labels),
+            "dice": dice,
             "hd95_mm": _hd95(run, warped_labels),
             "tre_mm": _landmarks(run, transform),
             "spikes": _spikes(prediction),
@@ -105,6 +130,16 @@ def finish(
         spike_maps={} if prediction is None else prediction.maps,
         result=result,
     )
+
+
+def _slabs(frame: Frame) -> Iterator[tuple[int, int, Frame]]:
+    """Ranges of slices and the grid of each, small enough to be resampled between two reports."""
+    depth, height, width = frame.shape
+    step = max(1, VOXELS_PER_REPORT // (height * width))
+    for start in range(0, depth, step):
+        stop = min(depth, start + step)
+        x, y, z = (float(v) for v in (frame.matrix @ np.array([0, 0, start, 1]))[:3])
+        yield start, stop, replace(frame, shape=(stop - start, height, width), origin=(x, y, z))
 
 
 def taper(deformation: DisplacementTransform) -> torch.Tensor:
