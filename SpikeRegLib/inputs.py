@@ -11,6 +11,7 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame, world_aligned
+from SpikeRegLib.image_files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images import Volume, foreground_mask, normalise_intensity, read_image, read_labels
 from SpikeRegLib.points import check_inside, read_points
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
@@ -49,16 +50,25 @@ def load_side(
     labels: Source | None = None,
     points: torch.Tensor | str | os.PathLike[str] | None = None,
     allow_nonfinite: bool = False,
+    role: str = "image",
 ) -> Side:
     """Read one image and what belongs to it.
+
+    Args:
+        source, mask, labels, points: files, or what was read from them.
+        allow_nonfinite: take NaN and infinite voxels as 0.
+        role: what a message calls an image that came from no file.
 
     Raises:
         InputError: any of it is unusable; the message names the file.
     """
-    image = source if isinstance(source, Volume) else read_image(source, allow_nonfinite=allow_nonfinite)
+    if isinstance(source, Volume):
+        image = _checked(source, role, allow_nonfinite=allow_nonfinite)
+    else:
+        image = read_image(source, allow_nonfinite=allow_nonfinite)
     region = foreground_mask(image) if mask is None else _labels_on(mask, image, "mask").data > 0
     if not bool(region.any()):
-        raise InputError(f"{_name(mask) or image.name}: the mask is empty; give one that covers the anatomy")
+        raise InputError(f"{_name(mask) or image.name or role}: the mask is empty; give one that covers the anatomy")
     side = Side(
         image=image,
         scaled=normalise_intensity(image, region),
@@ -69,9 +79,38 @@ def load_side(
     )
     if points is None:
         return side
-    coordinates = points if isinstance(points, torch.Tensor) else read_points(points)
-    check_inside(coordinates, image.frame, "points" if isinstance(points, torch.Tensor) else str(points))
+    if isinstance(points, torch.Tensor):
+        coordinates, where = points.double(), f"points of the {role}"
+        if coordinates.ndim != 2 or coordinates.shape[1] != 3 or not bool(torch.isfinite(coordinates).all()):
+            raise InputError(
+                f"{where}: shape {list(points.shape)} or a value is unusable; give finite [N, 3] in LPS mm"
+            )
+    else:
+        coordinates, where = read_points(points), str(points)
+    check_inside(coordinates, image.frame, where)
     return replace(side, points=coordinates)
+
+
+def _checked(volume: Volume, role: str, *, allow_nonfinite: bool) -> Volume:
+    """An image handed over in memory, as float32, after the checks that `read_image` makes on a file."""
+    where, data = volume.name or role, volume.data.detach().cpu().float()
+    if data.ndim != 3 or tuple(data.shape) != tuple(volume.frame.shape):
+        raise InputError(f"{where}: data {list(data.shape)} on a frame {list(volume.frame.shape)}; give one 3-D volume")
+    if min(data.shape) < MINIMUM_AXIS:
+        raise InputError(f"{where}: {list(data.shape)} has an axis under {MINIMUM_AXIS} voxels; give a full 3-D volume")
+    check_frame(volume.frame, where)
+    finite = torch.isfinite(data)
+    nonfinite = int(data.numel() - finite.sum())
+    if nonfinite and not allow_nonfinite:
+        raise InputError(
+            f"{where}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
+            "repair the image, or ask for non-finite voxels to be replaced by 0"
+        )
+    if nonfinite:
+        data = torch.where(finite, data, torch.zeros(()))
+    if float(data.min()) == float(data.max()):
+        raise InputError(f"{where}: the image is empty or constant, every voxel is {float(data.min()):g}; check it")
+    return replace(volume, data=data, nonfinite=volume.nonfinite + nonfinite)
 
 
 def check_pair(fixed: Side, moving: Side) -> None:
@@ -147,6 +186,8 @@ def _labels_on(source: Source, image: Volume, what: str) -> Volume:
             f"{_name(source) or what}: the {what} is on another grid than {image.name or 'its image'}; "
             "resample it onto that image"
         )
+    if what == "segmentation" and not bool((labels.data > 0).any()):
+        raise InputError(f"{_name(source) or what}: no label above 0; check that it is the right one")
     return labels
 
 

@@ -33,6 +33,8 @@ from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Trans
 JUDGED_VOXELS = 2.0
 # Scaled intensity below which a voxel of an image without a mask does not count.
 BACKGROUND = 0.02
+# ITK's reading of the undeformed Jacobian below which keeping it positive would forbid ordinary deformations.
+LEAST_ITK_JACOBIAN = 0.25
 
 
 @dataclass
@@ -159,6 +161,14 @@ def register(
     method = method or settings.method
     if method not in METHODS:
         raise InputError(f"--method {method}: unknown; choose one of {', '.join(METHODS)}")
+    for option, value, low in (
+        ("timesteps", timesteps, 1),
+        ("threads", threads, 1),
+        ("refine-iterations", refine_iterations, 0),
+        ("seed", seed, 0),
+    ):
+        if value is not None and value < low:
+            raise InputError(f"--{option}: must be at least {low}, got {value}")
     model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
     network = None if model_path is None else models.load_for(model_path, method, timesteps)
     base_given = None if initial_transform is None else _as_transform(initial_transform)
@@ -167,19 +177,21 @@ def register(
 
     began = time.perf_counter(), time.process_time()
     listener(Progress("prepare", 0.0))
-    sides = [
-        load_side(source, mask=mask, labels=labels, points=points, allow_nonfinite=allow_nonfinite)
-        for source, mask, labels, points in (
-            (fixed, fixed_mask, fixed_labels, fixed_points),
-            (moving, moving_mask, moving_labels, moving_points),
+    sides = []
+    for role, source, mask, labels, points in (
+        ("fixed image", fixed, fixed_mask, fixed_labels, fixed_points),
+        ("moving image", moving, moving_mask, moving_labels, moving_points),
+    ):
+        sides.append(
+            load_side(source, mask=mask, labels=labels, points=points, allow_nonfinite=allow_nonfinite, role=role)
         )
-    ]
+        listener(Progress("prepare", len(sides) / 2, f"read the {role}"))
     run = Run(sides[0], sides[1], settings, chosen, count, seed, listener)
     check_pair(run.fixed, run.moving)
     for side in sides:
         if side.image.nonfinite:
             run.warnings.append(
-                f"{side.image.name}: {side.image.nonfinite} NaN or infinite voxels were taken as background"
+                f"{side.image.name or 'image'}: {side.image.nonfinite} NaN or infinite voxels were taken as background"
             )
     run.seconds["prepare"], run.cpu_seconds["prepare"] = (
         time.perf_counter() - began[0],
@@ -202,16 +214,19 @@ def register(
             deformation = Deformation(prediction.displacement, seen.grid)
     with run.stage("refine"):
         deformation = _refine(run, working, base, deformation, refine_iterations)
+        listener(Progress("refine", 1.0, "measuring the similarity"))
+        # Judged where the eye judges: on voxels of 2 mm at brain scale.
+        judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+        similarity = {
+            "lncc_before": _similarity_by_header(run, judged),
+            "lncc_aligned": judged.similarity(),
+            "lncc_after": judged.similarity(resample(deformation.field, deformation.grid, judged.grid)),
+        }
+        if similarity["lncc_after"] < similarity["lncc_aligned"]:
+            run.warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
     result_of_model: dict[str, str | None] = {"name": None, "sha256": None}
     if model_path is not None:
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
-    # Judged where the eye judges: on voxels of 2 mm at brain scale.
-    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
-    similarity = {
-        "lncc_before": _similarity_by_header(run, judged),
-        "lncc_aligned": judged.similarity(),
-        "lncc_after": judged.similarity(resample(deformation.field, deformation.grid, judged.grid)),
-    }
     return finish.finish(
         run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)), judged,
         itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
@@ -247,7 +262,11 @@ def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
 
 def _working(run: Run, base: Transform) -> Working:
     frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
-    fixed, moving = on_working_frame(run.fixed, frame, None), on_working_frame(run.moving, frame, base)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
+    fixed = on_working_frame(run.fixed, frame, None)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
+    moving = on_working_frame(run.moving, frame, base)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
     if run.fixed.mask_given:
         covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
         mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
@@ -258,14 +277,28 @@ def _working(run: Run, base: Transform) -> Working:
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
             "check the initial transform or leave out --skip-affine"
         )
-    return Working(frame, fixed, moving, mask)
+    working = Working(frame, fixed, moving, mask)
+    if not bool(working.coarser(JUDGED_VOXELS * frame.spacing[0]).mask.any()):
+        raise InputError(
+            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
+            "give one that covers the anatomy"
+        )
+    return working
 
 
 def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
-    """What ITK's Jacobian filter makes of an axis-flipped or oblique fixed grid, so that it reports no folds either."""
+    """What ITK's Jacobian filter makes of an axis-flipped or oblique fixed grid, so that it reports no folds either.
+
+    None where that reading says nothing: it calls the alignment alone a fold, or nearly one (a grid turned by 60
+    degrees, and the moving head by as much).
+    """
     if not isinstance(base, AffineTransform):
         return None
-    return as_itk_sees(np.reshape(fixed.direction, (3, 3)), base.matrix[:3, :3])
+    direction, affine = np.reshape(fixed.direction, (3, 3)), base.matrix[:3, :3]
+    reading = as_itk_sees(direction, affine)
+    undeformed = float(np.linalg.det(reading.numpy()))
+    sound = abs(undeformed) > LEAST_ITK_JACOBIAN and undeformed * np.linalg.det(affine) * np.linalg.det(direction) > 0
+    return reading if sound else None
 
 
 def _refine(run: Run, working: Working, base: Transform, start: Deformation, iterations: int | None) -> Deformation:
