@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,10 @@ def judge(result: dict[str, Any]) -> dict[str, Any]:
     for rule in RULES:
         value = (result.get(rule.table) or {}).get(rule.field)
         if value is None:
+            continue
+        if not math.isfinite(value):
+            worst = 2
+            reasons.append(f"{rule.table}.{rule.field} could not be measured ({value})")
             continue
         sign = 1 if rule.higher_is_worse else -1
         level = 2 if sign * (value - rule.poor) > 0 else 1 if sign * (value - rule.check) > 0 else 0
