@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, read_image
+from SpikeRegLib.images import Volume, read_image, read_labels
 from SpikeRegLib.inputs import Source
 from SpikeRegLib.models import find, read_header
 from SpikeRegLib.pipeline import register
@@ -74,16 +74,28 @@ class SpikeRegInference:
         """Resample `moving` through a deformation.
 
         Args:
-            moving: a volume, a file, or a bare array [D, H, W] on the grid of the field.
+            moving: a volume, a file, or a bare array [D, H, W]: on the grid of the moving image for a registration, on
+                `frame` otherwise.
             deformation_field: a finished registration, a transform (fixed -> moving), or vectors [3, D, H, W] in mm
                 (LPS) on `frame`, e.g. `Registration.displacement`.
             frame: the grid of the result and of bare vectors; the fixed image's for a registration, moving's otherwise.
-            labels: take the nearest voxel instead of interpolating.
+            labels: `moving` is a label map: take the nearest voxel instead of interpolating.
+
+        Raises:
+            InputError: a bare array does not fit the grid it is said to lie on, or a file cannot be used.
         """
         if isinstance(moving, (torch.Tensor, np.ndarray)):
             data = torch.as_tensor(moving)
-            moving = Volume(data, frame or Frame(tuple(data.shape)))  # type: ignore[arg-type]
-        volume = moving if isinstance(moving, Volume) else read_image(os.fspath(moving))
+            grid = deformation_field.moving.frame if isinstance(deformation_field, Registration) else frame
+            if data.ndim != 3 or (grid is not None and tuple(data.shape) != tuple(grid.shape)):
+                wanted = "[D, H, W]" if grid is None else list(grid.shape)
+                raise InputError(f"moving: an array {list(data.shape)} does not fit; give {wanted}, or a Volume")
+            depth, height, width = data.shape
+            volume = Volume(data if labels else data.float(), grid or Frame((depth, height, width)))
+        elif isinstance(moving, Volume):
+            volume = moving
+        else:
+            volume = read_labels(moving) if labels else read_image(moving)
         if isinstance(deformation_field, Registration):
             frame = frame or deformation_field.fixed.frame
             transform: Transform = deformation_field.transform
@@ -91,5 +103,9 @@ class SpikeRegInference:
             transform = deformation_field
         else:
             frame = frame or volume.frame
-            transform = DisplacementTransform(torch.as_tensor(deformation_field), frame)
+            vectors = torch.as_tensor(deformation_field)
+            if tuple(vectors.shape) != (3, *frame.shape):
+                wanted = [3, *frame.shape]
+                raise InputError(f"deformation_field: {list(vectors.shape)} does not fit; give {wanted}, or its frame")
+            transform = DisplacementTransform(vectors, frame)
         return warp_image(volume, transform, frame or volume.frame, interpolation="nearest" if labels else "linear")
