@@ -61,16 +61,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib.devices import choose_device, set_threads
     from SpikeRegLib.errors import InputError
+    from SpikeRegLib.outputs import check_writable
     from SpikeRegLib.training import recipe
     from SpikeRegLib.training.config import load_config
     from SpikeRegLib.training.validation import DiceOnPairs
 
     config = load_config(arguments.recipe)
+    for name in ("steps", "threads"):
+        if getattr(arguments, name, None) is not None and getattr(arguments, name) < 1:
+            raise InputError(f"--{name}: must be at least 1, got {getattr(arguments, name)}")
     set_threads(arguments.threads)
     device = choose_device(arguments.device)
     for name in ("timesteps", "percentile", "seed"):
         if getattr(arguments, name, None) is not None:
-            config = dataclasses.replace(config, **{name: getattr(arguments, name)})
+            try:
+                config = dataclasses.replace(config, **{name: getattr(arguments, name)})
+            except ValueError as error:
+                raise InputError(f"--{error}") from error
+    check_writable(arguments.out)
     if arguments.step == "convert":
         path = recipe.convert_teacher(arguments.source, arguments.labels, arguments.out, config, device=device)
         print(path)
@@ -80,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         config = dataclasses.replace(config, **{arguments.step: loop})
     if not arguments.resume and os.path.exists(arguments.out / "checkpoint.safetensors"):
         raise InputError(f"{arguments.out}: holds a run already; continue it with --resume or choose another folder")
+    if arguments.resume and not os.path.exists(arguments.out / "checkpoint.safetensors"):
+        raise InputError(f"{arguments.out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
     validate = DiceOnPairs(arguments.validation) if arguments.validation else None
     common = {
         "device": device,
