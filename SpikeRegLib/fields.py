@@ -48,6 +48,22 @@ def exponential(velocity: torch.Tensor, *, squarings: int = 6) -> torch.Tensor:
     return displacement
 
 
+def taper(field: torch.Tensor, voxels: int) -> torch.Tensor:
+    """The field, falling smoothly to zero over the outer `voxels` of its grid: outside it is zero, and may not jump.
+
+    Args:
+        field: [..., D, H, W].
+        voxels: width of the ramp.
+    """
+    for axis in (-3, -2, -1):
+        length = field.shape[axis]
+        index = torch.arange(length, dtype=field.dtype, device=field.device)
+        edge = (torch.minimum(index, length - 1 - index) / voxels).clamp(0, 1)
+        ramp = edge * edge * (3 - 2 * edge)
+        field = field * ramp.view([-1 if a == axis else 1 for a in (-3, -2, -1)])
+    return field
+
+
 def upsample(field: torch.Tensor, shape: tuple[int, int, int], factor: int) -> torch.Tensor:
     """A field from a grid whose voxel n lies at voxel `factor * n` of the finer grid, in the finer grid's voxels.
 

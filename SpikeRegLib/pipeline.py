@@ -228,7 +228,7 @@ def register(
     if model_path is not None:
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
     return finish.finish(
-        run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)), judged,
+        run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
         itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
         prediction=prediction, iterations=deformation.iterations, similarity=similarity,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from SpikeRegLib.fields import compose, warp
+from SpikeRegLib.fields import compose, taper, warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.losses import lncc
@@ -17,6 +17,9 @@ from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
+
+# Width of the margin around the anatomy over which the displacement falls to zero.
+TAPER_VOXELS = 6
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def _predict(
             step = network.displacement(torch.cat((f, seen), 1), recorder=record).float()
         if recorder is not None:
             recorders.append(recorder)
-        candidate = step if number == 0 else compose(step, total)
+        candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
         similarity = float(lncc(f[0, 0], warp(m, candidate)[0, 0], mask=region))
         if not similarity > best:
             if number == 0:

@@ -259,3 +259,12 @@ def test_points_outside_the_image_are_refused_with_their_number():
     beyond = torch.cat([inside, inside[:1] * torch.tensor([-1, -1, 1])])
     with pytest.raises(InputError, match=r"p\.fcsv: 1 of 9 points lie outside the image, the first is number 9"):
         check_inside(beyond, FRAME, "p.fcsv")
+
+
+def test_inverse_consistency_of_a_sample_is_that_of_the_whole():
+    frame = Frame((24, 26, 28), (3.0, -2.0, 1.0), (1.5, 1.0, 2.0))
+    shift = np.eye(4)
+    shift[:3, 3] = (0.3, 0.0, -0.4)  # the "inverse" misses by 0.5 mm everywhere
+    forward, inverse = AffineTransform(np.eye(4)), AffineTransform(shift)
+    assert inverse_consistency_mm(forward, inverse, frame) == pytest.approx(0.5, abs=1e-5)
+    assert inverse_consistency_mm(forward, inverse, frame, samples=500) == pytest.approx(0.5, abs=1e-9)
