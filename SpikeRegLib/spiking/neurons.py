@@ -208,6 +208,25 @@ def surrogate_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Ten
     return _SurrogateCount.apply(drive, dynamics)
 
 
+class _SurrogateFloor(torch.autograd.Function):
+    """The same for a drive that already holds the half threshold: forward clip(floor(y + 1/2), 0, T)."""
+
+    @staticmethod
+    def forward(ctx, shifted: torch.Tensor, timesteps: int) -> torch.Tensor:
+        ctx.save_for_backward((shifted > 0) & (shifted < timesteps + 1))
+        return torch.floor(shifted).clamp_(0, timesteps)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return gradient * inside, None
+
+
+def surrogate_floor(shifted: torch.Tensor, timesteps: int) -> torch.Tensor:
+    """clip(floor(shifted), 0, T) for shifted = y + 1/2, with the straight-through gradient of `surrogate_counts`."""
+    return _SurrogateFloor.apply(shifted, timesteps)
+
+
 class _SurrogateSpike(torch.autograd.Function):
     """Heaviside step with the fast-sigmoid surrogate derivative 1 / (1 + k |v - 1|)^2 (Zenke & Ganguli 2018)."""
 

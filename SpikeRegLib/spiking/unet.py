@@ -16,6 +16,7 @@ from SpikeRegLib.spiking.neurons import (
     simulate_counts,
     simulate_varying,
     surrogate_counts,
+    surrogate_floor,
 )
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
@@ -234,10 +235,18 @@ class SpikingUNet(RegistrationUNet):
         if self.input_coding == "poisson" and layer.inputs == ("image",) and layer.neuron:
             spikes = poisson_spikes(inputs[0], self.spec.timesteps, self.seed)
             return simulate_varying((convolve(layer, s, weight, bias) for s in spikes), self.dynamics_of(layer))
+        dynamics = self.dynamics_of(layer)
+        if layer.neuron and dynamics.rounds:
+            # The half threshold of v_0 is one more constant current here: with it in the bias, counting is a floor.
+            shifted = convolve(layer, torch.cat(inputs, 1), weight, bias + 0.5)
+            if self.mode == "events":
+                return simulate_counts(shifted.double() - 0.5, dynamics).to(shifted.dtype)
+            if self.mode == "surrogate":
+                return surrogate_floor(shifted, dynamics.timesteps)
+            return shifted.floor_().clamp_(0, dynamics.timesteps)
         drive = convolve(layer, torch.cat(inputs, 1), weight, bias)
         if not layer.neuron:
             return drive
-        dynamics = self.dynamics_of(layer)
         if self.mode == "events":
             return simulate_counts(drive, dynamics)
         if self.mode == "surrogate":
