@@ -42,7 +42,7 @@ def finish(
     model: dict[str, str | None],
     prediction: Prediction | None,
     iterations: tuple[int, ...],
-    similarity: dict[str, float],
+    similarity: dict[str, Any],
 ) -> Registration:
     """Compose, invert, warp and measure.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from SpikeRegLib.losses import lncc
 from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refine import refine
+from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.registration import Registration
@@ -65,12 +67,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Working:
-    """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W]."""
+    """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W].
+
+    `comparison` says what of the two images is compared.
+    """
 
     frame: Frame
     fixed: torch.Tensor
     moving: torch.Tensor
     mask: torch.Tensor
+    comparison: Comparison = Comparison()
 
     @property
     def grid(self) -> Grid:
@@ -89,14 +95,20 @@ class Working:
             resample(image, self.grid, grid, sigma_mm=0.35 * spacing_mm)
             for image in (self.fixed, self.moving, self.mask.float())
         )
-        return Working(self.frame_of(grid), fixed, moving, mask > 0.5)
+        return Working(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison)
 
-    def similarity(self, displacement: torch.Tensor | None = None) -> float:
-        """Mean LNCC inside the mask; displacement is [3, D, H, W] mm on this grid."""
-        moving = self.moving
+    def similarity(self, displacement: torch.Tensor | None = None, *, moving: torch.Tensor | None = None) -> float:
+        """Mean local correlation inside the mask, of what is compared.
+
+        Args:
+            displacement: [3, D, H, W] mm on this grid, for the moving image.
+            moving: [D, H, W] another moving image on this grid.
+        """
+        fixed = self.comparison.of_fixed(self.fixed)
+        seen = self.comparison.of_moving(self.moving if moving is None else moving)
         if displacement is not None:
-            moving = warp(moving[None, None], displacement[None] / self.frame.spacing[0])[0, 0]
-        return float(lncc(self.fixed, moving, mask=self.mask))
+            seen = warp(seen[None], displacement[None] / self.frame.spacing[0])[0]
+        return fmean(float(lncc(f, m, mask=self.mask)) for f, m in zip(fixed, seen, strict=True))
 
 
 @dataclass(frozen=True)
@@ -230,7 +242,7 @@ def register(
     return finish.finish(
         run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
         itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
-        prediction=prediction, iterations=deformation.iterations, similarity=similarity,
+        prediction=prediction, iterations=deformation.iterations, similarity={"measure": working.comparison.measure, **similarity},
     )  # fmt: skip
 
 
@@ -277,7 +289,8 @@ def _working(run: Run, base: Transform) -> Working:
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
             "check the initial transform or leave out --skip-affine"
         )
-    working = Working(frame, fixed, moving, mask)
+    comparison = compare_by(run.preset.similarity, fixed, moving, mask)
+    working = Working(frame, fixed, moving, mask, comparison)
     if not bool(working.coarser(JUDGED_VOXELS * frame.spacing[0]).mask.any()):
         raise InputError(
             f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
@@ -306,7 +319,8 @@ def _refine(run: Run, working: Working, base: Transform, start: Deformation, ite
     if schedule is None:
         return start
     refinement = refine(
-        working.fixed, working.moving, spacing_mm=working.frame.spacing[0], initial=start.field,
+        working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
+        spacing_mm=working.frame.spacing[0], initial=start.field,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
         itk_jacobian=itk_reading(run.fixed.image.frame, base), listener=run.listener,
     )  # fmt: skip
@@ -316,6 +330,6 @@ def _refine(run: Run, working: Working, base: Transform, start: Deformation, ite
 
 
 def _similarity_by_header(run: Run, working: Working) -> float:
-    """LNCC of the pair as it came, aligned by its headers alone."""
+    """Similarity of the pair as it came, aligned by its headers alone."""
     moving = on_working_frame(run.moving, working.frame, None)
-    return float(lncc(working.fixed, moving, mask=working.mask))
+    return working.similarity(moving=moving)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 
@@ -80,10 +81,12 @@ class _Pair:
         upper = [min(n, int(b / ratio) + 2 + window // 2) for b, n in zip(content[1], whole.shape, strict=True)]
         self.grid = whole.cropped((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
         self._start = (float(lower[0]), float(lower[1]), float(lower[2]))
-        self._moving = self._original = resample(moving, frame, whole, sigma_mm=sigma)[None]
+        self._moving = self._original = resample(moving, frame, whole, sigma_mm=sigma)
         weight = None if mask is None else resample(mask.to(fixed.dtype), frame, self.grid, sigma_mm=sigma)
-        fixed = resample(fixed, frame, self.grid, sigma_mm=sigma)
-        self._correlation = LocalCorrelation(fixed, window=window, weight=weight)
+        self._correlations = [
+            LocalCorrelation(channel, window=window, weight=weight)
+            for channel in resample(fixed, frame, self.grid, sigma_mm=sigma)
+        ]
 
     def move_through(self, field: torch.Tensor | None, grid: Grid) -> None:
         """From now on `field` (voxels of `grid`) comes after every other: the moving image is warped with it, once."""
@@ -94,28 +97,34 @@ class _Pair:
 
     def similarity(self, field: torch.Tensor, grid: Grid) -> float:
         """Mean local correlation when the moving image is seen through `field` (voxels of `grid`)."""
-        return self._correlation.value(self._warped(field, grid))
+        warped = self._warped(field, grid)
+        return fmean(at.value(channel) for at, channel in zip(self._correlations, warped, strict=True))
 
     def _warped(self, field: torch.Tensor, grid: Grid) -> torch.Tensor:
         fine = resample(field, grid, self.grid) * (grid.spacing_mm / self.grid.spacing_mm)
-        return sample(self._moving, fine, start=self._start)[0]
+        return sample(self._moving, fine, start=self._start)
 
     def similarity_and_velocity(self, field: torch.Tensor, grid: Grid, sigma_mm: float) -> tuple[float, torch.Tensor]:
         """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it."""
-        warped = self._warped(field, grid)
-        value, gradient = self._correlation.value_and_gradient(warped)
-        velocity = warped.new_zeros(3, *warped.shape)
-        torch.sub(warped[:, :, 2:], warped[:, :, :-2], out=velocity[0, :, :, 1:-1])
-        torch.sub(warped[:, 2:], warped[:, :-2], out=velocity[1, :, 1:-1])
-        torch.sub(warped[2:], warped[:-2], out=velocity[2, 1:-1])
-        return value, resample(velocity.mul_(gradient), self.grid, grid, sigma_mm=sigma_mm)
+        values, total = [], None
+        for at, warped in zip(self._correlations, self._warped(field, grid), strict=True):
+            value, gradient = at.value_and_gradient(warped)
+            velocity = warped.new_zeros(3, *warped.shape)
+            torch.sub(warped[:, :, 2:], warped[:, :, :-2], out=velocity[0, :, :, 1:-1])
+            torch.sub(warped[:, 2:], warped[:, :-2], out=velocity[1, :, 1:-1])
+            torch.sub(warped[2:], warped[:-2], out=velocity[2, 1:-1])
+            values.append(value)
+            velocity.mul_(gradient)
+            total = velocity if total is None else total.add_(velocity)
+        assert total is not None
+        return fmean(values), resample(total, self.grid, grid, sigma_mm=sigma_mm)
 
 
 def _content(fixed: torch.Tensor) -> tuple[list[int], list[int]]:
     """First and last index along each axis at which the fixed image is not empty; the whole array when it is."""
-    there = (fixed > 1e-3).nonzero()
+    there = (fixed > 1e-3).any(0).nonzero()
     if not len(there):
-        return [0, 0, 0], [n - 1 for n in fixed.shape]
+        return [0, 0, 0], [n - 1 for n in fixed.shape[1:]]
     return there.amin(0).tolist(), there.amax(0).tolist()
 
 
@@ -134,8 +143,9 @@ def refine(
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
 
     Args:
-        fixed: [D, H, W] float32 in [0, 1] on an isotropic working frame (identity direction).
-        moving: [D, H, W], already resampled through the affine on the same frame.
+        fixed: [D, H, W] float32 in [0, 1] on an isotropic working frame (identity direction); or [C, D, H, W],
+            channels whose mean local correlation counts (see `contrast.Comparison`).
+        moving: the same shape, already resampled through the affine on the same frame.
         spacing_mm: of that frame.
         initial: [3, D, H, W] mm, components (x, y, z), fixed -> moving; None for zero.
         initial_grid: where `initial` lives when it is not the frame of the images.
@@ -146,13 +156,13 @@ def refine(
     Raises:
         InputError: shapes do not agree or values are not finite.
     """
-    if fixed.ndim != 3 or min(fixed.shape) < 16:
+    if fixed.ndim not in (3, 4) or min(fixed.shape[-3:]) < 16 or not fixed.numel():
         raise InputError(f"fixed: shape {list(fixed.shape)} cannot be refined; give [D, H, W] with at least 16 voxels")
-    frame = Grid((fixed.shape[0], fixed.shape[1], fixed.shape[2]), spacing_mm)
+    frame = Grid((fixed.shape[-3], fixed.shape[-2], fixed.shape[-1]), spacing_mm)
     source = initial_grid or frame
     for name, tensor, shape in (
-        ("fixed", fixed, frame.shape),
-        ("moving", moving, frame.shape),
+        ("fixed", fixed, fixed.shape),
+        ("moving", moving, fixed.shape),
         ("mask", mask, frame.shape),
         ("initial", initial, (3, *source.shape)),
     ):
@@ -160,6 +170,8 @@ def refine(
             raise InputError(f"{name}: shape {list(tensor.shape)} does not fit; resample it to {list(shape)}")
         if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{name}: contains NaN or infinite values; replace them")
+    if fixed.ndim == 3:
+        fixed, moving = fixed[None], moving[None]
     with torch.no_grad():
         return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, listener)
 
