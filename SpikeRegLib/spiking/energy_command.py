@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fixed", type=Path, metavar="F", help="with --moving: count the spikes of a real pair")
     parser.add_argument("--moving", type=Path, metavar="M")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for that pair (default: all cores)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -38,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError("--spec: a spec has no weights to count spikes with; give a model")
         from SpikeRegLib.pipeline import register
 
-        result = register(arguments.fixed, arguments.moving, model=arguments.model, refine_iterations=0).result
+        result = register(
+            arguments.fixed, arguments.moving, model=arguments.model, refine_iterations=0, threads=arguments.threads
+        ).result
         layers, totals = result["spikes"]["layers"], result["energy"]
     else:
         if arguments.spec:
