@@ -1,0 +1,161 @@
+"""The network's part: dropped when it does not help, composed over passes, moved off a device without memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "spiking"))
+from tiny_networks import random_spiking, tiny_paper, tiny_velocity
+
+from SpikeRegLib import predict as module
+from SpikeRegLib.fields import warp
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.losses import lncc
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.predict import predict
+from SpikeRegLib.progress import silent
+
+FRAME = Frame((53, 40, 47), (-11.0, 5.0, 30.0), (2.0, 2.0, 2.0))  # sizes that no stride of the network divides
+
+
+def textured(seed: int, shape=FRAME.shape) -> torch.Tensor:
+    noise = gaussian(torch.rand(1, *shape, generator=torch.Generator().manual_seed(seed)), 2.0)[0]
+    return (noise - noise.min()) / (noise.max() - noise.min())
+
+
+def run(network, fixed, moving, **changes):
+    options = {"mask": torch.ones(fixed.shape, dtype=torch.bool), "passes": 1, "device": "cpu", "spike_maps": False}
+    return predict(network, fixed, moving, FRAME, listener=silent, **{**options, **changes})
+
+
+class Shift(torch.nn.Module):
+    """A network that always answers with the same displacement, in voxels."""
+
+    def __init__(self, spec, step: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.spec, self.step = spec, step
+
+    def displacement(self, image, *, recorder=None):
+        return torch.tensor(self.step).view(1, 3, 1, 1, 1).expand(1, 3, *image.shape[2:]).clone()
+
+
+def test_a_prediction_that_does_not_help_is_dropped_and_said():
+    fixed, moving = textured(1), textured(2)
+    network = Shift(tiny_velocity(), (25.0, -20.0, 20.0))
+    found = run(network, fixed, fixed)
+    assert float(found.displacement.abs().max()) == 0 and found.passes == 0
+    assert found.warnings == ["the network did not improve the similarity; its prediction was dropped"]
+    for seed_pair in ((fixed, moving), (moving, fixed)):
+        found = run(random_spiking(tiny_velocity()), *seed_pair, passes=2)
+        after = lncc(seed_pair[0], warp(seed_pair[1][None, None], found.displacement[None] / 2.0)[0, 0])
+        assert float(after) >= float(lncc(*seed_pair)) - 1e-6
+        assert found.passes or found.warnings
+
+
+def test_passes_are_composed_until_one_does_not_help():
+    """Each pass shifts by two voxels; the images are four apart, so two are kept and the third is dropped."""
+    fixed = textured(3)
+    moving = torch.roll(fixed, 4, dims=2)  # fixed x lies at moving x + 4 voxels = + 8 mm
+    found = run(Shift(tiny_velocity(), (2.0, 0.0, 0.0)), fixed, moving, passes=5)
+    assert found.passes == 2 and found.warnings == []
+    middle = found.displacement[:, 15:-15, 15:-15, 15:-15]
+    assert torch.allclose(middle[0], torch.tensor(8.0), atol=0.05) and float(middle[1:].abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=lambda spec: spec.name)
+def test_spike_maps_lie_where_their_receptive_fields_are(spec):
+    """A change in one place of the images changes each layer's rates around that place in the patient."""
+    network = random_spiking(spec)
+    fixed, moving = torch.full(FRAME.shape, 0.2), torch.full(FRAME.shape, 0.3)
+    changed = fixed.clone()
+    place = (30, 17, 21)
+    changed[place[0] - 2 : place[0] + 3, place[1] - 2 : place[1] + 3, place[2] - 2 : place[2] + 3] = 1.0
+    maps = [run(network, image, moving, spike_maps=True).maps for image in (fixed, changed)]
+    where = torch.tensor(FRAME.matrix @ [*reversed(place), 1.0])[:3]
+    assert set(maps[0]) == {layer.name for layer in spec.spiking_layers}
+    for name, before in maps[0].items():
+        stride = 64 // spec.shapes((64, 64, 64))[name][0]
+        assert before.frame.spacing == (2.0 * stride,) * 3 and before.frame.origin == FRAME.origin
+        difference = (maps[1][name].data - before.data).abs().double()
+        if stride > 4 or not difference.any():  # a few voxels in all: no centre to speak of
+            continue
+        index = difference.nonzero()
+        weight = difference[tuple(index.T)][:, None]
+        centre = (index.flip(1) * weight).sum(0) / weight.sum()
+        position = torch.tensor(before.frame.matrix)[:3, :3] @ centre + torch.tensor(before.frame.origin)
+        if name.startswith("enc"):
+            assert float((position - where).abs().max()) < 2.0 * stride, name
+
+
+def test_activity_of_all_passes_adds_up():
+    fixed = textured(6)
+    once = run(random_spiking(tiny_velocity()), fixed, textured(7))
+    assert once.energy.synaptic_ops == sum(layer.synaptic_ops for layer in once.layers)
+    assert once.energy.dense_twin_macs == sum(layer.dense_macs for layer in once.layers)
+    assert once.energy.neuron_updates == sum(layer.neuron_updates for layer in once.layers)
+
+
+# A device without memory ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 18.00 GB)"),
+    ],
+    ids=["cuda", "mps"],
+)
+def test_a_full_device_falls_back_to_the_cpu_and_says_so(error, monkeypatch):
+    fixed, moving, network = textured(8), textured(9), random_spiking(tiny_velocity())
+    on_cpu = run(network, fixed, moving)
+    real, places = module._predict, []
+
+    def full(net, *images, device, **options):
+        places.append(device)
+        if device != "cpu":
+            raise error
+        return real(net, *images, device=device, **options)
+
+    monkeypatch.setattr(module, "_predict", full)
+    monkeypatch.setattr(network, "to", lambda place: network)
+    found = run(network, fixed, moving, device="cuda")
+    assert places == ["cuda", "cpu"] and found.device == "cpu"
+    assert found.warnings[0] == "the cuda device ran out of memory; the network ran on the CPU instead"
+    assert torch.equal(found.displacement, on_cpu.displacement)
+
+
+def test_other_errors_of_a_device_and_a_full_cpu_are_not_hidden(monkeypatch):
+    def fail(*images, device, **options):
+        raise RuntimeError("out of memory" if device == "cpu" else "illegal instruction")
+
+    network = random_spiking(tiny_velocity())
+    monkeypatch.setattr(module, "_predict", fail)
+    monkeypatch.setattr(network, "to", lambda place: network)
+    for device, message in (("cuda", "illegal instruction"), ("cpu", "out of memory")):
+        with pytest.raises(RuntimeError, match=message):
+            run(network, textured(1), textured(2), device=device)
+
+
+def test_the_result_names_the_device_that_did_the_work(known, monkeypatch):
+    """register on a device that runs out of memory: finished on the CPU, with the warning in result.json."""
+    from SpikeRegLib import pipeline
+
+    real = module._predict
+
+    def full(net, *images, device, **options):
+        if device != "cpu":
+            raise torch.OutOfMemoryError("out of memory")
+        return real(net, *images, device=device, **options)
+
+    monkeypatch.setattr(module, "_predict", full)
+    monkeypatch.setattr(pipeline, "choose_device", lambda wanted: "cuda")
+    monkeypatch.setattr("SpikeRegLib.spiking.unet.RegistrationUNet.to", lambda self, place: self)
+    found = register(known.fixed, known.moving, preset="fast-preview", skip_affine=True, threads=1)
+    assert found.result["device"] == "cpu"
+    assert any("ran out of memory" in line for line in found.result["warnings"])

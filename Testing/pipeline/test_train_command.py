@@ -1,0 +1,134 @@
+"""`spikereg train`: clear refusals, and teacher, conversion, fine-tuning and resume in a few steps from label maps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+from test_anatomy import patches, written
+
+from SpikeRegLib.cli import main
+from SpikeRegLib.models import load_model, read_header
+
+
+def train(*arguments) -> int:
+    try:
+        return main(["train", *(str(argument) for argument in arguments)])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory) -> Path:
+    """Two label maps drawn by hand."""
+    folder = tmp_path_factory.mktemp("labels")
+    for seed in (0, 1):
+        written(folder / f"head_{seed}.nii.gz", patches(seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """The shipped recipe with one calibration pair and a checkpoint at every step."""
+    file = tmp_path_factory.mktemp("recipe") / "short.toml"
+    text = "calibration_pairs = 1\ntimesteps = 4\n"
+    for step in ("teacher", "finetune"):
+        text += f"[{step}]\nsteps = 2\nwarmup = 1\ncheckpoint_every = 1\nlog_every = 1\nsecond_pass = 0.0\n"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def trained(labels, recipe, tmp_path_factory) -> Path:
+    """All three steps, each in its folder."""
+    runs = tmp_path_factory.mktemp("runs")
+    common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1)
+    assert train("teacher", *common, "--out", runs / "teacher", "--steps", 2, "--no-progress") == 0
+    teacher = runs / "teacher" / "teacher.safetensors"
+    assert train("convert", *common, "--out", runs / "converted", "--teacher", teacher, "--timesteps", 6) == 0
+    converted = runs / "converted" / "converted.safetensors"
+    assert train("finetune", *common, "--out", runs / "tuned", "--model", converted, "--steps", 1, "--no-progress") == 0
+    return runs
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_three_steps_hand_on_what_they_made(trained):
+    teacher, converted, tuned = (
+        read_header(trained / name)
+        for name in ("teacher/teacher.safetensors", "converted/converted.safetensors", "tuned/spiking.safetensors")
+    )
+    assert [header.kind for header in (teacher, converted, tuned)] == ["analog", "spiking", "spiking"]
+    assert teacher.facts["steps"] == 2 and tuned.facts["steps"] == 1
+    assert "2 label maps" in teacher.facts["training_data"] and tuned.facts["before"]["step"] == "convert"
+    assert load_model(tuned.path).spec.timesteps == 6
+    assert [entry["step"] for entry in log(trained / "teacher")] == [1, 2]
+    for entry in log(trained / "teacher") + log(trained / "tuned"):
+        assert entry["loss"] == entry["loss"] and 0 <= entry["lncc"] <= 1
+
+
+def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(trained, labels, recipe, capsys):
+    common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1, "--out", trained / "teacher")
+    before = (trained / "teacher" / "teacher.safetensors").read_bytes()
+    assert train("teacher", *common, "--steps", 2, "--no-progress") == 2
+    assert "holds a run already; continue it with --resume" in capsys.readouterr().err
+    assert (trained / "teacher" / "teacher.safetensors").read_bytes() == before
+    tensors = load_model(trained / "teacher" / "teacher.safetensors").state_dict()
+    assert train("teacher", *common, "--steps", 2, "--resume", "--no-progress") == 0
+    again = load_model(trained / "teacher" / "teacher.safetensors").state_dict()
+    assert all(bool((tensors[name] == again[name]).all()) for name in tensors)
+    assert [entry["step"] for entry in log(trained / "teacher")] == [1, 2]
+    assert train("teacher", *common, "--steps", 3, "--resume", "--no-progress") == 2
+    assert "another run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("teacher", "--out", "OUT"), "--labels"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--steps", 0), "--steps: must be at least 1, got 0"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--threads", 0), "--threads: must be at least 1, got 0"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--steps", "many"), "many"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--recipe", "liver"), "recipe 'liver': unknown"),
+        (("teacher", "--labels", "nowhere", "--out", "OUT"), "nowhere: 0 label maps found"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--resume"), "holds no checkpoint to resume from"),
+        (("teacher", "--labels", "LABELS", "--out", "OUT", "--validation", "no.csv"), "no.csv: cannot be read"),
+        (("teacher", "--labels", "LABELS", "--out", "A_FILE"), "output folder cannot be written (is a file)"),
+        (("convert", "--labels", "LABELS", "--out", "OUT"), "--teacher"),
+        (("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "no.safetensors"), "no.safetensors: cannot be"),
+        (
+            ("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "T", "--timesteps", 0),
+            "--timesteps: must be at least 1",
+        ),
+        (
+            ("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "T", "--percentile", 0),
+            "--percentile: must be in",
+        ),
+        (("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "TEACHER"), "of kind analog, not spiking"),
+    ],
+)
+def test_arguments_that_cannot_work_are_one_line(arguments, message, trained, labels, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    places = {
+        "OUT": tmp_path / "out",
+        "LABELS": labels,
+        "A_FILE": tmp_path / "file",
+        "TEACHER": trained / "teacher" / "teacher.safetensors",
+    }
+    assert train(*(places.get(argument, argument) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_without_its_columns_is_refused(labels, tmp_path, capsys):
+    (tmp_path / "pairs.csv").write_text("fixed,moving\na,b\n", encoding="utf-8")
+    arguments = ("teacher", "--labels", labels, "--out", tmp_path / "out", "--validation", tmp_path / "pairs.csv")
+    assert train(*arguments) == 2
+    assert "needs the columns fixed, fixed_seg, moving, moving_seg" in capsys.readouterr().err
