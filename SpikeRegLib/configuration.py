@@ -66,14 +66,18 @@ class RefinementSettings:
         levels: coarse to fine; none leaves the optimisation out.
         window: edge of the correlation window in voxels of each level, odd.
         momentum: share of the last update kept in the next.
+        start_sigma_mm: Gaussian smoothing of a network's prediction before the optimisation starts from it: its large
+            displacements are kept, its small ones found anew.
     """
 
     levels: tuple[RefinementLevel, ...]
     window: int = 5
     momentum: float = 0.5
+    start_sigma_mm: float = 4.0
 
     def __post_init__(self) -> None:
         _within("momentum", self.momentum, 0, 0.99)
+        _within("start_sigma_mm", self.start_sigma_mm, 0, 100)
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window: must be odd and at least 3, got {self.window}")
         spacings = [level.spacing_mm for level in self.levels]

@@ -19,6 +19,7 @@ from SpikeRegLib.configuration import METHODS, Preset, load_preset
 from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import warp
+from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
@@ -318,14 +319,18 @@ def _refine(run: Run, working: Working, base: Transform, start: Deformation, ite
     schedule = run.preset.schedule(iterations, spacing_mm=working.frame.spacing[0])
     if schedule is None:
         return start
+    smoothed = gaussian(start.field, run.preset.refine.start_sigma_mm / start.grid.spacing_mm)
     refinement = refine(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
-        spacing_mm=working.frame.spacing[0], initial=start.field,
+        spacing_mm=working.frame.spacing[0], initial=smoothed,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
         itk_jacobian=itk_reading(run.fixed.image.frame, base), listener=run.listener,
     )  # fmt: skip
-    if not refinement.accepted:
+    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+    before = judged.similarity(resample(start.field, start.grid, judged.grid))
+    if judged.similarity(resample(refinement.field, refinement.grid, judged.grid)) < before:
         run.warnings.append("refinement did not improve the similarity; its start was kept")
+        return start
     return Deformation(refinement.field, refinement.grid, refinement.iterations)
 
 
