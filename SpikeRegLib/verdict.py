@@ -36,8 +36,8 @@ RULES = (
     Rule(
         "deformation",
         "inverse_consistency_mm",
-        0.1,
-        0.5,
+        0.25,
+        1.0,
         True,
         "forward and inverse differ by {value:.2f} mm on average",
     ),
