@@ -77,7 +77,7 @@ class Working:
     fixed: torch.Tensor
     moving: torch.Tensor
     mask: torch.Tensor
-    comparison: Comparison = Comparison()
+    comparison: Comparison
 
     @property
     def grid(self) -> Grid:
@@ -243,7 +243,8 @@ def register(
     return finish.finish(
         run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
         itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
-        prediction=prediction, iterations=deformation.iterations, similarity={"measure": working.comparison.measure, **similarity},
+        prediction=prediction, iterations=deformation.iterations,
+        similarity={"measure": working.comparison.measure, **similarity},
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ class Rule:
         table, field: where the figure stands in result.json.
         check, poor: bounds; beyond them the verdict is at most check, or poor.
         higher_is_worse: which side is beyond.
-        text: the reason, with the value as {value}.
+        text: the reason, with the value as {value} and the name of the similarity as {measure}.
     """
 
     table: str
@@ -28,7 +28,7 @@ class Rule:
 
 RULES = (
     Rule(
-        "similarity", "lncc_after", 0.35, 0.20, False, "the images agree poorly where they overlap (LNCC {value:.2f})"
+        "similarity", "lncc_after", 0.35, 0.20, False, "the images agree poorly where they overlap ({measure} {value:.2f})"
     ),
     Rule("deformation", "folding_percent", 0.0, 0.1, True, "{value:.3f} % of the voxels fold"),
     Rule("deformation", "jacobian_min", 0.05, -0.5, False, "volume shrinks to {value:.2f} of itself somewhere"),
@@ -50,6 +50,7 @@ LEVELS = ("good", "check", "poor")
 def judge(result: dict[str, Any]) -> dict[str, Any]:
     """The `verdict` entry for a result: the worst level any rule gives, and a reason for each rule that fired."""
     worst, reasons = 0, []
+    measure = str((result.get("similarity") or {}).get("measure", "lncc")).replace("lncc", "LNCC")
     for rule in RULES:
         value = (result.get(rule.table) or {}).get(rule.field)
         if value is None:
@@ -62,7 +63,7 @@ def judge(result: dict[str, Any]) -> dict[str, Any]:
         level = 2 if sign * (value - rule.poor) > 0 else 1 if sign * (value - rule.check) > 0 else 0
         if level:
             worst = max(worst, level)
-            reasons.append(rule.text.format(value=value))
+            reasons.append(rule.text.format(value=value, measure=measure))
     for table, before, after, what, sign in (
         ("similarity", "lncc_before", "lncc_after", "similarity", 1),
         ("dice", "before_mean", "after_mean", "overlap of the segmentations", 1),
@@ -75,7 +76,7 @@ def judge(result: dict[str, Any]) -> dict[str, Any]:
     if not reasons:
         similarity = result["similarity"]
         reasons.append(
-            f"the images agree (LNCC {similarity['lncc_before']:.2f} before, {similarity['lncc_after']:.2f} after), "
+            f"the images agree ({measure} {similarity['lncc_before']:.2f} before, {similarity['lncc_after']:.2f} after), "
             "nothing folds, forward and inverse match"
         )
     return {"level": LEVELS[worst], "reasons": reasons}

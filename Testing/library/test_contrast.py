@@ -1,0 +1,178 @@
+"""Images of different contrast: what is compared, a known warp between them, and the preset that asks for it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from SpikeRegLib.configuration import SIMILARITIES
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.fields import warp
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.refine import Level, Refinement, RefinementSchedule, refine
+from SpikeRegLib.refinement.contrast import MEASURES, compare_by
+from SpikeRegLib.verdict import judge
+
+SHAPE = (44, 52, 48)
+SHORT = RefinementSchedule((Level(2.0, 20, 4.0, 6.9, 3.0), Level(1.0, 10, 4.0, 5.0, 2.5)), window=3)
+PRESET = """
+description = "Two contrasts on coarse voxels"
+method = "optimize"
+model = ""
+working_spacing_mm = 2.0
+similarity = "{similarity}"
+passes = 0
+[[refine.levels]]
+spacing_mm = 4.0
+field_mm = 4.0
+iterations = 20
+velocity_sigma_mm = 6.9
+field_sigma_mm = 2.0
+[[refine.levels]]
+spacing_mm = 2.0
+field_mm = 4.0
+iterations = 10
+velocity_sigma_mm = 3.5
+field_sigma_mm = 1.0
+"""
+
+
+def smooth_noise(shape: tuple[int, ...], sigma: float, seed: int) -> torch.Tensor:
+    """Standard deviation one."""
+    noise = gaussian(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), sigma)
+    return noise / noise.std()
+
+
+def inside() -> torch.Tensor:
+    """[D, H, W] soft ball, 1 inside."""
+    z, y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    return torch.sigmoid((0.75 - (x * x + y * y + z * z).sqrt()) * 30)
+
+
+def phantom(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A ball of fluid, cortex and white matter, T1-like and T2-like: the same shapes, contrast not even monotone."""
+    tissue = smooth_noise(SHAPE, 3.5, seed)
+    fluid, white = torch.sigmoid((-0.6 - tissue) * 8), torch.sigmoid((tissue - 0.4) * 8)
+    grey = 1 - fluid - white
+    t1 = 0.25 * fluid + 0.55 * grey + 0.85 * white
+    t2 = 0.90 * fluid + 0.50 * grey + 0.30 * white
+    return inside() * t1, inside() * t2
+
+
+def known_field(amplitude_mm: float, seed: int = 1) -> torch.Tensor:
+    """[3, D, H, W] in voxels of 1 mm, zero on the border."""
+    z, y, x = torch.meshgrid(*(torch.linspace(0, math.pi, n).sin().clamp(min=0) for n in SHAPE), indexing="ij")
+    field = smooth_noise((3, *SHAPE), 6.0, seed) * x * y * z
+    return field * (amplitude_mm / field.square().sum(0).sqrt().max())
+
+
+def pull(image: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+    return warp(image[None, None], field[None])[0, 0]
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor, where: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack((first[where], second[where])))[0, 1])
+
+
+def remaining_mm(field: torch.Tensor, known: torch.Tensor) -> float:
+    """Mean distance of known o found from the identity, inside the ball."""
+    rest = field + warp(known[None], field[None])[0]
+    return float(rest.square().sum(0).sqrt()[inside() > 0.5].mean())
+
+
+def refine_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor) -> Refinement:
+    comparison = compare_by(similarity, fixed, moving, inside() > 0.5)
+    return refine(comparison.of_fixed(fixed), comparison.of_moving(moving), spacing_mm=1.0, schedule=SHORT)
+
+
+def test_one_contrast_is_compared_as_it_is():
+    t1, t2 = phantom()
+    comparison = compare_by("lncc", t1, t2, inside() > 0.5)
+    assert comparison.measure == "lncc"
+    assert torch.equal(comparison.of_fixed(t1), t1[None]) and torch.equal(comparison.of_moving(t2), t2[None])
+
+
+@pytest.mark.parametrize("change", ["inverted", "gamma 0.5", "gamma 2"])
+def test_the_map_to_the_other_contrast_forgets_its_own(change):
+    t1, t2 = phantom()
+    brain = inside() > 0.9
+    changed = inside() * (1 - t2 / inside().clamp(min=1e-6)) if change == "inverted" else t2 ** float(change.split()[1])
+    maps = [compare_by("multicontrast", t1, m, brain).of_moving(m)[0] for m in (t2, changed)]
+    assert (maps[0] - maps[1])[brain].abs().mean() < 0.02
+    assert correlation(*maps, brain) > 0.99
+
+
+def test_aligned_images_look_alike_in_each_others_contrast():
+    t1, t2 = phantom()
+    comparison = compare_by("multicontrast", t1, t2, inside() > 0.5)
+    assert comparison.measure == MEASURES["multicontrast"] != MEASURES["lncc"]
+    brain = inside() > 0.9
+    for fixed, moving in zip(comparison.of_fixed(t1), comparison.of_moving(t2), strict=True):
+        assert correlation(fixed, moving, brain) > 0.97
+    assert correlation(t1, t2, brain) < 0
+
+
+def test_background_stays_background():
+    t1, t2 = phantom()
+    shown = compare_by("multicontrast", t1, t2, inside() > 0.5).of_moving(torch.zeros(SHAPE))
+    assert float(shown.abs().max()) == 0
+
+
+def test_pair_without_overlap_is_compared_as_it_is():
+    t1, _ = phantom()
+    comparison = compare_by("multicontrast", t1, torch.zeros(SHAPE), inside() > 0.5)
+    assert torch.equal(comparison.of_fixed(t1), t1[None])
+
+
+def test_unknown_similarity_is_refused():
+    t1, t2 = phantom()
+    with pytest.raises(InputError, match="similarity: unknown 'mattes'; choose one of lncc, multicontrast"):
+        compare_by("mattes", t1, t2, inside() > 0.5)
+    assert tuple(MEASURES) == SIMILARITIES
+
+
+def test_known_warp_between_contrasts_is_recovered():
+    t1, t2 = phantom()
+    known = known_field(3.0)
+    moved = pull(t2, known)
+    start = remaining_mm(torch.zeros_like(known), known)
+    found = refine_by("multicontrast", t1, moved)
+    assert remaining_mm(found.displacement, known) < 0.6 * start
+    assert found.similarity_after > found.similarity_before
+
+
+def test_refinement_of_equal_channels_is_that_of_one():
+    t1, t2 = phantom()
+    moved = pull(t2, known_field(3.0))
+    one = refine(t1, moved, spacing_mm=1.0, schedule=SHORT)
+    two = refine(torch.stack((t1, t1)), torch.stack((moved, moved)), spacing_mm=1.0, schedule=SHORT)
+    assert two.similarity_after == pytest.approx(one.similarity_after, abs=1e-5)
+    torch.testing.assert_close(two.field, one.field, atol=1e-3, rtol=0)
+
+
+def test_register_honours_the_similarity_of_its_preset(tmp_path):
+    t1, t2 = phantom()
+    frame = Frame(SHAPE, (-24.0, -26.0, -22.0))
+    known = known_field(3.0)
+    fixed, moving = Volume(100 * t1, frame, "t1"), Volume(100 * pull(t2, known), frame, "t2")
+    tables = {}
+    for name in MEASURES:
+        preset = tmp_path / f"{name}.toml"
+        preset.write_text(PRESET.format(similarity=name), encoding="utf-8")
+        found = register(fixed, moving, preset=preset, skip_affine=True, threads=1)
+        tables[name] = found.result["similarity"]
+    assert {name: table["measure"] for name, table in tables.items()} == MEASURES
+    assert tables["multicontrast"]["lncc_after"] > tables["multicontrast"]["lncc_aligned"]
+    assert tables["multicontrast"]["lncc_aligned"] != tables["lncc"]["lncc_aligned"]
+
+
+def test_verdict_names_the_measure():
+    for measure in MEASURES.values():
+        verdict = judge({"similarity": {"measure": measure, "lncc_before": 0.01, "lncc_after": 0.05}})
+        assert verdict["level"] == "poor"
+        assert f"({measure.replace('lncc', 'LNCC')} 0.05)" in verdict["reasons"][0]
