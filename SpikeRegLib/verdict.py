@@ -28,7 +28,12 @@ class Rule:
 
 RULES = (
     Rule(
-        "similarity", "lncc_after", 0.35, 0.20, False, "the images agree poorly where they overlap ({measure} {value:.2f})"
+        "similarity",
+        "lncc_after",
+        0.35,
+        0.20,
+        False,
+        "the images agree poorly where they overlap ({measure} {value:.2f})",
     ),
     Rule("deformation", "folding_percent", 0.0, 0.1, True, "{value:.3f} % of the voxels fold"),
     Rule("deformation", "jacobian_min", 0.05, -0.5, False, "volume shrinks to {value:.2f} of itself somewhere"),
@@ -76,7 +81,7 @@ def judge(result: dict[str, Any]) -> dict[str, Any]:
     if not reasons:
         similarity = result["similarity"]
         reasons.append(
-            f"the images agree ({measure} {similarity['lncc_before']:.2f} before, {similarity['lncc_after']:.2f} after), "
-            "nothing folds, forward and inverse match"
+            f"the images agree ({measure} {similarity['lncc_before']:.2f} before, {similarity['lncc_after']:.2f} "
+            "after), nothing folds, forward and inverse match"
         )
     return {"level": LEVELS[worst], "reasons": reasons}
