@@ -78,6 +78,11 @@ def judge(result: dict[str, Any]) -> dict[str, Any]:
         if entry.get(before) is not None and entry.get(after) is not None and sign * (entry[after] - entry[before]) < 0:
             worst = 2
             reasons.append(f"{what} is worse than before the registration")
+    independent = any((result.get(table) or {}).get("after_mean") is not None for table in ("dice", "tre_mm"))
+    if measure != "LNCC" and not independent:
+        # Measured: between T1 and FLAIR this similarity rose while most of a known deformation was left.
+        worst = max(worst, 1)
+        reasons.append("a similarity across contrasts cannot confirm the result; look at it, or give landmarks")
     if not reasons:
         similarity = result["similarity"]
         reasons.append(

@@ -52,7 +52,7 @@ def test_each_rule_reaches_check_and_poor_just_beyond_its_bounds(rule):
             result[rule.table]["before_mean"] = 99.0 if rule.table == "tre_mm" else 0.0
         verdict = judge(result)
         assert verdict["level"] == level, value
-        assert level == "good" or verdict["reasons"] == [rule.text.format(value=value)]
+        assert level == "good" or verdict["reasons"] == [rule.text.format(value=value, measure="LNCC")]
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,11 @@ def test_the_worst_level_wins_and_every_reason_is_kept():
     verdict = judge(result)
     assert verdict["level"] == "poor"
     assert verdict["reasons"] == ["0.050 % of the voxels fold", "landmarks are 7.0 mm apart on average"]
+
+
+def test_a_similarity_across_contrasts_is_never_good_on_its_own():
+    similarity = {"measure": "contrast-matched lncc", "lncc_before": 0.1, "lncc_aligned": 0.4, "lncc_after": 0.8}
+    alone = judge({"similarity": similarity})
+    assert alone["level"] == "check" and "cannot confirm" in alone["reasons"][0]
+    confirmed = judge({"similarity": similarity, "tre_mm": {"before_mean": 8.0, "after_mean": 1.0}})
+    assert confirmed["level"] == "good"
