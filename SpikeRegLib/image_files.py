@@ -20,6 +20,7 @@ from .frames import Frame
 
 MINIMUM_AXIS = 16
 _IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -147,6 +148,26 @@ def check_complete(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: cannot be read, the file is truncated or damaged; copy or download it again")
 
 
+def nonfinite_in_nifti(path: str | os.PathLike[str]) -> int:
+    """NaN and infinite voxels of a floating-point NIfTI-1 file, from its bytes: ITK's reader turns them into 0.
+
+    0 for other formats and number types; the file must have passed `check_complete`.
+    """
+    if extension(path) not in (".nii", ".nii.gz"):
+        return 0
+    with gzip.open(path) if extension(path) == ".nii.gz" else open(path, "rb") as file:
+        header = file.read(348)
+        order = "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
+        kind = {16: "f4", 64: "f8"}.get(struct.unpack(order + "h", header[70:72])[0])
+        if kind is None or struct.unpack(order + "i", header[:4])[0] != 348:
+            return 0
+        dimensions = struct.unpack(order + "8h", header[40:56])
+        file.seek(int(struct.unpack(order + "f", header[108:112])[0]))
+        count = int(np.prod(dimensions[1 : 1 + dimensions[0]], dtype=np.int64))
+        values = np.frombuffer(file.read(count * int(kind[1])), order + kind)
+    return int(values.size - np.isfinite(values).sum())
+
+
 def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
     """Write a SimpleITK image (scalar or vector) as `write_volume` does."""
     if extension(path) not in _WRITABLE_EXTENSIONS:
@@ -172,6 +193,10 @@ def _write_packed(image: sitk.Image, path: Path) -> None:
             while block := source.read(2**24):
                 target.write(packer.compress(block))
             target.write(packer.flush())
+    except RuntimeError as error:  # SimpleITK does not say why; once `plain` is gone it can no longer be seen
+        if _disk_is_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
     finally:
         plain.unlink(missing_ok=True)
 
@@ -197,7 +222,7 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise OSError(errno.ENOSPC, "")
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # SimpleITK reports every failure to write as RuntimeError
-        if _disk_is_full(path.parent):
+        if getattr(error, "errno", None) in _NO_SPACE or _disk_is_full(path.parent):
             raise InputError(f"{path}: cannot be written, the disk is full; free some space") from error
         reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
         raise InputError(

@@ -11,7 +11,7 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-from .image_files import frame_of, read_array, set_frame, write_sitk
+from .image_files import frame_of, nonfinite_in_nifti, read_array, set_frame, write_sitk
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
     data, nonfinite = torch.from_numpy(array.astype(np.float32)), 0
     if np.issubdtype(array.dtype, np.floating):
         finite = torch.isfinite(data)
-        nonfinite = int(data.numel() - finite.sum())
+        nonfinite = int(data.numel() - finite.sum()) or nonfinite_in_nifti(path)
         if nonfinite and not allow_nonfinite:
             raise InputError(
                 f"{path}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "

@@ -145,7 +145,8 @@ def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
         with without_foreign_prints():
             yield
     except (OSError, RuntimeError, SpikeRegError) as error:
-        full = getattr(error, "errno", None) in _NO_SPACE or not _has_space(hidden.parent)
+        causes = (error, error.__cause__)
+        full = any(getattr(e, "errno", None) in _NO_SPACE for e in causes) or not _has_space(hidden.parent)
         if full:
             raise InputError(_full(wanted)) from error
         if isinstance(error, SpikeRegError):

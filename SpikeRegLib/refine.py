@@ -104,11 +104,19 @@ class _Pair:
         fine = resample(field, grid, self.grid) * (grid.spacing_mm / self.grid.spacing_mm)
         return sample(self._moving, fine, start=self._start)
 
-    def similarity_and_velocity(self, field: torch.Tensor, grid: Grid, sigma_mm: float) -> tuple[float, torch.Tensor]:
-        """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it."""
+    def similarity_and_velocity(
+        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Callable[[], None]
+    ) -> tuple[float, torch.Tensor]:
+        """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it.
+
+        `tick` is called between the longer steps.
+        """
         values, total = [], None
-        for at, warped in zip(self._correlations, self._warped(field, grid), strict=True):
+        warped_channels = self._warped(field, grid)
+        for at, warped in zip(self._correlations, warped_channels, strict=True):
+            tick()
             value, gradient = at.value_and_gradient(warped)
+            tick()
             velocity = warped.new_zeros(3, *warped.shape)
             torch.sub(warped[:, :, 2:], warped[:, :, :-2], out=velocity[0, :, :, 1:-1])
             torch.sub(warped[:, 2:], warped[:, :-2], out=velocity[1, :, 1:-1])
@@ -117,6 +125,7 @@ class _Pair:
             velocity.mul_(gradient)
             total = velocity if total is None else total.add_(velocity)
         assert total is not None
+        tick()
         return fmean(values), resample(total, self.grid, grid, sigma_mm=sigma_mm)
 
 
@@ -252,7 +261,9 @@ def _climb(
     previous: torch.Tensor | None = None
     step, backtracks = level.step, 0
     for count in range(level.iterations):
-        value, velocity = pair.similarity_and_velocity(field, grid, level.velocity_sigma_mm)
+        value, velocity = pair.similarity_and_velocity(
+            field, grid, level.velocity_sigma_mm, functools.partial(report, count, max(0.0, values[-1]))
+        )
         report(count, value)
         if value >= values[-1]:
             values.append(value)
