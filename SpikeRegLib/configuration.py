@@ -162,6 +162,11 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
 
 
+def preset_for(method: str | None) -> str:
+    """The preset of a run that names none: what suits the method."""
+    return "any-anatomy" if method == "optimize" else "brain-t1"
+
+
 def load_preset(name: str | Path) -> Preset:
     """Read a shipped preset by name, or one of your own by the path of its `.toml` file.
 

@@ -15,7 +15,7 @@ import torch
 
 from SpikeRegLib import finish, models
 from SpikeRegLib.affine import align
-from SpikeRegLib.configuration import METHODS, Preset, load_preset
+from SpikeRegLib.configuration import METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import warp
@@ -126,7 +126,7 @@ def register(
     moving: Source,
     *,
     method: str | None = None,
-    preset: str | Path = "brain-t1",
+    preset: str | Path | None = None,
     model: str | Path | None = None,
     initial_transform: Transform | str | os.PathLike[str] | None = None,
     skip_affine: bool = False,
@@ -150,7 +150,7 @@ def register(
     Args:
         fixed, moving: volumes or files; any spacing, orientation and size from 16 voxels per axis.
         method: "spikereg" (spiking network), "ann" (its dense twin) or "optimize" (no network); default the preset's.
-        preset: name or TOML file.
+        preset: name or TOML file; "brain-t1" if not given, "any-anatomy" where the method is "optimize".
         model: weights by name or file; the preset's if not given.
         initial_transform: fixed -> moving, used instead of the alignment.
         skip_affine: the images are aligned already.
@@ -170,7 +170,7 @@ def register(
         InputError: something given cannot be used.
         Cancelled: the listener asked to stop.
     """
-    settings = load_preset(preset)
+    settings = load_preset(preset or preset_for(method))
     method = method or settings.method
     if method not in METHODS:
         raise InputError(f"--method {method}: unknown; choose one of {', '.join(METHODS)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from SpikeRegLib.commands.events import emit, listener_for
 from SpikeRegLib.commands.summary import summary_lines
-from SpikeRegLib.configuration import METHODS, load_preset, preset_names
+from SpikeRegLib.configuration import METHODS, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs import check_writable, write_outputs
 
@@ -61,7 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("moving", metavar="MOVING", type=Path, help="image brought onto it; any grid, any orientation")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--method", choices=METHODS, help="default: the preset's")
-    parser.add_argument("--preset", default="brain-t1", metavar="P", help="name or .toml file (default: brain-t1)")
+    parser.add_argument(
+        "--preset", metavar="P", help="name or .toml file (default: brain-t1; any-anatomy with --method optimize)"
+    )
     parser.add_argument("--model", metavar="FILE", help="weights, by name or .safetensors file (default: the preset's)")
     parser.add_argument(
         "--initial-transform", type=Path, metavar="FILE", help="fixed to moving (ITK .h5, .tfm, .mat), instead of align"
@@ -93,7 +95,7 @@ def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | N
 def run(options: argparse.Namespace) -> int:
     fixed_seg, moving_seg = _pair(options, "seg")
     fixed_points, moving_points = _pair(options, "points")
-    load_preset(options.preset)  # an unknown one is refused before torch is loaded
+    load_preset(options.preset or preset_for(options.method))  # an unknown one is refused before torch is loaded
     check_writable(options.out)
 
     from SpikeRegLib.pipeline import register  # imports torch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from SpikeRegLib.configuration import Preset, load_preset, preset_names, settings_from_table
+from SpikeRegLib.configuration import Preset, load_preset, preset_for, preset_names, settings_from_table
 from SpikeRegLib.errors import InputError
 
 VALID = """
@@ -125,3 +125,8 @@ def test_a_preset_without_refinement_says_so_when_asked_for_iterations():
     assert preset.schedule() is None and preset.schedule(0) is None
     with pytest.raises(InputError, match="fast-preview has no refinement"):
         preset.schedule(5)
+
+
+def test_a_run_that_names_no_preset_gets_the_one_that_suits_its_method():
+    assert load_preset(preset_for("optimize")).method == "optimize"
+    assert load_preset(preset_for(None)).method == load_preset(preset_for("spikereg")).method == "spikereg"

@@ -1,0 +1,155 @@
+"""Write the measured tables into README and model cards, and the training curve into Docs: no figure is typed by hand.
+
+    python Benchmarks/tables.py
+
+Reads Benchmarks/results/dev_pairs.json and inference.json, the headers of the shipped weights and the training logs in
+Docs/training. Text between the markers `<!-- figures:NAME -->` and `<!-- end -->` is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import fmean
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+RESULTS = ROOT / "Benchmarks" / "results"
+WEIGHTS = ROOT / "SpikeRegLib" / "weights"
+LOGS = ROOT / "Docs" / "training"
+HEADINGS = (
+    ("dice", "mean Dice", "{:.3f}"),
+    ("folding_percent", "folds % (scorer)", "{:.3f}"),
+    ("true_folding_percent", "folds % (patient space)", "{:.3f}"),
+    ("inverse_consistency_mm", "inverse consistency mm", "{:.3f}"),
+    ("cpu_s", "CPU s", "{:.1f}"),
+    ("peak_mb", "peak memory MB", "{:.0f}"),
+)
+
+
+def mean(rows: list[dict], column: str) -> float | None:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return fmean(values) if values else None
+
+
+def pairs_table() -> str:
+    """All methods side by side on the development pairs."""
+    results = json.loads((RESULTS / "dev_pairs.json").read_text())["results"]
+    lines = ["| method | " + " | ".join(heading for _, heading, _ in HEADINGS) + " |"]
+    lines.append("|---" * (len(HEADINGS) + 1) + "|")
+    for method, rows in results.items():
+        cells = []
+        for column, _, text in HEADINGS:
+            value = mean(rows, column)
+            cells.append("-" if value is None else text.format(value))
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    spiking = results["spikereg, no refinement"]
+    energy = {key: fmean(row["energy"][key] for row in spiking) for key in ("reduction_vs_twin", "reduction_vs_paper")}
+    count = len(next(iter(results.values())))
+    lines += [
+        "",
+        f"Means over {count} pairs, one CPU thread. Mean spike rate {mean(spiking, 'mean_rate'):.1%}; by the energy "
+        f"proxy {energy['reduction_vs_twin']:.1f}x below the dense twin and {energy['reduction_vs_paper']:.1f}x below "
+        "the paper's dense network over the same field of view (all passes counted).",
+    ]
+    return "\n".join(lines)
+
+
+def inference_table() -> str:
+    """The network alone: dense twin, closed form, event simulation."""
+    data = json.loads((RESULTS / "inference.json").read_text())
+    lines = ["| precision | dense twin | closed form | event simulation | closed form / dense | same field |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, entry in data["results"].items():
+        s = entry["cpu_s"]
+        lines.append(
+            f"| {name} | {s['dense twin']:.3f} s | {s['closed form']:.3f} s | {s['event simulation']:.3f} s | "
+            f"{entry['closed_form_vs_dense']:.2f} | {'yes' if entry['events_equal_closed_form'] else 'NO'} |"
+        )
+    shape = " x ".join(map(str, data["shape"]))
+    return "\n".join([*lines, "", f"CPU seconds at {shape} voxels, {data['threads']} thread, T = {data['timesteps']}."])
+
+
+def facts_table(model: str) -> str:
+    """Training facts from the header of a model file."""
+    from SpikeRegLib.models import read_header
+
+    header = read_header(WEIGHTS / f"{model}.safetensors")
+    facts = header.facts
+    rows = {
+        "kind, spec": f"{header.kind}, {header.spec}",
+        "training data": facts["training_data"],
+        "steps": facts["steps"],
+        "wall seconds": facts["seconds"],
+        "seed": facts["seed"],
+        "machine": ", ".join(f"{k} {v}" for k, v in facts["machine"].items()),
+        "versions": ", ".join(f"{k} {v}" for k, v in facts["versions"].items()),
+        "date": facts["date"],
+        "last log entry": ", ".join(f"{k} {v}" for k, v in facts["last_log_entry"].items()),
+    }
+    if "before" in facts:
+        before = facts["before"]
+        rows["converted from"] = (
+            f"teacher of {before['steps']} steps; percentile {before['percentile']} over "
+            f"{before['calibration_pairs']} training pairs"
+        )
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def draw_curves() -> None:
+    """Docs/training/*.png: similarity and soft overlap of the training pairs, smoothed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    for log in sorted(LOGS.glob("*.jsonl")):
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        entries = [entry for entry in entries if "lncc" in entry]
+        steps = np.array([entry["step"] for entry in entries])
+        names = [name for name in ("lncc", "dice", "operations_share") if name in entries[0]]
+        figure, axes = plt.subplots(figsize=(7, 3.6))
+        for name in names:
+            values = np.array([entry[name] for entry in entries])
+            width = max(1, len(values) // 40)
+            smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+            (line,) = axes.plot(steps, values, alpha=0.2, linewidth=0.7)
+            axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=name.replace("_", " "))
+        axes.set(xlabel="training pair", title=f"{log.stem}: training pairs (synthetic)", ylim=(0, 1))
+        axes.legend(frameon=False, loc="lower right")
+        axes.grid(alpha=0.3)
+        figure.tight_layout()
+        figure.savefig(log.with_suffix(".png"), dpi=110)
+        plt.close(figure)
+
+
+def fill(path: Path, tables: dict[str, str]) -> str:
+    """The text of `path` with every marked table replaced."""
+    text = path.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        pattern = rf"(<!-- figures:{re.escape(name)} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def documents() -> dict[Path, str]:
+    """Every document with figures, as it should read."""
+    shared = {"pairs": pairs_table(), "inference": inference_table()}
+    filled = {ROOT / "README.md": fill(ROOT / "README.md", shared)}
+    for card in sorted(WEIGHTS.glob("*.md")):
+        filled[card] = fill(card, {**shared, "facts": facts_table(card.stem)})
+    return filled
+
+
+def main() -> None:
+    for path, text in documents().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
+    draw_curves()
+
+
+if __name__ == "__main__":
+    main()
