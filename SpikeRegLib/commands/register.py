@@ -95,7 +95,8 @@ def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | N
 def run(options: argparse.Namespace) -> int:
     fixed_seg, moving_seg = _pair(options, "seg")
     fixed_points, moving_points = _pair(options, "points")
-    load_preset(options.preset or preset_for(options.method))  # an unknown one is refused before torch is loaded
+    preset = options.preset or preset_for(options.method)
+    load_preset(preset)  # an unknown one is refused before torch is loaded
     check_writable(options.out)
 
     from SpikeRegLib.pipeline import register  # imports torch
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         options.fixed,
         options.moving,
         method=options.method,
-        preset=options.preset,
+        preset=preset,
         model=options.model,
         initial_transform=options.initial_transform,
         skip_affine=options.skip_affine,
