@@ -11,6 +11,8 @@ is never rewarded.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +95,26 @@ def align(
     if model not in ("affine", "rigid"):
         raise InputError(f"model: {model!r} is unknown; use affine or rigid")
     listener(Progress("align", 0.0, "preparing the images"))
-    objects = _find(fixed, fixed_mask, "fixed"), _find(moving, moving_mask, "moving")
+    with _one_itk_thread():
+        return _align(fixed, moving, model, (fixed_mask, moving_mask), initial, listener, seed)
+
+
+@contextmanager
+def _one_itk_thread() -> Iterator[None]:
+    """ITK's metrics add up in the order in which their threads finish: only one thread gives the same bits again."""
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+def _align(
+    fixed: Volume, moving: Volume, model: str, masks: tuple[Volume | None, Volume | None],
+    initial: AffineTransform | None, listener: Listener, seed: int,
+) -> Alignment:  # fmt: skip
+    objects = _find(fixed, masks[0], "fixed"), _find(moving, masks[1], "moving")
     radius = min(o.radius for o in objects)
     listener(Progress("align", 0.1, "preparing the images"))
     matrix: np.ndarray = np.eye(4) if initial is None else initial.matrix
@@ -353,7 +374,6 @@ def _optimise(
     else:
         transform = sitk.Similarity3DTransform() if step == "similarity" else sitk.AffineTransform(3)
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # sums in a fixed order
     if measure == "correlation":
         method.SetMetricAsCorrelation()
     else:
