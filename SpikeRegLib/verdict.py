@@ -52,10 +52,15 @@ RULES = (
 LEVELS = ("good", "check", "poor")
 
 
+def measure_name(result: dict[str, Any]) -> str:
+    """What the similarity of a result is called where people read it: LNCC, or LNCC of matched contrasts."""
+    return str((result.get("similarity") or {}).get("measure") or "lncc").replace("lncc", "LNCC")
+
+
 def judge(result: dict[str, Any]) -> dict[str, Any]:
     """The `verdict` entry for a result: the worst level any rule gives, and a reason for each rule that fired."""
     worst, reasons = 0, []
-    measure = str((result.get("similarity") or {}).get("measure", "lncc")).replace("lncc", "LNCC")
+    measure = measure_name(result)
     for rule in RULES:
         value = (result.get(rule.table) or {}).get(rule.field)
         if value is None:

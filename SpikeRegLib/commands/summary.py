@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from SpikeRegLib.verdict import measure_name
+
 # What is shown, from which table of the result, and how; a row is left out when one of its values was not measured.
 _ROWS = (
-    ("similarity (LNCC)", "similarity", "{lncc_before:.3f} -> {lncc_after:.3f}"),
+    ("similarity", "similarity", "{lncc_before:.3f} -> {lncc_after:.3f} {measure_name}"),
     ("mean Dice", "dice", "{before_mean:.3f} -> {after_mean:.3f}"),
     ("landmark error", "tre_mm", "{before_mean:.2f} -> {after_mean:.2f} mm"),
     ("folded voxels", "deformation", "{folding_percent:.3f} %"),
@@ -22,7 +24,7 @@ def summary_lines(result: dict[str, Any]) -> list[str]:
     lines = []
     for name, table, text in _ROWS:
         try:
-            lines.append(f"{name:<20} {text.format(**(result.get(table) or {}))}")
+            lines.append(f"{name:<20} {text.format(**(result.get(table) or {}), measure_name=measure_name(result))}")
         except (KeyError, TypeError):  # not in the table, or null
             continue
     verdict = result.get("verdict")

@@ -8,6 +8,7 @@ from typing import Any
 
 from SpikeRegLib.report.charts import overlap_rows
 from SpikeRegLib.report.elements import course, number, section, table, tile
+from SpikeRegLib.verdict import measure_name
 
 _VERDICTS = {
     "good": ("Good", "nothing measured speaks against this registration"),
@@ -35,7 +36,9 @@ def key_figures(result: dict[str, Any]) -> str:
     """The row of tiles under the verdict; what was not measured has no tile."""
     part = _tables(result)
     means = ("before_mean", "after_mean")
-    tiles = [(course(part["similarity"], ("lncc_before", "lncc_after"), "{:.2f}"), "similarity (LNCC)")]
+    tiles = [
+        (course(part["similarity"], ("lncc_before", "lncc_after"), "{:.2f}"), f"similarity ({measure_name(result)})")
+    ]
     if part["dice"]:
         tiles.append((course(part["dice"], means, "{:.2f}"), "mean Dice of the labels"))
     if part["tre_mm"]:
@@ -55,7 +58,12 @@ def measurements(result: dict[str, Any]) -> str:
     deformation = part["deformation"]
     low, high = (number(deformation.get(f"jacobian_{end}"), "{:.2f}") for end in ("min", "max"))
     means = ("before_mean", "aligned_mean", "after_mean")
-    rows = [("Similarity (LNCC)", course(part["similarity"], ("lncc_before", "lncc_aligned", "lncc_after")))]
+    rows = [
+        (
+            f"Similarity ({measure_name(result)})",
+            course(part["similarity"], ("lncc_before", "lncc_aligned", "lncc_after")),
+        )
+    ]
     if part["dice"]:
         rows.append(("Mean Dice", course(part["dice"], means)))
     if part["hd95_mm"]:

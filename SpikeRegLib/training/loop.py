@@ -114,6 +114,7 @@ def train(
         bar = tqdm(
             range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="pair"
         )
+        skipped = 0
         for step in bar:
             network.train()
             if isinstance(network, AnalogUNet):
@@ -130,12 +131,18 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            if torch.isfinite(norm):
+            finite = bool(torch.isfinite(norm))
+            if finite:
                 optimiser.step()
-            entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": round(float(norm), 4), **terms}
+            else:
+                skipped += 1
+            size = round(float(norm), 4) if finite else None
+            entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
             last = step + 1 == options.steps
             if (step + 1) % options.log_every == 0 or last:
                 entry["seconds"] = round(time.monotonic() - began, 1)
+                if skipped:
+                    entry["skipped"], skipped = skipped, 0  # steps since the last line whose gradient was not finite
                 print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(lncc=terms["lncc"], dice=terms.get("dice", 0.0))
             if (step + 1) % options.checkpoint_every == 0 or last:

@@ -133,6 +133,7 @@ def test_a_pair_that_is_not_finite_moves_no_parameter(tmp_path: Path, generator:
     network, before = new_network("spiking"), new_network("spiking")
     options = LoopOptions(steps=1, weights=QUICK)
     run(network, lambda step: bad, tmp_path, options=options)
+    assert log(tmp_path)[-1]["skipped"] == 1 and log(tmp_path)[-1]["gradient_norm"] is None
     for name, value in before.named_parameters():
         assert torch.equal(dict(network.named_parameters())[name], value), name
 
