@@ -45,15 +45,7 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
     array, frame = read_array(path)
     data, nonfinite = torch.from_numpy(array.astype(np.float32)), 0
     if np.issubdtype(array.dtype, np.floating):
-        finite = torch.isfinite(data)
-        nonfinite = int(data.numel() - finite.sum()) or nonfinite_in_nifti(path)
-        if nonfinite and not allow_nonfinite:
-            raise InputError(
-                f"{path}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
-                "repair the image, or ask for non-finite voxels to be replaced by 0"
-            )
-        if nonfinite:
-            data = torch.where(finite, data, torch.zeros(()))
+        data, nonfinite = finite_voxels(data, path, allowed=allow_nonfinite, lost_on_reading=nonfinite_in_nifti(path))
     if float(data.min()) == float(data.max()):
         raise InputError(
             f"{path}: the image is empty or constant, every voxel is {float(data.min()):g}; check the file"
@@ -64,6 +56,32 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
             "and the label map as the segmentation"
         )
     return Volume(data, frame, str(path), nonfinite)
+
+
+def finite_voxels(
+    data: torch.Tensor, where: str | os.PathLike[str], *, allowed: bool, lost_on_reading: int = 0
+) -> tuple[torch.Tensor, int]:
+    """`data` with NaN and infinite voxels replaced by 0, and how many there were.
+
+    Args:
+        data: an image.
+        where: its name, for the message.
+        allowed: whether there may be any.
+        lost_on_reading: how many the reader has already replaced.
+
+    Raises:
+        InputError: there are some and they are not allowed; the message says how many.
+    """
+    finite = torch.isfinite(data)
+    nonfinite = int(data.numel() - finite.sum()) or lost_on_reading
+    if not nonfinite:
+        return data, 0
+    if not allowed:
+        raise InputError(
+            f"{where}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
+            "repair the image, or ask for non-finite voxels to be replaced by 0"
+        )
+    return torch.where(finite, data, torch.zeros(())), nonfinite
 
 
 def read_labels(path: str | os.PathLike[str]) -> Volume:

@@ -12,7 +12,7 @@ import torch
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame, world_aligned
 from SpikeRegLib.image_files import MINIMUM_AXIS, check_frame
-from SpikeRegLib.images import Volume, foreground_mask, normalise_intensity, read_image, read_labels
+from SpikeRegLib.images import Volume, finite_voxels, foreground_mask, normalise_intensity, read_image, read_labels
 from SpikeRegLib.points import check_inside, read_points
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 
@@ -99,15 +99,7 @@ def _checked(volume: Volume, role: str, *, allow_nonfinite: bool) -> Volume:
     if min(data.shape) < MINIMUM_AXIS:
         raise InputError(f"{where}: {list(data.shape)} has an axis under {MINIMUM_AXIS} voxels; give a full 3-D volume")
     check_frame(volume.frame, where)
-    finite = torch.isfinite(data)
-    nonfinite = int(data.numel() - finite.sum())
-    if nonfinite and not allow_nonfinite:
-        raise InputError(
-            f"{where}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
-            "repair the image, or ask for non-finite voxels to be replaced by 0"
-        )
-    if nonfinite:
-        data = torch.where(finite, data, torch.zeros(()))
+    data, nonfinite = finite_voxels(data, where, allowed=allow_nonfinite)
     if float(data.min()) == float(data.max()):
         raise InputError(f"{where}: the image is empty or constant, every voxel is {float(data.min()):g}; check it")
     return replace(volume, data=data, nonfinite=volume.nonfinite + nonfinite)

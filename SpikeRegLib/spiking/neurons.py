@@ -189,42 +189,30 @@ def closed_form_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.T
     return torch.bucketize(drive.float(), edges.to(drive.device), right=True).to(drive.dtype)
 
 
-class _SurrogateCount(torch.autograd.Function):
-    """Forward: the exact count. Backward: slope 1 in y where the count can still change (straight-through)."""
+class _StraightThrough(torch.autograd.Function):
+    """Forward: the given counts. Backward: slope 1 in the drive where `inside`, 0 elsewhere."""
 
     @staticmethod
-    def forward(ctx, drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
-        ctx.save_for_backward((drive > -0.5) & (drive < dynamics.timesteps + 0.5))
-        return closed_form_counts(drive, dynamics)
+    def forward(ctx, drive: torch.Tensor, counts: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(inside)
+        return counts
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+        return gradient * inside, None, None
 
 
 def surrogate_counts(drive: torch.Tensor, dynamics: NeuronDynamics) -> torch.Tensor:
-    """`closed_form_counts` with a straight-through gradient, for training through the closed form."""
-    return _SurrogateCount.apply(drive, dynamics)
-
-
-class _SurrogateFloor(torch.autograd.Function):
-    """The same for a drive that already holds the half threshold: forward clip(floor(y + 1/2), 0, T)."""
-
-    @staticmethod
-    def forward(ctx, shifted: torch.Tensor, timesteps: int) -> torch.Tensor:
-        ctx.save_for_backward((shifted > 0) & (shifted < timesteps + 1))
-        return torch.floor(shifted).clamp_(0, timesteps)
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside, None
+    """`closed_form_counts` with a straight-through gradient where the count can still change, for training."""
+    inside = (drive > -0.5) & (drive < dynamics.timesteps + 0.5)
+    return _StraightThrough.apply(drive, closed_form_counts(drive.detach(), dynamics), inside)
 
 
 def surrogate_floor(shifted: torch.Tensor, timesteps: int) -> torch.Tensor:
-    """clip(floor(shifted), 0, T) for shifted = y + 1/2, with the straight-through gradient of `surrogate_counts`."""
-    return _SurrogateFloor.apply(shifted, timesteps)
+    """The same for a drive that already holds the half threshold, shifted = y + 1/2: clip(floor(shifted), 0, T)."""
+    inside = (shifted > 0) & (shifted < timesteps + 1)
+    return _StraightThrough.apply(shifted, torch.floor(shifted.detach()).clamp_(0, timesteps), inside)
 
 
 class _SurrogateSpike(torch.autograd.Function):
