@@ -120,6 +120,10 @@ class Deformation:
     grid: Grid
     iterations: tuple[int, ...] = ()
 
+    def similarity(self, pair: Working) -> float:
+        """Of the pair, with the moving image seen through this deformation."""
+        return pair.similarity(resample(self.field, self.grid, pair.grid))
+
 
 def register(
     fixed: Source,
@@ -213,10 +217,17 @@ def register(
     with run.stage("align"):
         base = _align(run, base_given, skip_affine)
         working = _working(run, base)
+        # Judged where the eye judges: on voxels of 2 mm at brain scale.
+        judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+        if not bool(judged.mask.any()):
+            raise InputError(
+                f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
+                "give one that covers the anatomy"
+            )
+        itk_jacobian = itk_reading(run.fixed.image.frame, base)
     with run.stage("predict"):
         prediction = None
-        coarse = working.grid.coarser(JUDGED_VOXELS * working.frame.spacing[0])
-        deformation = Deformation(torch.zeros(3, *coarse.shape), coarse)
+        deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
         if network is not None:
             seen = working.coarser(network.spec.input_spacing_mm)
             prediction = predict(
@@ -226,14 +237,20 @@ def register(
             run.warnings += prediction.warnings
             deformation = Deformation(prediction.displacement, seen.grid)
     with run.stage("refine"):
-        deformation = _refine(run, working, base, deformation, refine_iterations)
+        after = deformation.similarity(judged)
+        refined = _refine(run, working, deformation, itk_jacobian, refine_iterations)
         listener(Progress("refine", 1.0, "measuring the similarity"))
-        # Judged where the eye judges: on voxels of 2 mm at brain scale.
-        judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+        if refined is not None:
+            start, after = after, refined.similarity(judged)
+            if after < start:
+                run.warnings.append("refinement did not improve the similarity; its start was kept")
+                after = start
+            else:
+                deformation = refined
         similarity = {
             "lncc_before": _similarity_by_header(run, judged),
             "lncc_aligned": judged.similarity(),
-            "lncc_after": judged.similarity(resample(deformation.field, deformation.grid, judged.grid)),
+            "lncc_after": after,
         }
         if similarity["lncc_after"] < similarity["lncc_aligned"]:
             run.warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
@@ -242,7 +259,7 @@ def register(
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
     return finish.finish(
         run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
-        itk_jacobian=itk_reading(run.fixed.image.frame, base), method=method, model=result_of_model,
+        itk_jacobian=itk_jacobian, method=method, model=result_of_model,
         prediction=prediction, iterations=deformation.iterations,
         similarity={"measure": working.comparison.measure, **similarity},
     )  # fmt: skip
@@ -291,14 +308,7 @@ def _working(run: Run, base: Transform) -> Working:
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
             "check the initial transform or leave out --skip-affine"
         )
-    comparison = compare_by(run.preset.similarity, fixed, moving, mask)
-    working = Working(frame, fixed, moving, mask, comparison)
-    if not bool(working.coarser(JUDGED_VOXELS * frame.spacing[0]).mask.any()):
-        raise InputError(
-            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
-            "give one that covers the anatomy"
-        )
-    return working
+    return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))
 
 
 def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
@@ -316,22 +326,20 @@ def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
     return reading if sound else None
 
 
-def _refine(run: Run, working: Working, base: Transform, start: Deformation, iterations: int | None) -> Deformation:
+def _refine(
+    run: Run, working: Working, start: Deformation, itk_jacobian: torch.Tensor | None, iterations: int | None
+) -> Deformation | None:
+    """The refined deformation; None where the preset or `iterations` leave refinement out."""
     schedule = run.preset.schedule(iterations, spacing_mm=working.frame.spacing[0])
     if schedule is None:
-        return start
+        return None
     smoothed = gaussian(start.field, run.preset.refine.start_sigma_mm / start.grid.spacing_mm)
     refinement = refine(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
         spacing_mm=working.frame.spacing[0], initial=smoothed,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
-        itk_jacobian=itk_reading(run.fixed.image.frame, base), listener=run.listener,
+        itk_jacobian=itk_jacobian, listener=run.listener,
     )  # fmt: skip
-    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
-    before = judged.similarity(resample(start.field, start.grid, judged.grid))
-    if judged.similarity(resample(refinement.field, refinement.grid, judged.grid)) < before:
-        run.warnings.append("refinement did not improve the similarity; its start was kept")
-        return start
     return Deformation(refinement.field, refinement.grid, refinement.iterations)
 
 

@@ -137,7 +137,7 @@ def _predict(
                 warnings.append("the network did not improve the similarity; its prediction was dropped")
             break
         total, best, kept = candidate, similarity, number + 1
-    ran = max(1, len(recorders)) if recorders else min(passes, kept + 1)
+    ran = len(recorders) or min(passes, kept + 1)
     return Prediction(
         displacement=(total[0] * frame.spacing[0]).cpu().clone(),
         passes=kept,
