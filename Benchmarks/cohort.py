@@ -1,0 +1,234 @@
+"""40 of the 156 ordered pairs of development brains, every method from the same affine map: overlap, folds, cost.
+
+    python Benchmarks/cohort.py [--methods ...] [--again METHOD ...] [--model FILE --teacher FILE] [--preset P]
+
+Methods: affine; the dense teacher and the spiking network alone, one and two passes; the whole `register` with the
+preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable stage). One thread, in
+one process; a map is scored with the 33 label groups as the independent scorer does it, and its folds are counted in
+patient space and as the scorer reads them.
+
+Rows are kept in `--cache` and in the result file with a key of weights and settings: a second run makes only the rows
+whose key changed (other weights: those of the network), `--again` makes a method's rows anew in any case.
+
+CPU seconds: of `register`, from reading to the measured result, the affine search included (searched once for the
+pair); for a network alone those of the pair's spikereg run with the network's own time in place of its prediction and
+refinement; for greedy of its deformable stage alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import evaluation as data
+import numpy as np
+import SimpleITK as sitk
+import torch
+from evaluation import Pair
+
+from SpikeRegLib import models, register
+from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
+from SpikeRegLib.pipeline import itk_reading
+from SpikeRegLib.predict import predict
+from SpikeRegLib.progress import silent
+from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
+from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.transforms import DisplacementTransform, compose
+
+GREEDY = "-m NCC 2x2x2 -n 100x50x10"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of every pair: `key` changes when its result may."""
+
+    key: str
+    run: Callable[[Pair], dict[str, Any]]
+
+
+def affine_row(pair: Pair, cache: Path) -> dict[str, Any]:
+    base, seconds = data.affine_of(pair, cache)
+    frame = data.grouped_labels(pair[0]).frame
+    return {**data.scored(base.displacement_on(frame), pair), "cpu_s": seconds, "matrix": base.matrix.tolist()}
+
+
+def network_alone(
+    pair: Pair, cache: Path, *, network: RegistrationUNet, passes: int, working_mm: float
+) -> dict[str, Any]:
+    """Passes of a network and the fold guard of `register`, without refinement."""
+    base, _ = data.affine_of(pair, cache)
+    seen = data.seen_by_network(
+        pair, cache, working_mm=working_mm, network_mm=max(working_mm, network.spec.input_spacing_mm)
+    )
+    before = time.process_time()
+    prediction = predict(
+        network, seen.fixed, seen.moving, seen.frame, mask=seen.mask, passes=passes, device="cpu",
+        spike_maps=False, listener=silent,
+    )  # fmt: skip
+    seconds = time.process_time() - before
+    frame = data.grouped_labels(pair[0]).frame
+    spacing = seen.frame.spacing[0]
+    settled, _ = remove_folds(hold_border(prediction.displacement / spacing), linear=itk_reading(frame, base))
+    total = compose(DisplacementTransform(settled * spacing, seen.frame), base).displacement_on(frame)
+    return {
+        **data.scored(total, pair), "passes": prediction.passes, "predict_cpu_s": seconds,
+        **activity(prediction.layers, prediction.timesteps), "energy": prediction.energy.as_result(),
+    }  # fmt: skip
+
+
+def activity(layers: list, timesteps: int) -> dict[str, float]:
+    """Mean rate of all neurons, and synaptic operations per dense multiply-accumulate and step; nothing if dense."""
+    if not layers:
+        return {}
+    receiving = [layer for layer in layers if layer.analog_macs == 0]
+    return {
+        "mean_rate": sum(layer.count for layer in layers) / sum(layer.neuron_updates for layer in layers),
+        "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
+        / (sum(layer.dense_macs for layer in receiving) * timesteps),
+    }
+
+
+def whole_run(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
+    """`register` from the files, the affine search replaced by its stored result and its stored time."""
+    base, align_seconds = data.affine_of(pair, cache)
+    fixed, moving = (data.subject_image(name) for name in pair)
+    registration = register(fixed, moving, initial_transform=base, threads=1, device="cpu", **settings)
+    result = registration.result
+    stages = {name: seconds for name, seconds in result["cpu_s"].items() if name != "process"}
+    stages["align"] += align_seconds
+    spikes = result["spikes"] or {}
+    return {
+        **data.scored(registration.displacement, pair),
+        "cpu_s": sum(stages.values()),
+        "stages_cpu_s": stages,
+        "inverse_consistency_mm": result["deformation"]["inverse_consistency_mm"],
+        "lncc": {name: value for name, value in result["similarity"].items() if name.startswith("lncc")},
+        "mean_rate": spikes.get("mean_rate"),
+        "mac_weighted_rate": spikes.get("mac_weighted_rate"),
+        "energy": result["energy"],
+        "warnings": result["warnings"],
+    }
+
+
+def greedy_row(pair: Pair, cache: Path) -> dict[str, Any]:
+    base, _ = data.affine_of(pair, cache)
+    with tempfile.TemporaryDirectory() as folder:
+        affine, field = Path(folder) / "affine.tfm", Path(folder) / "field.nii.gz"
+        itk = sitk.AffineTransform(3)
+        itk.SetMatrix(base.matrix[:3, :3].ravel().tolist())
+        itk.SetTranslation(base.matrix[:3, 3].tolist())
+        sitk.WriteTransform(itk, str(affine))
+        script = Path(__file__).with_name("greedy_run.py")
+        command = [sys.executable, script, *map(data.subject_image, pair), affine, field]
+        subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+        seconds = json.loads(Path(f"{field}.json").read_text())["cpu_s"]
+        vectors = sitk.GetArrayFromImage(sitk.ReadImage(str(field), sitk.sitkVectorFloat32))
+    total = torch.from_numpy(np.ascontiguousarray(np.moveaxis(vectors, -1, 0)))
+    return {**data.scored(total, pair), "cpu_s": seconds}
+
+
+def all_methods(options: argparse.Namespace) -> dict[str, Method]:
+    cache, preset = options.cache, load_preset(options.preset)
+    affine_key = data.code_stamp(("affine",))
+    methods = {"affine": Method(affine_key, partial(affine_row, cache=cache))}
+    for name, method, given in (("teacher", "ann", options.teacher), ("spiking", "spikereg", options.model)):
+        file = models.find(given or preset.model, method)
+        network = models.load_for(file, method, None)
+        for passes in (1, 2):
+            run = partial(
+                network_alone, cache=cache, network=network, passes=passes, working_mm=preset.working_spacing_mm
+            )
+            methods[f"{name}, {passes} pass{'es' * (passes > 1)}"] = Method(data.digest(file, passes), run)
+    for name, chosen, given in (
+        ("spikereg", options.preset, options.model),
+        ("optimize", options.optimize_preset, None),
+        ("fast-preview", options.preview_preset, options.preview_model),
+    ):
+        settings = {"preset": chosen, **({"model": given} if given else {})}
+        key = data.digest(_preset_file(chosen), *_model_files(load_preset(chosen), given))
+        methods[name] = Method(key, partial(whole_run, cache=cache, **settings))
+    methods["greedy"] = Method(data.digest(GREEDY), partial(greedy_row, cache=cache))
+    return methods
+
+
+def _preset_file(preset: str) -> Path:
+    return Path(preset) if preset.endswith(".toml") else PRESET_FOLDER / f"{preset}.toml"
+
+
+def _model_files(preset: Preset, given: str | None) -> list[Path]:
+    return [] if preset.method == "optimize" else [models.find(given or preset.model, preset.method)]
+
+
+def make_rows(name: str, method: Method, pairs: list[Pair], options: argparse.Namespace, kept: dict) -> list[dict]:
+    """The rows of a method: from the cache, the result file, or made now."""
+    rows = []
+    for pair in pairs:
+        label = "_".join(pair)
+        path = options.cache / "rows" / f"{name.replace(', ', '_').replace(' ', '_')}-{method.key}" / f"{label}.json"
+        if name in options.again or not path.exists():
+            if name not in options.again and label in kept:
+                row = kept[label]
+            elif name in options.methods:
+                row = {"pair": label, **method.run(pair)}
+                print(f"{name:20} {label} Dice {row['dice']:.4f} folds {row['true_folding_percent']:.4f} %", flush=True)
+            else:
+                continue
+            data.write_json(path, row)
+        rows.append(json.loads(path.read_text()))
+    return rows
+
+
+def with_shared_stages(results: dict[str, dict]) -> None:
+    """CPU seconds of a network alone: its own and the stages that it shares with the pair's spikereg run."""
+    shared = {}
+    for row in results.get("spikereg", {"rows": []})["rows"]:
+        stages = row["stages_cpu_s"]
+        shared[row["pair"]] = sum(stages[stage] for stage in ("prepare", "align", "finish"))
+    for entry in results.values():
+        for row in entry["rows"]:
+            if "predict_cpu_s" in row:
+                row["cpu_s"] = shared[row["pair"]] + row["predict_cpu_s"] if row["pair"] in shared else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data.add_arguments(parser, "cohort.json")
+    parser.add_argument("--optimize-preset", default="any-anatomy")
+    parser.add_argument("--preview-preset", default="fast-preview")
+    parser.add_argument("--preview-model", help="spiking weights of the preview; default: its preset's")
+    parser.add_argument("--methods", nargs="+", help="make missing rows of these only; default: all")
+    parser.add_argument("--again", nargs="+", default=[], help="make all rows of these methods anew")
+    parser.add_argument("--pairs", type=int, help="only the first N pairs, for a quick look; needs --out")
+    options = parser.parse_args()
+    data.one_thread()
+    methods = all_methods(options)
+    options.methods = options.methods or list(methods)
+    for name in (*options.methods, *options.again):
+        if name not in methods:
+            parser.error(f"unknown method {name!r}; known: {', '.join(methods)}")
+    stored = json.loads(options.out.read_text())["methods"] if options.out.exists() else {}
+    results = {}
+    began = time.process_time()
+    for name, method in methods.items():
+        entry = stored.get(name, {})
+        kept = {row["pair"]: row for row in entry.get("rows", ())} if entry.get("key") == method.key else {}
+        rows = make_rows(name, method, data.cohort_pairs()[: options.pairs], options, kept)
+        if rows:
+            results[name] = {"key": method.key, "rows": rows}
+    with_shared_stages(results)
+    facts = {"pairs": data.COHORT_SIZE, "seed": data.COHORT_SEED, "label_groups": 33, "threads": 1, "greedy": GREEDY}
+    data.write_json(options.out, {**facts, "methods": results})
+    print(f"{options.out}: {time.process_time() - began:.0f} CPU s of this process")
+
+
+if __name__ == "__main__":
+    main()
