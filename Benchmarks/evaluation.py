@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
@@ -36,6 +35,7 @@ from SpikeRegLib.pipeline import BACKGROUND, Working
 from SpikeRegLib.refinement.contrast import compare_by
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, warp_image
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "Benchmarks" / "results"
 COHORT_SIZE, COHORT_SEED = 40, 0
