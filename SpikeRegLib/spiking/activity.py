@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 
+from SpikeRegLib.spiking.memory import dense_bytes, spiking_bytes
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
 
@@ -28,15 +30,17 @@ def synaptic_operations(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tenso
 
     Args:
         layer: that receives the spikes.
-        inputs: [B, C, D, H, W] counts on the merged grid. Sums are taken in double precision if these are double.
+        inputs: [B, C, D, H, W] counts on the merged grid.
 
     Returns:
-        A scalar, differentiable.
+        A scalar in double precision (single on MPS, which has no other), exact for whole counts, differentiable.
     """
     total: torch.Tensor | float = 0.0
     for value in inputs:
-        dtype = torch.float64 if value.dtype == torch.float64 else torch.float32
-        spikes = value.to(dtype).sum((0, 1))
+        dtype = torch.float32 if value.device.type == "mps" else torch.float64
+        # Whole numbers far below 2**24 are exact in single precision, which needs no double copy of every channel.
+        single = None if value.dtype == dtype else torch.float32
+        spikes = value.sum((0, 1), dtype=single).to(dtype)
         for axis in (2, 1, 0):
             fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=dtype, device=value.device)
             # Not a matrix product: autocast would round that to bfloat16.
@@ -69,6 +73,8 @@ class LayerActivity:
         analog_macs: multiply-accumulates it performed on analog values; 0 where it reads spikes.
         dense_macs: of its dense twin.
         neuron_updates: membrane updates, neurons x T.
+        sram_bytes, dram_bytes: moved on and off chip by event-driven execution, an estimate (see `memory`).
+        dense_sram_bytes, dense_dram_bytes: the same for the dense twin.
     """
 
     name: str
@@ -80,6 +86,28 @@ class LayerActivity:
     analog_macs: int
     dense_macs: int
     neuron_updates: int
+    sram_bytes: int
+    dram_bytes: int
+    dense_sram_bytes: int
+    dense_dram_bytes: int
+
+
+def sum_layers(runs: Sequence[Sequence[LayerActivity]]) -> list[LayerActivity]:
+    """The table of several passes over the same grid: rates and silent shares are means, the size stays, all else adds.
+
+    Args:
+        runs: the layers of each pass, in the same order.
+    """
+    summed = []
+    for entries in zip(*runs, strict=True):
+        totals = {name: sum(getattr(entry, name) for entry in entries) for name in _ADDED}
+        means = {name: sum(getattr(entry, name) for entry in entries) / len(entries) for name in _AVERAGED}
+        summed.append(replace(entries[0], **totals, **means))
+    return summed
+
+
+_AVERAGED = ("rate", "silent_percent")
+_ADDED = tuple(f.name for f in fields(LayerActivity) if f.name not in ("name", "neurons", *_AVERAGED))
 
 
 class OperationCount:
@@ -95,7 +123,7 @@ class OperationCount:
 
     def share_of_dense(self) -> torch.Tensor:
         """Synaptic operations / dense multiply-accumulates of the whole network."""
-        return torch.as_tensor(self.total) / float(sum(self.dense.values()))
+        return (torch.as_tensor(self.total) / float(sum(self.dense.values()))).float()
 
 
 class ActivityRecorder:
@@ -112,8 +140,10 @@ class ActivityRecorder:
 
     def __init__(self, spec: NetworkSpec, input_shape: tuple[int, int, int], *, maps: bool = False) -> None:
         self.spec = spec
+        self.input_shape = input_shape
         self.dense = dense_macs(spec, input_shape)
         self.layers: list[LayerActivity] = []
+        self._fired: dict[str, int] = {}
         self.keep_maps = maps
         self.maps: dict[str, torch.Tensor] = {}
 
@@ -123,23 +153,37 @@ class ActivityRecorder:
         steps = self.spec.timesteps
         analog = "image" in layer.inputs
         neurons = output[0].numel() if layer.neuron else 0
-        counts = output.float() if layer.neuron else None
-        fired = int(counts.double().sum()) if counts is not None else 0
+        fired = int(output.sum(-1, dtype=torch.float32).double().sum()) if layer.neuron else 0
+        silent = neurons - int(torch.count_nonzero(output)) if layer.neuron else 0
+        self._fired[layer.name] = fired
+        operations = 0 if analog else int(synaptic_operations(layer, inputs))
+        work = {
+            "synaptic_ops": operations,
+            "analog_macs": self.dense[layer.name] if analog else 0,
+            "neuron_updates": neurons * steps,
+        }
+        # Spikes are up-sampled while they are read, so each is read once however many copies the layer sees.
+        events = fired + sum(self._fired.get(name, 0) for name in layer.inputs)
+        words = (inputs[0].numel() if analog else 0) + (0 if layer.neuron else output.numel())
+        sram, dram = spiking_bytes(layer, **work, events=events, words=words)
+        dense_sram, dense_dram = dense_bytes(layer, self.spec, self.input_shape, self.dense[layer.name])
         self.layers.append(
             LayerActivity(
                 name=layer.name,
                 neurons=neurons,
                 count=fired,
                 rate=fired / (neurons * steps) if neurons else 0.0,
-                silent_percent=100.0 * float((counts == 0).float().mean()) if counts is not None else 0.0,
-                synaptic_ops=0 if analog else int(synaptic_operations(layer, [x.double() for x in inputs])),
-                analog_macs=self.dense[layer.name] if analog else 0,
+                silent_percent=100.0 * silent / neurons if neurons else 0.0,
                 dense_macs=self.dense[layer.name],
-                neuron_updates=neurons * steps,
+                sram_bytes=sram,
+                dram_bytes=dram,
+                dense_sram_bytes=dense_sram,
+                dense_dram_bytes=dense_dram,
+                **work,
             )
         )
-        if self.keep_maps and counts is not None:
-            self.maps[layer.name] = counts[0].mean(0) / steps
+        if self.keep_maps and layer.neuron:
+            self.maps[layer.name] = output[0].mean(0, dtype=torch.float32) / steps
 
     @property
     def mean_rate(self) -> float:

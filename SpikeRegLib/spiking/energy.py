@@ -4,7 +4,7 @@
     E_SNN = e_MAC * (MACs of layers fed by analog values) + e_AC * (synaptic operations)
 
 Constants: 45 nm, 32-bit float (Horowitz 2014): e_MAC = 4.6 pJ, e_AC = 0.9 pJ. Memory traffic and neuron updates are not
-in the proxy; neuron updates are counted beside it.
+in the proxy; they are counted beside it (`memory`). Formulas, sources and limits: Docs/energy.md.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ class EnergyTable:
         }
 
 
+def published_reduction(rate: float, timesteps: int = 4, *, mac_pj: float = MAC_PJ, ac_pj: float = AC_PJ) -> float:
+    """The reduction that the paper's own formula gives, AC = T rate MAC in every layer: e_MAC / (e_AC T rate)."""
+    return mac_pj / (ac_pj * timesteps * rate)
+
+
 def paper_baseline_macs(shape: tuple[int, int, int], spacing_mm: float) -> int:
     """Dense MACs of the paper's network over the field of view of a grid: 80.52e9 at 160x192x224, scaled by voxels.
 
@@ -91,6 +96,22 @@ def smoothing_macs(spec: NetworkSpec, shape: tuple[int, int, int]) -> int:
     By the paper's convention they are no part of the dense cost of either twin.
     """
     return 3 * 3**3 * math.prod(spec.shapes(shape)[spec.head.name]) if spec.smoothing else 0
+
+
+def dense_rows(spec: NetworkSpec, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """What is known of every layer without running it, named as in `LayerActivity`; None for what spikes decide."""
+    from SpikeRegLib.spiking.activity import dense_macs
+    from SpikeRegLib.spiking.memory import dense_bytes
+
+    macs = dense_macs(spec, shape)
+    unknown = ("synaptic_ops", "neuron_updates", "rate", "silent_percent", "sram_bytes", "dram_bytes")
+    rows = []
+    for layer in spec.layers:
+        dense_sram, dense_dram = dense_bytes(layer, spec, shape, macs[layer.name])
+        row: dict[str, Any] = {"name": layer.name, "dense_macs": macs[layer.name]}
+        row |= {"analog_macs": macs[layer.name] if "image" in layer.inputs else 0, **dict.fromkeys(unknown)}
+        rows.append(row | {"dense_sram_bytes": dense_sram, "dense_dram_bytes": dense_dram})
+    return rows
 
 
 def dense_table(spec: NetworkSpec, shape: tuple[int, int, int]) -> EnergyTable:

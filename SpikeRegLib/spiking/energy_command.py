@@ -1,10 +1,21 @@
-"""`spikereg energy`: what a network costs, layer by layer, by the energy proxy."""
+"""`spikereg energy`: what a network costs, layer by layer, by the energy proxy, and the memory traffic beside it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
+from typing import Any
+
+CONSTANTS = {
+    "mac_pj": "a multiply-accumulate",
+    "ac_pj": "a synaptic operation",
+    "sram_pj": "a byte read or written on chip",
+    "dram_pj": "a byte read or written off chip",
+}
+COUNTS = ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates")
+MEBIBYTE = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,76 +24,161 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--spec", metavar="NAME", help="a network spec instead of weights: velocity-2mm, paper")
     parser.add_argument(
-        "--shape", nargs=3, type=int, default=[80, 96, 80], metavar=("D", "H", "W"), help="grid of the network's input"
+        "--shape", nargs=3, type=int, metavar=("D", "H", "W"), help="grid of the network's input (default: 80 96 80)"
     )
-    parser.add_argument("--fixed", type=Path, metavar="F", help="with --moving: count the spikes of a real pair")
+    parser.add_argument(
+        "--image-pair", nargs=2, type=Path, metavar=("FIXED", "MOVING"), help="align and run it, count its spikes"
+    )
+    parser.add_argument("--fixed", type=Path, metavar="F", help="with --moving: the same as --image-pair F M")
     parser.add_argument("--moving", type=Path, metavar="M")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for that pair (default: all cores)")
+    for name, text in CONSTANTS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="PJ", help=f"picojoules of {text}")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SpikeRegLib import models
+    from SpikeRegLib.spiking.energy import FORMULA, EnergyTable
+    from SpikeRegLib.spiking.memory import COLUMNS, memory_result
+
+    pair = _checked(arguments)
+    rows, figures = _measured(arguments, *pair) if pair else _dense(arguments)
+    price = {name: getattr(arguments, name) for name in CONSTANTS if getattr(arguments, name) is not None}
+    counts = {name: figures[name] for name in ("dense_twin_macs", "paper_baseline_macs", *COUNTS[1:])}
+    operations = {name: price[name] for name in ("mac_pj", "ac_pj") if name in price}
+    totals = EnergyTable(**counts, **operations).as_result()
+    memory = memory_result(rows, totals, **{name: price[name] for name in ("sram_pj", "dram_pj") if name in price})
+    total: dict[str, Any] = {"name": "total"}
+    for column in (*COUNTS, *COLUMNS):
+        values = [row[column] for row in rows]
+        total[column] = None if None in values else sum(values)
+    firing = [row for row in rows if row.get("neurons")]
+    if firing:
+        total["rate"] = sum(row["count"] for row in firing) / sum(row["neuron_updates"] for row in firing)
+        neurons = sum(row["neurons"] for row in firing)
+        total["silent_percent"] = sum(row["silent_percent"] * row["neurons"] for row in firing) / neurons
+    if arguments.json:
+        print(json.dumps({"layers": rows, "total": total, "energy": totals, "memory": memory, "formula": FORMULA}))
+        return 0
+    _print_table([*rows, total])
+    _print_energy(totals, FORMULA)
+    _print_memory(memory)
+    return 0
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    """The image pair, if one is given.
+
+    Raises:
+        InputError: arguments that contradict each other or make no sense.
+    """
     from SpikeRegLib.errors import InputError
-    from SpikeRegLib.spiking.activity import dense_macs
-    from SpikeRegLib.spiking.energy import FORMULA, dense_table, smoothing_macs
-    from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 
     if arguments.model and arguments.spec:
         raise InputError("--spec: given together with a model; give one of them")
     if (arguments.fixed is None) != (arguments.moving is None):
         raise InputError("--fixed and --moving: give both images or neither")
-    if min(arguments.shape) < 16:
+    if arguments.image_pair and arguments.fixed:
+        raise InputError("--image-pair: given together with --fixed and --moving; give one of them")
+    pair = tuple(arguments.image_pair) if arguments.image_pair else (arguments.fixed, arguments.moving)
+    if pair[0] is not None and arguments.spec:
+        raise InputError("--spec: a spec has no weights to count spikes with; give a model")
+    if pair[0] is not None and arguments.shape:
+        raise InputError("--shape: the images decide the grid; leave it out")
+    if arguments.shape and min(arguments.shape) < 16:
         raise InputError(f"--shape: every axis needs at least 16 voxels, got {arguments.shape}")
-    if arguments.fixed is not None:
-        if arguments.spec:
-            raise InputError("--spec: a spec has no weights to count spikes with; give a model")
-        from SpikeRegLib.pipeline import register
+    for name in CONSTANTS:
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name.replace('_', '-')}: must be a positive number of picojoules, got {value}")
+    return None if pair[0] is None else (pair[0], pair[1])
 
-        result = register(
-            arguments.fixed, arguments.moving, model=arguments.model, refine_iterations=0, threads=arguments.threads
-        ).result
-        layers, totals = result["spikes"]["layers"], result["energy"]
+
+def _measured(arguments: argparse.Namespace, fixed: Path, moving: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows and totals of a real pair: aligned, run without refinement."""
+    from SpikeRegLib.errors import InputError
+    from SpikeRegLib.pipeline import register
+
+    result = register(fixed, moving, model=arguments.model, refine_iterations=0, threads=arguments.threads).result
+    if not result["spikes"]:
+        raise InputError(f"{arguments.model}: a dense network fires no spikes; leave the images out, or give another")
+    rows = [dict(layer) for layer in result["spikes"]["layers"]]
+    smoothing = result["energy"]["analog_macs"] - sum(row["analog_macs"] for row in rows)
+    return rows + _smoothing_row(smoothing, measured=True), result["energy"]
+
+
+def _dense(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows and totals of the part that needs no image."""
+    from SpikeRegLib import models
+    from SpikeRegLib.errors import InputError
+    from SpikeRegLib.spiking.energy import dense_rows, dense_table, smoothing_macs
+    from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
+
+    if arguments.spec:
+        try:
+            spec = named_spec(arguments.spec)
+        except ValueError as error:
+            raise InputError(f"--spec: {error}") from error
     else:
-        if arguments.spec:
-            try:
-                spec = named_spec(arguments.spec)
-            except ValueError as error:
-                raise InputError(f"--spec: {error}") from error
-        else:
-            header = models.read_header(models.find(arguments.model or "brain-t1", "spikereg"))
-            spec = NetworkSpec.from_json(header.spec_json)
-        shape = (arguments.shape[0], arguments.shape[1], arguments.shape[2])
-        macs = dense_macs(spec, shape)
-        layers = [
-            {
-                "name": layer.name,
-                "dense_macs": macs[layer.name],
-                "analog_macs": macs[layer.name] if "image" in layer.inputs else 0,
-                "synaptic_ops": None,
-                "neuron_updates": None,
-            }
-            for layer in spec.layers
-        ]
-        if spec.smoothing:
-            empty = {"dense_macs": 0, "synaptic_ops": None, "neuron_updates": None}
-            layers.append({"name": "smoothing", "analog_macs": smoothing_macs(spec, shape), **empty})
-        totals = dense_table(spec, shape).as_result()
-    columns = ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates")
-    rows = [{"name": layer["name"], **{column: layer[column] for column in columns}} for layer in layers]
-    total: dict[str, int | str | None] = {"name": "total"}
-    total.update({c: None if any(row[c] is None for row in rows) else sum(row[c] for row in rows) for c in columns})
-    if arguments.json:
-        print(json.dumps({"layers": rows, "total": total, "energy": totals, "formula": FORMULA}))
-        return 0
-    print(f"{'layer':<14}" + "".join(f"{column:>18}" for column in columns))
-    for row in [*rows, total]:
-        print(f"{row['name']:<14}" + "".join(f"{'-' if row[c] is None else format(row[c], ','):>18}" for c in columns))
-    print(f"\nenergy proxy: {FORMULA}  (e_MAC {totals['mac_pj']} pJ, e_AC {totals['ac_pj']} pJ; not a measurement)")
-    if totals["snn_mj"] is not None:
-        factor = totals["reduction_vs_twin"]
-        print(f"spiking {totals['snn_mj']:.3f} mJ, dense twin {totals['ann_mj']:.3f} mJ: {factor:.1f}x")
-        print(f"against the paper's dense network over the same field of view: {totals['reduction_vs_paper']:.1f}x")
-    else:
-        print("synaptic operations depend on the images: give --fixed and --moving")
-    return 0
+        spec = NetworkSpec.from_json(
+            models.read_header(models.find(arguments.model or "brain-t1", "spikereg")).spec_json
+        )
+    depth, height, width = arguments.shape or (80, 96, 80)
+    shape = (depth, height, width)
+    rows = dense_rows(spec, shape) + _smoothing_row(smoothing_macs(spec, shape), measured=False)
+    return rows, dense_table(spec, shape).as_result()
+
+
+def _smoothing_row(macs: int, *, measured: bool) -> list[dict[str, Any]]:
+    """The smoothing after the head, where there is one: analog work of the spiking network alone."""
+    from SpikeRegLib.spiking.memory import COLUMNS, WORD_BYTES
+
+    if not macs:
+        return []
+    row: dict[str, Any] = {"name": "smoothing", **dict.fromkeys((*COUNTS, *COLUMNS), 0 if measured else None)}
+    row |= {"dense_macs": 0, "analog_macs": macs, "dense_sram_bytes": 0, "dense_dram_bytes": 0}
+    row |= {"rate": None, "silent_percent": None}
+    if measured:
+        row["sram_bytes"] = 2 * WORD_BYTES * macs  # it works on the head's output while that is on chip
+    return [row]
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    print(f"{'':<94}{'spiking, MiB':>22}{'dense twin, MiB':>22}")
+    head = f"{'layer':<14}" + "".join(f"{column:>16}" for column in COUNTS) + f"{'rate':>8}{'silent':>8}"
+    print(head + "".join(f"{level:>11}" for level in ("SRAM", "DRAM") * 2))
+    for row in rows:
+        line = f"{row['name']:<14}" + "".join(f"{_text(row[column], ',.0f'):>16}" for column in COUNTS)
+        fires = row.get("neurons") != 0 and row.get("rate") is not None
+        line += f"{_text(row['rate'] if fires else None, '.1%'):>8}"
+        line += f"{_text(row['silent_percent'] / 100 if fires else None, '.1%'):>8}"
+        for column in ("sram_bytes", "dram_bytes", "dense_sram_bytes", "dense_dram_bytes"):
+            line += f"{_text(None if row[column] is None else row[column] / MEBIBYTE, ',.1f'):>11}"
+        print(line)
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _print_energy(totals: dict[str, Any], formula: str) -> None:
+    print(f"\nenergy proxy: {formula}  (e_MAC {totals['mac_pj']} pJ, e_AC {totals['ac_pj']} pJ; not a measurement)")
+    if totals["snn_mj"] is None:
+        print(f"dense twin {totals['ann_mj']:.3f} mJ; this is the dense part only:")
+        print("synaptic operations depend on the images: give --image-pair FIXED MOVING")
+        return
+    factor = totals["reduction_vs_twin"]
+    print(f"spiking {totals['snn_mj']:.3f} mJ, dense twin {totals['ann_mj']:.3f} mJ: {factor:.1f}x")
+    print(f"against the paper's dense network over the same field of view: {totals['reduction_vs_paper']:.1f}x")
+
+
+def _print_memory(memory: dict[str, Any]) -> None:
+    prices = f"{memory['sram_pj_per_byte']:g} pJ per byte on chip, {memory['dram_pj_per_byte']:g} off chip"
+    print(f"\nmemory traffic, estimated and not in the proxy ({prices}; no reuse on chip on either side)")
+    if memory["snn_mj"] is None:
+        print(f"dense twin {memory['ann_mj']:.1f} mJ")
+        return
+    print(f"spiking {memory['snn_mj']:.1f} mJ, dense twin {memory['ann_mj']:.1f} mJ; ", end="")
+    print(f"operations and memory together: {memory['reduction_with_memory']:.1f}x")
+    if memory["break_even_reuse"] is not None:
+        print(f"a dense processor that uses each fetched word {memory['break_even_reuse']:.1f} times or more is level")

@@ -8,6 +8,7 @@ import pytest
 
 from SpikeRegLib.cli import main
 from SpikeRegLib.images import write_volume
+from SpikeRegLib.spiking.memory import COLUMNS
 
 
 def energy(capsys, *arguments) -> dict:
@@ -39,12 +40,21 @@ def test_rows_add_up_to_the_total(capsys, arguments):
 
 
 def test_a_pair_fills_in_the_spikes(known, tmp_path, capsys):
-    write_volume(known.fixed, tmp_path / "fixed.nii.gz")
-    write_volume(known.moving, tmp_path / "moving.nii.gz")
-    table = energy(capsys, "--fixed", tmp_path / "fixed.nii.gz", "--moving", tmp_path / "moving.nii.gz", "--threads", 1)
+    fixed, moving = tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"
+    write_volume(known.fixed, fixed)
+    write_volume(known.moving, moving)
+    table = energy(capsys, "brain-t1", "--image-pair", fixed, moving, "--threads", 1)
     total, figures = table["total"], table["energy"]
-    for column in ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates"):
+    for column in ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates", *COLUMNS):
         assert total[column] == sum(layer[column] for layer in table["layers"]) > 0
+    assert all(table["memory"][column] == total[column] for column in COLUMNS)
+    assert 0 < total["rate"] < 1 and 0 < total["silent_percent"] < 100
+    dearer = energy(capsys, "--fixed", fixed, "--moving", moving, "--threads", 1, "--ac-pj", 1.8, "--dram-pj", 325)
+    assert dearer["layers"] == table["layers"], "the same pair, named otherwise"
+    extra = 0.9e-9 * total["synaptic_ops"]
+    assert dearer["energy"]["snn_mj"] == pytest.approx(figures["snn_mj"] + extra)
+    extra = 162.5e-9 * total["dram_bytes"]
+    assert dearer["memory"]["snn_mj"] == pytest.approx(table["memory"]["snn_mj"] + extra)
     millijoule = (figures["mac_pj"] * total["analog_macs"] + figures["ac_pj"] * total["synaptic_ops"]) * 1e-9
     assert figures["snn_mj"] == pytest.approx(millijoule)
     assert figures["reduction_vs_twin"] == pytest.approx(figures["mac_pj"] * total["dense_macs"] * 1e-9 / millijoule)
@@ -53,7 +63,7 @@ def test_a_pair_fills_in_the_spikes(known, tmp_path, capsys):
 def test_a_table_for_people_ends_in_the_formula(capsys):
     assert main(["energy", "--spec", "paper", "--shape", "32", "32", "32"]) == 0
     out = capsys.readouterr().out
-    assert "total" in out and "not a measurement" in out and "give --fixed and --moving" in out
+    assert "total" in out and "not a measurement" in out and "give --image-pair FIXED MOVING" in out
 
 
 @pytest.mark.parametrize(
