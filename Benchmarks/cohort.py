@@ -38,7 +38,7 @@ from evaluation import Pair
 from SpikeRegLib import models, register
 from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.pipeline import itk_reading
-from SpikeRegLib.predict import predict
+from SpikeRegLib.predict import Prediction, predict
 from SpikeRegLib.progress import silent
 from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
 from SpikeRegLib.spiking.unet import RegistrationUNet
@@ -61,10 +61,14 @@ def affine_row(pair: Pair, cache: Path) -> dict[str, Any]:
     return {**data.scored(base.displacement_on(frame), pair), "cpu_s": seconds, "matrix": base.matrix.tolist()}
 
 
-def network_alone(
+def network_map(
     pair: Pair, cache: Path, *, network: RegistrationUNet, passes: int, working_mm: float
-) -> dict[str, Any]:
-    """Passes of a network and the fold guard of `register`, without refinement."""
+) -> tuple[Prediction, torch.Tensor, float]:
+    """Passes of a network and the fold guard of `register`, without refinement.
+
+    Returns:
+        What the network did, the whole map on the fixed grid [3, D, H, W] mm, and the CPU seconds of the network.
+    """
     base, _ = data.affine_of(pair, cache)
     seen = data.seen_by_network(
         pair, cache, working_mm=working_mm, network_mm=max(working_mm, network.spec.input_spacing_mm)
@@ -79,6 +83,11 @@ def network_alone(
     spacing = seen.frame.spacing[0]
     settled, _ = remove_folds(hold_border(prediction.displacement / spacing), linear=itk_reading(frame, base))
     total = compose(DisplacementTransform(settled * spacing, seen.frame), base).displacement_on(frame)
+    return prediction, total, seconds
+
+
+def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
+    prediction, total, seconds = network_map(pair, cache, **settings)
     return {
         **data.scored(total, pair), "passes": prediction.passes, "predict_cpu_s": seconds,
         **activity(prediction.layers, prediction.timesteps), "energy": prediction.energy.as_result(),
