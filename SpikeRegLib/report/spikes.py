@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from SpikeRegLib.report.colours import SEQUENTIAL
 from SpikeRegLib.report.elements import colour_bar, number, percent, picture, section, table
 from SpikeRegLib.report.pictures import grey
 from SpikeRegLib.report.planes import Plane, slice_of
+from SpikeRegLib.spiking.memory import COLUMNS, memory_result
 
 if TYPE_CHECKING:
     from SpikeRegLib.images import Volume
@@ -93,15 +95,47 @@ def energy_part(result: dict[str, Any]) -> str:
         ),
     ]
     head = ("", "MACs", "Synaptic operations", "Energy (proxy)", "Spiking is lower by")
+    updates = f"{number(energy.get('neuron_updates'), '{:,.0f}')} neuron updates"
+    layers = (result.get("spikes") or {}).get("layers") or []
     return section(
         "Energy",
         table(head, rows),
         f"<p><code>E = {number(mac, '{:g}')} pJ × MACs + {number(ac, '{:g}')} pJ × synaptic operations</code></p>",
-        f"<p>Not in it: {number(energy.get('neuron_updates'), '{:,.0f}')} neuron updates, and memory traffic.</p>",
+        f"<p>Not in it: {updates}, and memory traffic{_memory(layers, energy)}</p>",
+        f"<details><summary>All layers as a table</summary>{_costs(layers)}</details>" if layers else "",
         note="An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement. MACs of the "
         "spiking network are those of layers fed by the analog image; a synaptic operation is one spike arriving at "
         "one connection.",
     )
+
+
+def _memory(layers: list[dict[str, Any]], energy: dict[str, Any]) -> str:
+    """The end of a sentence: what memory traffic is estimated to cost, and what is left with it."""
+    if not layers or any(layer.get(column) is None for layer in layers for column in COLUMNS):
+        return "."
+    memory = memory_result(layers, energy)
+    return (
+        f" (estimated {number(memory['snn_mj'], '{:.1f}')} mJ against {number(memory['ann_mj'], '{:.1f}')} mJ of the "
+        f"dense twin). Operations and memory together, spiking is lower by "
+        f"{number(memory['reduction_with_memory'], '{:.1f}×')} if every operation fetches its words on chip, "
+        f"{number(memory['reduction_with_reuse'], '{:.1f}×')} if MACs find all of theirs in registers."
+    )
+
+
+def _costs(layers: list[dict[str, Any]]) -> str:
+    """Operations in millions and memory traffic in MiB, on and off chip."""
+    counts = ("dense_macs", "analog_macs", "synaptic_ops", "neuron_updates")
+    rows = []
+    for layer in layers:
+        traffic = [layer.get(f"{twin}sram_bytes", nan) + layer.get(f"{twin}dram_bytes", nan) for twin in ("", "dense_")]
+        figures = [_scaled(layer.get(name), 1e6) for name in counts] + [_scaled(n, 1 << 20) for n in traffic]
+        rows.append((str(layer["name"]), *figures))
+    head = ("Layer", "Dense MACs", "Analog MACs", "Synaptic operations", "Neuron updates", "Memory", "of dense twin")
+    return f'<p class="note">Operations in millions, memory traffic in MiB.</p>{table(head, rows)}'
+
+
+def _scaled(value: Any, unit: float) -> str:
+    return number(value / unit if isinstance(value, (int, float)) else None, "{:,.1f}")
 
 
 def _row(name: str, macs: Any, operations: Any, energy_mj: Any, reduction: Any) -> tuple[str, str, str, str, str]:

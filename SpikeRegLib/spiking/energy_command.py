@@ -174,11 +174,10 @@ def _print_energy(totals: dict[str, Any], formula: str) -> None:
 
 def _print_memory(memory: dict[str, Any]) -> None:
     prices = f"{memory['sram_pj_per_byte']:g} pJ per byte on chip, {memory['dram_pj_per_byte']:g} off chip"
-    print(f"\nmemory traffic, estimated and not in the proxy ({prices}; no reuse on chip on either side)")
+    print(f"\nmemory traffic, estimated and not in the proxy ({prices})")
     if memory["snn_mj"] is None:
         print(f"dense twin {memory['ann_mj']:.1f} mJ")
         return
-    print(f"spiking {memory['snn_mj']:.1f} mJ, dense twin {memory['ann_mj']:.1f} mJ; ", end="")
-    print(f"operations and memory together: {memory['reduction_with_memory']:.1f}x")
-    if memory["break_even_reuse"] is not None:
-        print(f"a dense processor that uses each fetched word {memory['break_even_reuse']:.1f} times or more is level")
+    print(f"spiking {memory['snn_mj']:.1f} mJ, dense twin {memory['ann_mj']:.1f} mJ; operations and memory together:")
+    print(f"{memory['reduction_with_memory']:.1f}x if every operation fetches its words on chip, ", end="")
+    print(f"{memory['reduction_with_reuse']:.1f}x if multiply-accumulates find all of theirs in registers")

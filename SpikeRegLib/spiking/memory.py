@@ -67,9 +67,10 @@ def memory_result(
         sram_pj, dram_pj: per byte.
 
     Returns:
-        The sums of `COLUMNS`; `snn_mj` and `ann_mj`, memory alone; `reduction_with_memory`, operations and memory
-        together against the dense twin; `break_even_reuse`, how often a dense processor has to use a word that it
-        fetched on chip until that reduction is gone (None: never, or no image was run; below 1: it never was there).
+        The sums of `COLUMNS`; `snn_mj` and `ann_mj`, memory alone; and the reduction against the dense twin that is
+        left of operations and memory together: `reduction_with_memory`, and `reduction_with_reuse` if
+        multiply-accumulates found all their words in registers, so that their on-chip reads cost nothing (the truth
+        lies between).
     """
     sums = {c: None if any(row.get(c) is None for row in layers) else sum(row[c] for row in layers) for c in COLUMNS}
     sram, dram, dense_sram, dense_dram = (sums[column] for column in COLUMNS)
@@ -78,15 +79,12 @@ def memory_result(
         return None if on_chip is None or off_chip is None else (sram_pj * on_chip + dram_pj * off_chip) * 1e-9
 
     snn, ann = millijoule(sram, dram), millijoule(dense_sram, dense_dram)
-    reduction = reuse = None
+    reduction = with_reuse = None
     if snn is not None and ann is not None and energy.get("snn_mj"):
         spiking, dense = energy["snn_mj"] + snn, energy["ann_mj"] + ann
         reduction = dense / spiking
-        # A processor that reuses words does so for the analog layers of the spiking network too.
-        shared = sram_pj * 2e-9 * WORD_BYTES * sum(row["analog_macs"] for row in layers)
-        reusable = sram_pj * 1e-9 * (dense_sram or 0)
-        excess = (spiking - shared) - (dense - reusable)
-        reuse = (reusable - shared) / excess if excess > 0 else None
+        analog = 2 * WORD_BYTES * sum(row["analog_macs"] for row in layers)
+        with_reuse = (dense - sram_pj * 1e-9 * (dense_sram or 0)) / (spiking - sram_pj * 1e-9 * analog)
     return {
         "sram_pj_per_byte": sram_pj,
         "dram_pj_per_byte": dram_pj,
@@ -94,5 +92,5 @@ def memory_result(
         "snn_mj": snn,
         "ann_mj": ann,
         "reduction_with_memory": reduction,
-        "break_even_reuse": reuse,
+        "reduction_with_reuse": with_reuse,
     }

@@ -6,12 +6,21 @@ import argparse
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from SpikeRegLib.spiking import energy_command
 from SpikeRegLib.spiking.activity import dense_macs
-from SpikeRegLib.spiking.energy import EnergyTable, dense_table, paper_baseline_macs
+from SpikeRegLib.spiking.energy import (
+    AC_PJ,
+    MAC_PJ,
+    EnergyTable,
+    dense_table,
+    paper_baseline_macs,
+    published_reduction,
+)
+from SpikeRegLib.spiking.memory import DRAM_PJ_PER_BYTE, SRAM_PJ_PER_BYTE
 from SpikeRegLib.spiking.spec import paper_unet, velocity_unet
 
 
@@ -47,9 +56,16 @@ def test_the_papers_numbers_do_not_follow_from_its_formula() -> None:
     """55.5x needs a MAC-weighted rate of 2.3 % at T = 4; the published 12.8 % gives 10x (AC = T rate MAC)."""
     macs = sum(dense_macs(paper_unet(), (160, 192, 224)).values())
     table = EnergyTable(macs, macs, 0, round(4 * 0.128 * macs), None)
-    assert table.as_result()["reduction_vs_twin"] == pytest.approx(9.98, abs=0.01)
-    published = replace(table, synaptic_ops=round(4 * 0.023 * macs))
-    assert published.as_result()["reduction_vs_twin"] == pytest.approx(55.5, rel=0.02)
+    reduction = table.as_result()["reduction_vs_twin"]
+    assert reduction == pytest.approx(published_reduction(0.128))
+    needed = 4.6 / (0.9 * 4 * 55.5)
+    published = replace(table, synaptic_ops=round(4 * needed * macs))
+    assert published.as_result()["reduction_vs_twin"] == pytest.approx(55.5)
+    text = (Path(__file__).parents[2] / "Docs" / "energy.md").read_text(encoding="utf-8")
+    assert f"4.6 / (0.9 x 4 x 0.128) = {reduction:.2f}\n" in text and f"12.8 % gives {reduction:.2f}x" in text
+    assert f"4.6 / (0.9 x 4 x 55.5) = {100 * needed:.2f} %" in text
+    assert f"{macs / 1e9:.2f} G MACs" in text and f"`e_MAC = {MAC_PJ} pJ`, `e_AC = {AC_PJ} pJ`" in text
+    assert f"{SRAM_PJ_PER_BYTE} pJ per byte on chip" in text and f"{DRAM_PJ_PER_BYTE} pJ off chip" in text
 
 
 def test_baselines_and_analog_layers() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_networks import image, random_spiking, tiny_velocity
 
+from SpikeRegLib.report.spikes import energy_part
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
 from SpikeRegLib.spiking.energy import EnergyTable, dense_rows
 from SpikeRegLib.spiking.memory import COLUMNS, memory_result
@@ -96,19 +97,25 @@ def test_prices_are_what_they_are_called_and_never_change_the_bytes() -> None:
     assert cheap["reduction_with_memory"] == pytest.approx(both)
 
 
-def test_at_the_break_even_reuse_both_cost_the_same() -> None:
+def test_perfect_reuse_spares_multiply_accumulates_their_on_chip_reads_on_both_sides() -> None:
     layers = recorded(random_spiking(SPEC))
     rows, energy = [vars(x) for x in layers], table(layers)
-    memory = memory_result(rows, energy, dram_pj=1.0)
-    reuse = memory["break_even_reuse"]
-    assert reuse > 0
+    memory = memory_result(rows, energy)
+    dense = energy["ann_mj"] + 162.5e-9 * memory["dense_dram_bytes"]
+    words = 3 * sum(x.synaptic_ops + x.neuron_updates for x in layers)
+    spiking = energy["snn_mj"] + 2.5e-9 * 4 * words + 162.5e-9 * memory["dram_bytes"]
+    assert memory["reduction_with_reuse"] == pytest.approx(dense / spiking)
+    assert memory["reduction_with_reuse"] < memory["reduction_with_memory"] < energy["reduction_vs_twin"]
 
-    def cost(operations: float, on_chip_words: float, reusable_words: float, off_chip: float) -> float:
-        return operations + 1e-9 * (2.5 * 4 * (on_chip_words + reusable_words / reuse) + off_chip)
 
-    analog = sum(2 * x.analog_macs for x in layers)
-    dense = cost(energy["ann_mj"], 0, 2 * sum(x.dense_macs for x in layers), memory["dense_dram_bytes"])
-    spiking = cost(energy["snn_mj"], memory["sram_bytes"] / 4 - analog, analog, memory["dram_bytes"])
-    assert spiking == pytest.approx(dense)
-    dear = memory_result(rows, {**energy, "ann_mj": 1e3})
-    assert dear["break_even_reuse"] is None, "no reuse makes up for dearer operations"
+def test_the_report_gives_memory_beside_the_proxy_and_says_so_where_it_is_unknown() -> None:
+    layers = recorded(random_spiking(SPEC))
+    rows, energy = [vars(x) for x in layers], table(layers)
+    memory = memory_result(rows, energy)
+    page = energy_part({"energy": energy, "spikes": {"layers": rows}})
+    assert f"estimated {memory['snn_mj']:.1f} mJ against {memory['ann_mj']:.1f} mJ of the dense twin" in page
+    assert f"lower by {memory['reduction_with_memory']:.1f}×" in page
+    assert f"{(layers[0].sram_bytes + layers[0].dram_bytes) / 2**20:,.1f}</td>" in page
+    older = [{"name": "enc0.down", "synaptic_ops": 0}]  # a result from before memory was counted
+    page = energy_part({"energy": energy, "spikes": {"layers": older}})
+    assert "and memory traffic." in page and "not measured" in page
