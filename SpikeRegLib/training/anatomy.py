@@ -37,12 +37,15 @@ class Anatomy:
         distance: [D, H, W] float16, mm to the brain (negative inside).
         ventricle_push: [3, D, H, W] float16, smooth unit-sized vectors away from the lateral ventricles, fading with
             distance: a multiple of it enlarges or shrinks them.
+        fine_labels: [2D, 2H, 2W] uint8 at 1 mm, 1 + the place in `LABELS`, 0 elsewhere; the voxel n of 2 mm covers
+            2n and 2n + 1 along each axis.
     """
 
     name: str
     shares: torch.Tensor
     distance: torch.Tensor
     ventricle_push: torch.Tensor
+    fine_labels: torch.Tensor
 
 
 def fold_labels(labels: np.ndarray) -> np.ndarray:
@@ -106,7 +109,10 @@ def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -
     drawn = sitk.Resample(
         image, fine.size, transform, sitk.sitkNearestNeighbor, (-centre).tolist(), (1.0, 1.0, 1.0), upright, 0
     )
-    array = torch.from_numpy(sitk.GetArrayFromImage(drawn)).reshape(depth, 2, height, 2, width, 2)
+    table = np.zeros(256, np.uint8)
+    table[list(LABELS)] = np.arange(1, len(LABELS) + 1)
+    fine_array = sitk.GetArrayFromImage(drawn)
+    array = torch.from_numpy(fine_array).reshape(depth, 2, height, 2, width, 2)
     shares = torch.stack([(array == label).sum((1, 3, 5), dtype=torch.uint8) for label in LABELS])
     brain = [i for i, label in enumerate(LABELS) if label != CSF]
     distance = _signed_distance((shares[brain].sum(0) >= 4).numpy())
@@ -114,7 +120,8 @@ def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -
     away = torch.from_numpy(_signed_distance(ventricles.numpy()))
     normal = torch.stack(torch.gradient(away)[::-1]) / SPACING_MM
     push = gaussian(normal * torch.exp(-((away.clamp_min(0) / 12.0) ** 2)), 2.0)
-    return Anatomy(name, shares, torch.from_numpy(distance).half(), push.half())
+    fine_labels = torch.from_numpy(table[fine_array])
+    return Anatomy(name, shares, torch.from_numpy(distance).half(), push.half(), fine_labels)
 
 
 def load_anatomies(paths: list[Path]) -> list[Anatomy]:

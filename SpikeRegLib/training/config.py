@@ -7,8 +7,8 @@ from pathlib import Path
 
 from SpikeRegLib.configuration import read_toml, settings_from_table
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.loop import LoopOptions
-from SpikeRegLib.training.synthetic import SyntheticOptions
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -19,6 +19,8 @@ class TrainingConfig:
 
     Attributes:
         network: name of the network spec.
+        coarse: model file, or name of a shipped model, of the coarse pass: the network is then trained on 1 mm crops
+            of what that pass leaves over. Empty: whole heads at 2 mm, before any pass.
         seed: of the pairs and of the choice of steps that train the second pass.
         weights_seed: of the initial weights.
         timesteps: T of the converted network.
@@ -29,6 +31,7 @@ class TrainingConfig:
     """
 
     network: str = "velocity-2mm"
+    coarse: str = ""
     seed: int = 1
     weights_seed: int = 0
     timesteps: int = 4

@@ -71,7 +71,8 @@ def objective(
     displacement = network.integrate(output, shape)
     total = displacement if earlier is None else compose(displacement, earlier)
     mask = pair.fixed > 0.02
-    similarity = lncc(pair.fixed, warp(pair.moving, total), window=weights.window, mask=mask)
+    compared = pair.moving if pair.reference is None else pair.reference
+    similarity = lncc(pair.fixed, warp(compared, total), window=weights.window, mask=mask)
     smoothness = diffusion(output, 1.0)
     loss = weights.smoothness * smoothness - similarity
     terms = {"lncc": similarity, "diffusion": smoothness}

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import torch
 
 from SpikeRegLib import __version__
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.models import find, load_model, read_header, save_model
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.conversion import calibrate, convert
-from SpikeRegLib.spiking.spec import named_spec
+from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.anatomy import Anatomy, load_anatomies
 from SpikeRegLib.training.config import TrainingConfig
+from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.loop import train
 from SpikeRegLib.training.synthetic import PairGenerator
 
@@ -54,7 +56,7 @@ def train_teacher(
 ) -> Path:
     """Train the dense network from scratch; returns the model file `teacher.safetensors` in `out`."""
     torch.manual_seed(config.weights_seed)
-    network = AnalogUNet(named_spec(config.network))
+    network = AnalogUNet(_training_spec(named_spec(config.network), config))
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
@@ -67,6 +69,7 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
     """Calibrate on training pairs and convert; returns the model file `converted.safetensors` in `out`."""
     teacher = load_model(teacher_file, kind="analog").to(device)
     assert isinstance(teacher, AnalogUNet)
+    spec, teacher.spec = teacher.spec, _training_spec(teacher.spec, config)
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
 
     def images() -> Any:
@@ -79,6 +82,7 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
     network = convert(
         teacher.cpu(), {name: value.cpu() for name, value in thresholds.items()}, timesteps=config.timesteps
     )
+    network.spec = spec.with_timesteps(config.timesteps)
     facts = {**read_header(teacher_file).facts, "step": "convert", "percentile": config.percentile}
     facts["calibration_pairs"] = config.calibration_pairs
     path = out / "converted.safetensors"
@@ -93,6 +97,7 @@ def finetune(
     """Train a converted network through its closed form; returns the model file `spiking.safetensors` in `out`."""
     network = load_model(model_file, kind="spiking")
     assert isinstance(network, SpikingUNet)
+    network.spec = _training_spec(network.spec, config)
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
@@ -109,8 +114,16 @@ def finetune(
     )
 
 
-def _pairs(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator:
+def _pairs(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator | CropGenerator:
+    if config.coarse:
+        coarse = load_model(find(config.coarse, "spikereg"))
+        return CropGenerator(anatomies, coarse, options=config.synthetic, seed=config.seed, device=device)
     return PairGenerator(anatomies, options=config.synthetic, seed=config.seed, device=device)
+
+
+def _training_spec(spec: NetworkSpec, config: TrainingConfig) -> NetworkSpec:
+    """The spec to train with: crops are standardised when they are drawn, with the statistics of the whole head."""
+    return replace(spec, standardise=False) if config.coarse else spec
 
 
 def _export(
@@ -130,5 +143,8 @@ def _export(
     }
     if before:
         facts["before"] = before
+    if config.coarse:
+        network.spec = replace(network.spec, standardise=True)
+        facts["coarse_pass"] = Path(config.coarse).name
     save_model(network, path, json.loads(json.dumps(facts)))
     return path

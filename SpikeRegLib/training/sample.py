@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from SpikeRegLib.training.anatomy import CSF, LABELS, fold_labels
-from SpikeRegLib.training.synthetic import T1_MEANS
+from SpikeRegLib.training.appearance import T1_MEANS
 
 
 def _grid(

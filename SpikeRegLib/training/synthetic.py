@@ -1,4 +1,4 @@
-"""Pairs of synthetic images drawn from label maps: anatomy, contrast, bias field, noise, resolution, skull stripping.
+"""Pairs of synthetic images drawn from label maps: two heads, deformed, with contrast, artefacts and soft labels.
 
 Every pair depends on (seed, step) alone, so a resumed training sees exactly the pairs it would have seen.
 """
@@ -12,44 +12,20 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, SPACING_MM, Anatomy
+from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
+from SpikeRegLib.training.appearance import (
+    SyntheticOptions,
+    add_lesions,
+    brain_edge,
+    contrast,
+    other_contrast,
+    ragged_edge,
+    scan,
+    smooth_noise,
+)
+from SpikeRegLib.training.stream import Stream
 
-# T1-weighted mean intensity of every label relative to white matter, from the SynthSeg priors (Apache-2.0).
-T1_MEANS = {2: 160, 3: 96, 4: 44, 5: 44, 7: 136, 8: 88, 10: 130, 11: 102, 12: 124, 13: 145, 14: 44, 15: 44, 16: 136}
-T1_MEANS |= {17: 96, 18: 96, 24: 44, 26: 116, 28: 142}
-T1_MEANS |= {right: T1_MEANS[left] for left, right in MIRRORED.items()}
 DICE_LABELS = tuple(index for index, label in enumerate(LABELS) if label != CSF)
-
-
-@dataclass(frozen=True)
-class SyntheticOptions:
-    """How different the two heads of a pair may be; amplitudes are standard deviations unless said otherwise.
-
-    Attributes:
-        random_contrast: share of pairs whose tissue intensities are random instead of T1-like.
-        same_head: share of pairs made from one head deformed twice (two heads otherwise).
-        rotation_degrees, scale, shear, translation_mm: what affine alignment leaves behind, for each head.
-        elastic_mm: displacement of the random smooth deformation of each head.
-        ventricle_mm: largest push of the ventricle walls (enlarged more often than shrunk).
-        bias: log-amplitude of the multiplicative bias field.
-        texture: amplitude of smooth intensity variation within tissue, relative to white matter.
-        noise: largest amplitude of white noise, relative to white matter.
-        thick_slices: share of images blurred along one axis as thick slices are.
-    """
-
-    random_contrast: float = 0.1
-    same_head: float = 0.1
-    rotation_degrees: float = 2.0
-    scale: float = 0.03
-    shear: float = 0.015
-    translation_mm: float = 1.5
-    elastic_mm: float = 1.5
-    ventricle_mm: float = 5.0
-    bias: float = 0.15
-    texture: float = 0.05
-    noise: float = 0.035
-    thick_slices: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -59,12 +35,40 @@ class SyntheticPair:
     Attributes:
         fixed, moving: [1, 1, D, H, W] in [0, 1].
         fixed_shares, moving_shares: [1, labels, D/2, H/2, W/2] soft labels at twice the spacing (`DICE_LABELS`).
+        reference: the moving head without artefacts in the contrast of the fixed one, where the two contrasts differ:
+            similarity is measured on it, the network never sees it.
     """
 
     fixed: torch.Tensor
     moving: torch.Tensor
     fixed_shares: torch.Tensor
     moving_shares: torch.Tensor
+    reference: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DrawnHead:
+    """One head of a pair at 2 mm and what is needed to draw it again at another spacing.
+
+    Attributes:
+        head: its number.
+        means: [labels] its own tissue means.
+        edge: [D, H, W] mm, where its brain mask ends, before deformation.
+        atrophy_mm: depth to which its surface is fluid.
+        displacement: [1, 3, D, H, W] voxels: the image at x shows the head at x + displacement(x).
+        image: [D, H, W] in [0, 1].
+        top: intensity that became 1.
+        first_slice: the lowest slice that is not missing.
+    """
+
+    head: int
+    means: torch.Tensor
+    edge: torch.Tensor
+    atrophy_mm: float
+    displacement: torch.Tensor
+    image: torch.Tensor
+    top: float
+    first_slice: int
 
 
 class PairGenerator:
@@ -90,103 +94,89 @@ class PairGenerator:
         self.coarse = [functional.avg_pool3d(shares[list(DICE_LABELS)].float(), 2) for shares in self.shares]
         self.distance = [a.distance.to(device) for a in anatomies]
         self.push = [a.ventricle_push.to(device) for a in anatomies]
-        self.shape = tuple(self.shares[0].shape[1:])
+        depth, height, width = self.shares[0].shape[1:]
+        self.shape = (depth, height, width)
         grid_mm = [(torch.arange(n, device=device) - (n - 1) / 2) * SPACING_MM for n in self.shape]
         z, y, x = torch.meshgrid(*grid_mm, indexing="ij")
         self._points = torch.stack((x, y, z))
 
     def pair(self, step: int) -> SyntheticPair:
         """Pair number `step`."""
-        random = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + step)
-        first = self._integer(random, len(self.shares))
-        second = (first + 1 + self._integer(random, len(self.shares) - 1)) % len(self.shares)
-        if self._uniform(random) < self.options.same_head:
+        (fixed, moving), mirrored, cross = self.heads(step)
+        reference = self._clean(moving, fixed.means)[None, None] / fixed.top if cross else None
+        tensors = [fixed.image[None, None], moving.image[None, None], self._shares(fixed), self._shares(moving)]
+        if reference is not None:
+            tensors.append(reference.clamp(0, 1))
+        return SyntheticPair(*(tensor.flip(-1) if mirrored else tensor for tensor in tensors))
+
+    def heads(self, step: int) -> tuple[tuple[DrawnHead, DrawnHead], bool, bool]:
+        """Both heads of pair `step`, whether the pair is to be mirrored, and whether the contrasts differ."""
+        stream = Stream(self.seed * 1_000_003 + step, self.device)
+        # Rarer events have a stream of their own: a recipe that leaves them out keeps its pairs.
+        rare = Stream(self.seed * 1_000_003 + step + 2**40, self.device)
+        first = stream.integer(len(self.shares))
+        second = (first + 1 + stream.integer(len(self.shares) - 1)) % len(self.shares)
+        if stream.happens(self.options.same_head):
             second = first
-        means = self._contrast(random)
-        mirrored = self._uniform(random) < 0.5
-        images, shares = [], []
-        for head in (first, second):
-            image, share = self._draw(head, means, random)
-            images.append(image.flip(-1) if mirrored else image)
-            shares.append(share.flip(-1) if mirrored else share)
-        return SyntheticPair(images[0], images[1], shares[0], shares[1])
+        means = contrast(stream, self.options.random_contrast)
+        mirrored = stream.happens(0.5)
+        fixed_means = moving_means = means
+        if rare.happens(self.options.other_contrasts):
+            fixed_means = moving_means = other_contrast(means, rare)
+        cross = rare.happens(self.options.cross_contrast)
+        if cross:
+            moving_means = contrast(rare, 1.0) if rare.happens(0.4) else other_contrast(means, rare)
+            if rare.happens(0.5):
+                fixed_means, moving_means = moving_means, fixed_means
+        heads = (self._draw(first, fixed_means, stream, rare), self._draw(second, moving_means, stream, rare))
+        return heads, mirrored, cross
 
-    def _uniform(self, random: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * float(torch.rand((), generator=random, device=self.device))
-
-    def _normal(self, random: torch.Generator, *shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=random, device=self.device)
-
-    def _integer(self, random: torch.Generator, count: int) -> int:
-        return int(torch.randint(count, (), generator=random, device=self.device))
-
-    def _contrast(self, random: torch.Generator) -> torch.Tensor:
-        """Mean intensity of every label, white matter about 1; left and right alike."""
-        if self._uniform(random) < self.options.random_contrast:
-            values = {label: self._uniform(random) for label in LABELS}
-            values |= {right: values[left] for left, right in MIRRORED.items()}
-        else:
-            gamma = math.exp(0.2 * float(self._normal(random, 1)))
-            jitter = {label: 1 + 0.05 * float(self._normal(random, 1)) for label in LABELS}
-            jitter |= {right: jitter[left] for left, right in MIRRORED.items()}
-            values = {label: (T1_MEANS[label] / 160 * jitter[label]) ** gamma for label in LABELS}
-        return torch.tensor([values[label] for label in LABELS], device=self.device)
-
-    def _smooth_noise(self, random: torch.Generator, channels: int, length_mm: float) -> torch.Tensor:
-        """[channels, D, H, W] of unit variance at the nodes, varying over about `length_mm`."""
-        coarse = [max(2, round(n * SPACING_MM / length_mm) + 1) for n in self.shape]
-        noise = self._normal(random, 1, channels, *coarse)
-        return functional.interpolate(noise, size=self.shape, mode="trilinear", align_corners=True)[0]
-
-    def _deformation(self, head: int, random: torch.Generator) -> torch.Tensor:
+    def _deformation(self, head: int, stream: Stream) -> torch.Tensor:
         """[1, 3, D, H, W] in voxels: affine remainder, elastic deformation, ventricles."""
         options = self.options
-        angles = self._normal(random, 3) * math.radians(options.rotation_degrees)
-        generator = self._normal(random, 3, 3) * options.shear
-        generator = (generator + generator.T) / 2 + torch.diag(self._normal(random, 3) * options.scale)
+        angles = stream.normal(3) * math.radians(options.rotation_degrees)
+        generator = stream.normal(3, 3) * options.shear
+        generator = (generator + generator.T) / 2 + torch.diag(stream.normal(3) * options.scale)
         skew = torch.zeros(3, 3, device=self.device)
         skew[0, 1], skew[0, 2], skew[1, 2] = angles[2], angles[1], angles[0]
         matrix = torch.linalg.matrix_exp(generator + skew - skew.T) - torch.eye(3, device=self.device)
-        shift = self._normal(random, 3) * options.translation_mm
+        shift = stream.normal(3) * options.translation_mm
         field = torch.einsum("ab,bdhw->adhw", matrix, self._points) + shift.view(3, 1, 1, 1)
         for length in (48.0, 24.0):
-            amplitude = options.elastic_mm * self._uniform(random, 0.2, 1.3) * (1.0 if length > 30 else 0.6)
-            field = field + amplitude * self._smooth_noise(random, 3, length)
-        push = options.ventricle_mm * self._uniform(random, -0.3, 1.0) ** 3
+            amplitude = options.elastic_mm * stream.uniform(0.2, 1.3) * (1.0 if length > 30 else 0.6)
+            field = field + amplitude * smooth_noise(stream, self.shape, SPACING_MM, length, 3)
+        push = options.ventricle_mm * stream.uniform(-0.3, 1.0) ** 3
         field = field - push * self.push[head].float()
         return field[None] / SPACING_MM
 
-    def _draw(self, head: int, means: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw(self, head: int, means: torch.Tensor, stream: Stream, rare: Stream) -> DrawnHead:
         options = self.options
-        shares = self.shares[head]
-        personal = means * (1 + 0.02 * self._normal(random, len(LABELS)))
-        flat = shares.reshape(len(LABELS), -1)
-        clean = torch.matmul(personal.bfloat16()[None], flat).reshape(self.shape).float()
-        margin = self._uniform(random, 0.0, 4.0)
-        edge = margin + self._uniform(random, 0, 1.5) * self._smooth_noise(random, 1, 24.0)[0].clamp_min(-1)
-        clean = clean * (self.distance[head].float() <= edge)
-        displacement = self._deformation(head, random)
-        image = warp(clean[None, None], displacement)[0, 0]
+        personal = means * (1 + 0.02 * stream.normal(len(LABELS)))
+        edge = brain_edge(stream, self.shape, SPACING_MM)
+        if rare.happens(options.stripping_errors):
+            edge = ragged_edge(edge, rare, SPACING_MM)
+        atrophy = options.atrophy_mm * rare.uniform() ** 2 if options.atrophy_mm > 0 else 0.0
+        displacement = self._deformation(head, stream)
+        drawn = DrawnHead(head, personal, edge, atrophy, displacement, edge, 1.0, 0)
+        image = self._clean(drawn, personal)
+        if rare.happens(options.lesions):
+            image = add_lesions(image, rare, SPACING_MM)
+        first_slice = round(self.shape[0] * rare.uniform(0.05, 0.3)) if rare.happens(options.cut) else 0
+        image[:first_slice] = 0
         inside = image > 0.02
-        texture = self._smooth_noise(random, 1, 6.0)[0] + self._smooth_noise(random, 1, 20.0)[0]
-        image = image * (1 + options.texture * self._uniform(random, 0.3, 1.0) * texture)
-        image = image * torch.exp(options.bias * self._smooth_noise(random, 1, self._uniform(random, 50, 100))[0])
-        image = self._resolution(image, random)
-        image = image + self._uniform(random, 0.01, options.noise) * self._normal(random, *self.shape)
-        image = (image * inside).clamp_min(0)
-        top = torch.quantile(image[inside][::16], 0.995).clamp_min(1e-3)
+        image = scan(image, stream, options, SPACING_MM)
+        top = float(torch.quantile(image[inside][::16], 0.995).clamp_min(1e-3)) if inside.any() else 1.0
         image = (image / top).clamp(0, 1)
-        warped = warp(self.coarse[head][None], functional.avg_pool3d(displacement, 2) / 2)
-        return image[None, None], warped
+        return DrawnHead(head, personal, edge, atrophy, displacement, image, top, first_slice)
 
-    def _resolution(self, image: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """Blur as a scanner of lower resolution would: a little everywhere, or thick slices along one axis."""
-        sigma = self._uniform(random, 0.0, 0.5)
-        if sigma > 0.2:
-            image = gaussian(image, round(sigma, 1))
-        if self._uniform(random) < self.options.thick_slices:
-            axis = self._integer(random, 3)
-            kernel = [3 if a == axis else 1 for a in range(3)]
-            padding = [1 if a == axis else 0 for a in range(3)]
-            image = functional.avg_pool3d(image[None, None], kernel_size=kernel, stride=1, padding=padding)[0, 0]
-        return image
+    def _clean(self, drawn: DrawnHead, means: torch.Tensor) -> torch.Tensor:
+        """[D, H, W] the deformed head in given tissue means, skull-stripped, without artefacts."""
+        shares, distance = self.shares[drawn.head], self.distance[drawn.head].float()
+        clean = torch.matmul(means.bfloat16()[None], shares.reshape(len(LABELS), -1)).reshape(self.shape).float()
+        if drawn.atrophy_mm > 0:
+            clean = torch.where(distance > -drawn.atrophy_mm, means[LABELS.index(CSF)], clean)
+        clean = clean * (distance <= drawn.edge)
+        return warp(clean[None, None], drawn.displacement)[0, 0]
+
+    def _shares(self, drawn: DrawnHead) -> torch.Tensor:
+        return warp(self.coarse[drawn.head][None], functional.avg_pool3d(drawn.displacement, 2) / 2)

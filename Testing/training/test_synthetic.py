@@ -10,7 +10,9 @@ from tiny_heads import SHAPE, head
 
 from SpikeRegLib.losses import lncc, soft_dice
 from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED
-from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticOptions, SyntheticPair
+from SpikeRegLib.training.appearance import SyntheticOptions, contrast, other_contrast
+from SpikeRegLib.training.stream import Stream
+from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticPair
 
 STILL = SyntheticOptions(
     random_contrast=0.0, same_head=0.0, rotation_degrees=0.0, scale=0.0, shear=0.0, translation_mm=0.0,
@@ -24,8 +26,8 @@ def heads() -> list:
 
 
 def equal(one: SyntheticPair, two: SyntheticPair) -> bool:
-    names = [field.name for field in dataclasses.fields(SyntheticPair)]
-    return all(torch.equal(getattr(one, name), getattr(two, name)) for name in names)
+    fields = [(getattr(one, f.name), getattr(two, f.name)) for f in dataclasses.fields(SyntheticPair)]
+    return all(torch.equal(a, b) if a is not None else b is None for a, b in fields)
 
 
 def test_a_pair_depends_on_seed_and_step_alone(heads: list) -> None:
@@ -78,9 +80,9 @@ def test_the_two_images_of_a_pair_share_their_contrast_but_not_their_anatomy(hea
 @pytest.mark.parametrize("random_contrast", [0.0, 1.0])
 def test_contrast_is_the_same_left_and_right(random_contrast: float, heads: list) -> None:
     generator = PairGenerator(heads, seed=6, options=dataclasses.replace(STILL, random_contrast=random_contrast))
-    random = torch.Generator().manual_seed(1)
+    stream = Stream(1)
     for _ in range(5):
-        means = dict(zip(LABELS, generator._contrast(random).tolist(), strict=True))
+        means = dict(zip(LABELS, contrast(stream, random_contrast).tolist(), strict=True))
         assert all(means[left] == means[right] for left, right in MIRRORED.items())
         assert len({means[left] for left in MIRRORED}) > 10
     # In the image too, up to the 2 % by which every structure of every head varies.
@@ -140,3 +142,54 @@ def test_csf_has_no_dice_label() -> None:
 def test_one_head_makes_no_pair(heads: list) -> None:
     with pytest.raises(ValueError, match="at least two label maps are needed to make pairs, got 1"):
         PairGenerator(heads[:1])
+
+
+def test_rare_events_leave_the_rest_of_the_stream_alone(heads: list) -> None:
+    plain = PairGenerator(heads, seed=5).pair(2)
+    for name in ("lesions", "stripping_errors", "cut"):
+        pair = PairGenerator(heads, seed=5, options=SyntheticOptions(**{name: 1.0})).pair(2)
+        assert torch.equal(pair.fixed_shares, plain.fixed_shares) and torch.equal(
+            pair.moving_shares, plain.moving_shares
+        )
+        changed = ((pair.fixed - plain.fixed).abs() > 0.1).float().mean()
+        assert 1e-4 < changed < 0.2, name
+
+
+def test_atrophy_replaces_the_surface_by_fluid(heads: list) -> None:
+    generator = PairGenerator(heads, seed=5, options=dataclasses.replace(STILL, atrophy_mm=8.0))
+    drawn = max((h for step in range(4) for h in generator.heads(step)[0]), key=lambda head: head.atrophy_mm)
+    assert drawn.atrophy_mm > 2
+    distance = generator.distance[drawn.head].float()
+    shell = (distance < 0) & (distance > -drawn.atrophy_mm + 1)
+    image = generator._clean(drawn, drawn.means)
+    fluid = float(drawn.means[LABELS.index(CSF)])
+    assert shell.any() and float((image[shell] - fluid).abs().max()) < 0.01
+
+
+def test_across_contrasts_the_reference_has_the_contrast_of_the_fixed_image(heads: list) -> None:
+    options = dataclasses.replace(STILL, same_head=1.0, cross_contrast=1.0)
+    generator = PairGenerator(heads, seed=3, options=options)
+    for step in range(3):
+        pair = generator.pair(step)
+        assert pair.reference is not None
+        inside = pair.fixed_shares.sum(1, keepdim=True) > 0.99
+        inside = inside.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+        alike, given = (
+            torch.corrcoef(torch.stack((pair.fixed[inside], other[inside])))[0, 1]
+            for other in (pair.reference, pair.moving)
+        )
+        assert alike > 0.95 and alike > given + 0.05
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_other_contrasts_are_what_they_are_called(kind: int) -> None:
+    """T2: fluid brighter than grey, grey than white; FLAIR: fluid darkest, grey brighter than white; or inverted."""
+    found = []
+    for seed in range(40):
+        stream = Stream(seed)
+        if Stream(seed).integer(3) == kind:
+            found.append(dict(zip(LABELS, other_contrast(contrast(Stream(9), 0.0), stream).tolist(), strict=True)))
+    assert found
+    for means in found:
+        assert means[3] > means[2]
+        assert (means[CSF] < means[2]) if kind == 1 else (means[CSF] > means[3])

@@ -29,4 +29,9 @@ def head(name: str = "head", *, size: float = 1.0, shape: tuple[int, int, int] =
     shares = torch.stack([(labels == label).to(torch.uint8) * 8 for label in LABELS])
     ventricle = torch.stack((x, y, z)) / torch.sqrt(x * x + y * y + z * z + 1)
     push = gaussian(ventricle * torch.exp(-((radius / 0.5) ** 2)), 1.0)
-    return Anatomy(name, shares, ((radius - 0.9) * 13 * SPACING_MM).half(), push.half())
+    table = torch.zeros(256, dtype=torch.uint8)
+    table[list(LABELS)] = torch.arange(1, len(LABELS) + 1, dtype=torch.uint8)
+    fine_labels = table[labels]
+    for axis in (0, 1, 2):
+        fine_labels = fine_labels.repeat_interleave(2, axis)
+    return Anatomy(name, shares, ((radius - 0.9) * 13 * SPACING_MM).half(), push.half(), fine_labels)
