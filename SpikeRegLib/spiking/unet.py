@@ -20,7 +20,8 @@ from SpikeRegLib.spiking.neurons import (
 )
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
-# Called with (layer, the inputs of its convolution, its output) while a network runs; see spiking/activity.py.
+# Called with (layer, the inputs of its convolution, its output) while a network runs; see spiking/activity.py. One
+# whose attribute `reads_inputs` is False may be given no inputs, which spares a network merging what it reads in parts.
 Recorder = Callable[[Layer, list[torch.Tensor], torch.Tensor], None]
 
 
@@ -34,9 +35,7 @@ def merge_inputs(layer: Layer, values: dict[str, torch.Tensor]) -> list[torch.Te
     inputs = []
     for name, factor in zip(layer.inputs, layer.upsample, strict=True):
         value = values[name]
-        for axis in (2, 3, 4) if factor > 1 else ():
-            value = value.repeat_interleave(factor, dim=axis)
-        inputs.append(value)
+        inputs.append(functional.interpolate(value, scale_factor=factor, mode="nearest") if factor > 1 else value)
     if len(inputs) > 1:
         depth, height, width = (min(value.shape[axis] for value in inputs) for axis in (2, 3, 4))
         inputs = [value[:, :, :depth, :height, :width] for value in inputs]
@@ -49,12 +48,14 @@ def standardise(image: torch.Tensor) -> torch.Tensor:
     Args:
         image: [B, C, D, H, W] in [0, 1]; every channel on its own.
     """
-    inside = image > 0.02
+    # In place on few buffers: the statistics of a large image cost as much as a small layer.
+    scaled = functional.threshold(image, 0.02, 0.0)
+    inside = scaled.sign()
     count = inside.sum((2, 3, 4), keepdim=True).clamp_min(1)
-    mean = (image * inside).sum((2, 3, 4), keepdim=True) / count
-    centred = (image - mean) * inside
-    spread = torch.sqrt((centred * centred).sum((2, 3, 4), keepdim=True) / count).clamp_min(1e-3)
-    return (0.5 + 0.2 * centred / spread).clamp(0, 1) * inside
+    scaled.sub_(scaled.sum((2, 3, 4), keepdim=True) / count).mul_(inside)
+    norm = torch.linalg.vector_norm(scaled.flatten(2), dim=2).view_as(count)
+    spread = (norm / count.sqrt()).clamp_min(1e-3)
+    return scaled.mul_(0.2 / spread).add_(0.5).clamp_(0, 1).mul_(inside)
 
 
 def convolve(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -99,17 +100,32 @@ class RegistrationUNet(nn.Module):
             image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1].
             recorder: sees the inputs and the output of every layer.
         """
-        values = {"image": standardise(image) if self.spec.standardise else image}
+        return self.output(self.prepared(image), recorder=recorder)
+
+    def prepared(self, image: torch.Tensor) -> torch.Tensor:
+        """What the first layer reads, [B, 2, D, H, W]: figures of the whole image go in here, so never of a tile."""
+        return standardise(image) if self.spec.standardise else image
+
+    def output(self, prepared: torch.Tensor, *, recorder: Recorder | None = None) -> torch.Tensor:
+        """`forward` of an image that `prepared` gave, or of a part of one."""
+        values = {"image": self._encoded(prepared)}
         for index, layer in enumerate(self.spec.layers):
-            inputs = merge_inputs(layer, values)
-            output = self._layer(layer, inputs)
-            if recorder is not None:
-                recorder(layer, inputs, output)
-            values[layer.name] = output
+            values[layer.name] = self._run(layer, values, recorder)
             for name in self._finished[index]:
                 del values[name]
         output = values[self.spec.head.name].float()
         return output if self.smoothing is None else self.smoothing(output)
+
+    def _encoded(self, prepared: torch.Tensor) -> torch.Tensor:
+        """The image in the form in which the layers compute."""
+        return prepared
+
+    def _run(self, layer: Layer, values: dict[str, torch.Tensor], recorder: Recorder | None) -> torch.Tensor:
+        inputs = merge_inputs(layer, values)
+        output = self._layer(layer, inputs)
+        if recorder is not None:
+            recorder(layer, inputs, output)
+        return output
 
     def displacement(self, image: torch.Tensor, *, sign: float = 1.0, recorder: Recorder | None = None) -> torch.Tensor:
         """The displacement fixed -> moving on the input grid, [B, 3, D, H, W] in input voxels.
@@ -231,20 +247,24 @@ class SpikingUNet(RegistrationUNet):
         return weight * gain.view([-1 if axis == output_axis else 1 for axis in range(5)]), bias * gain
 
     def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
-        weight, bias = self.count_weights(layer)
+        return self.fire(layer, inputs, *self.count_weights(layer))
+
+    def fire(self, layer: Layer, inputs: list[torch.Tensor], weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """The counts of a layer (the head: its output) with the weights and bias of `count_weights`."""
         if self.input_coding == "poisson" and layer.inputs == ("image",) and layer.neuron:
             spikes = poisson_spikes(inputs[0], self.spec.timesteps, self.seed)
             return simulate_varying((convolve(layer, s, weight, bias) for s in spikes), self.dynamics_of(layer))
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
         dynamics = self.dynamics_of(layer)
         if layer.neuron and dynamics.rounds:
             # The half threshold of v_0 is one more constant current here: with it in the bias, counting is a floor.
-            shifted = convolve(layer, torch.cat(inputs, 1), weight, bias + 0.5)
+            shifted = convolve(layer, x, weight, bias + 0.5)
             if self.mode == "events":
                 return simulate_counts(shifted.double() - 0.5, dynamics).to(shifted.dtype)
             if self.mode == "surrogate":
                 return surrogate_floor(shifted, dynamics.timesteps)
             return shifted.floor_().clamp_(0, dynamics.timesteps)
-        drive = convolve(layer, torch.cat(inputs, 1), weight, bias)
+        drive = convolve(layer, x, weight, bias)
         if not layer.neuron:
             return drive
         if self.mode == "events":
