@@ -99,6 +99,7 @@ class Preset:
         similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
         passes: times the network is applied, each on the pair as warped so far; 0 without a network.
         model: name of a shipped weights file without suffix, or a path; empty without a network.
+        fine_model: of a second network for one more pass at its smaller voxel size; empty for none.
         refine: the instance optimisation that follows.
     """
 
@@ -111,6 +112,7 @@ class Preset:
     model: str
     refine: RefinementSettings
     working_voxels: int = 0
+    fine_model: str = ""
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)

@@ -39,7 +39,7 @@ def finish(
     *,
     itk_jacobian: torch.Tensor | None,
     method: str,
-    model: dict[str, str | None],
+    model: dict[str, Any],
     prediction: Prediction | None,
     iterations: tuple[int, ...],
     similarity: dict[str, Any],

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
 
 from SpikeRegLib import finish, models
 from SpikeRegLib.affine import align
+from SpikeRegLib.cascade import predict_fine
 from SpikeRegLib.configuration import METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
@@ -24,13 +26,14 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
 from SpikeRegLib.losses import lncc
-from SpikeRegLib.predict import predict
+from SpikeRegLib.predict import Prediction, predict
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refine import refine
 from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.registration import Registration
+from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, read_transform, warp_image
 
 JUDGED_VOXELS = 2.0
@@ -188,6 +191,9 @@ def register(
             raise InputError(f"--{option}: must be at least {low}, got {value}")
     model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
     network = None if model_path is None else models.load_for(model_path, method, timesteps)
+    fine_path = None
+    if network is not None and settings.fine_model and model is None:
+        fine_path = models.find(settings.fine_model, method)
     base_given = None if initial_transform is None else _as_transform(initial_transform)
     chosen, count = choose_device(device), set_threads(threads)
     torch.manual_seed(seed)
@@ -234,8 +240,12 @@ def register(
                 network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
                 passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps, listener=listener,
             )  # fmt: skip
-            run.warnings += prediction.warnings
             deformation = Deformation(prediction.displacement, seen.grid)
+            if fine_path is not None:
+                fine = models.load_for(fine_path, method, timesteps)
+                pair = working.coarser(fine.spec.input_spacing_mm)
+                prediction, deformation = _fine_pass(run, fine, pair, judged, prediction, deformation, spike_maps)
+            run.warnings += prediction.warnings
     with run.stage("refine"):
         after = deformation.similarity(judged)
         refined = _refine(run, working, deformation, itk_jacobian, refine_iterations)
@@ -254,9 +264,11 @@ def register(
         }
         if similarity["lncc_after"] < similarity["lncc_aligned"]:
             run.warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
-    result_of_model: dict[str, str | None] = {"name": None, "sha256": None}
+    result_of_model: dict[str, Any] = {"name": None, "sha256": None}
     if model_path is not None:
         result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
+    if fine_path is not None:
+        result_of_model["fine"] = {"name": fine_path.stem, "sha256": models.sha256(fine_path)}
     return finish.finish(
         run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
         itk_jacobian=itk_jacobian, method=method, model=result_of_model,
@@ -309,6 +321,22 @@ def _working(run: Run, base: Transform) -> Working:
             "check the initial transform or leave out --skip-affine"
         )
     return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))
+
+
+def _fine_pass(
+    run: Run, network: RegistrationUNet, pair: Working, judged: Working, coarse: Prediction, start: Deformation,
+    spike_maps: bool,
+) -> tuple[Prediction, Deformation]:  # fmt: skip
+    """The second network's pass, kept if it improves the similarity; what it cost counts either way."""
+    prediction, grid = predict_fine(
+        network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
+        device=run.device, spike_maps=spike_maps, listener=run.listener,
+    )  # fmt: skip
+    found = Deformation(prediction.displacement, grid)
+    if found.similarity(judged) > start.similarity(judged):
+        return prediction, found
+    warning = "the fine pass did not improve the similarity; its prediction was dropped"
+    return replace(prediction, displacement=coarse.displacement, warnings=[*prediction.warnings, warning]), start
 
 
 def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
