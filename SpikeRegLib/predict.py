@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -11,15 +11,18 @@ from SpikeRegLib.fields import compose, taper, warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.losses import lncc
-from SpikeRegLib.precision import Precision
 from SpikeRegLib.progress import Listener, Progress
-from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
+from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_layers
+from SpikeRegLib.spiking.deploy import deploy
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
-from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
+from SpikeRegLib.spiking.tiles import tiled_output
+from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, merge_inputs
 
 # Width of the margin around the anatomy over which the displacement falls to zero.
 TAPER_VOXELS = 6
+# Tiles, in voxels along each axis, tried where a device has too little memory for a whole image.
+SMALLER_TILES = (192, 96)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Prediction:
         maps: layer -> spike-rate volume, mean over the passes.
         timesteps: T of the neurons.
         device: where it ran, after any fallback.
+        arithmetic: "int8" (integers), "bfloat16" or "float32", chosen by `spiking.deploy.deploy`.
+        tile: voxels of a tile along each axis; None where the image was run whole.
         warnings: what a person should know.
     """
 
@@ -44,6 +49,8 @@ class Prediction:
     maps: dict[str, Volume]
     timesteps: int
     device: str
+    arithmetic: str = "float32"
+    tile: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -58,6 +65,7 @@ def predict(
     device: str,
     spike_maps: bool,
     listener: Listener,
+    tile: int | None = None,
 ) -> Prediction:
     """Run `network` on a pair.
 
@@ -67,25 +75,55 @@ def predict(
         frame: the working frame.
         mask: [D, H, W] bool, where similarity counts.
         passes: the most passes; one that does not improve the similarity ends the series and is dropped.
-        device: "cpu", "cuda" or "mps"; out of memory there falls back to the CPU with a warning.
+        device: "cpu", "cuda" or "mps"; out of memory there falls back to tiles and then to the CPU, with a warning.
         spike_maps: keep rate maps (spiking networks only).
         listener: called for every layer.
+        tile: run the network on overlapping tiles of so many voxels along each axis; whole if not given.
+    """
+    attempts: list[tuple[str, int | None]] = [(device, tile)]
+    if device != "cpu":
+        longest = min(max(fixed.shape), tile or max(fixed.shape))
+        attempts += [(device, size) for size in SMALLER_TILES if size < longest]
+        attempts.append(("cpu", tile))
+    for number, (place, size) in enumerate(attempts):
+        try:
+            prediction = _predict(
+                network, fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
+                listener=listener, tile=size,
+            )  # fmt: skip
+        except RuntimeError as error:  # CUDA's has a type of its own, Metal's only says so
+            if place == "cpu" or "out of memory" not in str(error).lower():
+                raise
+            continue
+        if number == 0:
+            return prediction
+        instead = "the network ran on the CPU instead" if place == "cpu" else f"the network ran in tiles of {size}"
+        warning = f"the {device} device ran out of memory; {instead}"
+        return replace(prediction, warnings=[warning, *prediction.warnings])
+    raise AssertionError("the CPU, the last attempt, returns or raises")
+
+
+class _Recording:
+    """Passes the counts of every layer on to the activity table, and the progress to the listener.
+
+    Synaptic operations depend on the counts of all channels of a voxel together, so these sums are what the receiving
+    layers are shown: a few percent of merging and up-sampling every channel.
     """
 
-    def run_on(place: str) -> Prediction:
-        return _predict(
-            network.to(place), fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
-            listener=listener,
-        )  # fmt: skip
+    reads_inputs = False
 
-    try:
-        return run_on(device)
-    except RuntimeError as error:  # CUDA's has a type of its own, Metal's only says so
-        if device == "cpu" or "out of memory" not in str(error).lower():
-            raise
-    prediction = run_on("cpu")
-    warning = f"the {device} device ran out of memory; the network ran on the CPU instead"
-    return replace(prediction, warnings=[warning, *prediction.warnings])
+    def __init__(self, recorder: ActivityRecorder | None, image: torch.Tensor, heard: Callable[[Layer], None]) -> None:
+        self.recorder, self.heard = recorder, heard
+        self.sums: dict[str, torch.Tensor] = {}
+        self.image = image
+
+    def __call__(self, layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
+        if self.recorder is not None:
+            analog = layer.inputs == ("image",)
+            self.recorder(layer, [self.image] if analog else merge_inputs(layer, self.sums), output)
+            if layer.neuron:
+                self.sums[layer.name] = output.sum(1, keepdim=True, dtype=torch.float32)
+        self.heard(layer)
 
 
 def _predict(
@@ -99,35 +137,39 @@ def _predict(
     device: str,
     spike_maps: bool,
     listener: Listener,
+    tile: int | None,
 ) -> Prediction:
-    spec, precision = network.spec, Precision.best(device)
-    f, m = fixed[None, None].to(device), moving[None, None].to(device)
-    region = mask.to(device)
-    total = torch.zeros(1, 3, *fixed.shape, device=device)
+    spec = network.spec
+    ready = deploy(network, device)
+    # In tiles, only they are on the device.
+    home = device if tile is None else "cpu"
+    f, m = fixed[None, None].to(home), moving[None, None].to(home)
+    region = mask.to(home)
+    total = torch.zeros(1, 3, *fixed.shape, device=home)
     recorders: list[ActivityRecorder] = []
     kept, best = 0, float(lncc(f[0, 0], m[0, 0], mask=region))
     warnings: list[str] = []
     for number in range(passes):
         seen = m if number == 0 else warp(m, total)
         recorder = ActivityRecorder(spec, frame.shape, maps=spike_maps) if isinstance(network, SpikingUNet) else None
-        done = [0]
 
-        def record(
-            layer: Layer,
-            inputs: list[torch.Tensor],
-            output: torch.Tensor,
-            number: int = number,
-            recorder: Any = recorder,
-            done: list[int] = done,
-        ) -> None:
-            if recorder is not None:
-                recorder(layer, inputs, output)
-            done[0] += 1
-            fraction = (number + done[0] / len(spec.layers)) / passes
-            listener(Progress("predict", fraction, f"pass {number + 1} of {passes}: {layer.name}"))
+        def heard(fraction: float, layer: Layer, number: int = number) -> None:
+            listener(
+                Progress("predict", (number + fraction) / passes, f"pass {number + 1} of {passes}: {layer.name}")
+            )  # fmt: skip
 
-        with torch.inference_mode(), precision.autocast():
-            step = network.displacement(torch.cat((f, seen), 1), recorder=record).float()
+        def finished(layer: Layer) -> None:
+            if tile is None:
+                heard((spec.layers.index(layer) + 1) / len(spec.layers), layer)
+
+        image = torch.cat((f, seen), 1)
+        record = _Recording(recorder, image, finished)
+        with torch.inference_mode():
+            if tile is None:
+                step = ready.displacement(image, recorder=record).float()
+            else:
+                output = tiled_output(ready, image, size=tile, device=device, recorder=record, heard=heard)
+                step = ready.integrate(output, tuple(image.shape[2:]))
         if recorder is not None:
             recorders.append(recorder)
         candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
@@ -141,34 +183,15 @@ def _predict(
     return Prediction(
         displacement=(total[0] * frame.spacing[0]).cpu().clone(),
         passes=kept,
-        layers=_sum_layers([recorder.layers for recorder in recorders]),
+        layers=sum_layers([recorder.layers for recorder in recorders]),
         energy=_energy(network, frame, recorders, ran),
         maps=_maps(recorders, frame, spec),
         timesteps=spec.timesteps,
         device=device,
+        arithmetic=getattr(ready, "arithmetic", "float32"),
+        tile=tile,
         warnings=warnings,
     )
-
-
-def _sum_layers(runs: list[list[LayerActivity]]) -> list[LayerActivity]:
-    """Counts and operations add up over passes; rates and silent shares are means."""
-    if not runs:
-        return []
-    summed = []
-    for entries in zip(*runs, strict=True):
-        summed.append(
-            replace(
-                entries[0],
-                count=sum(e.count for e in entries),
-                rate=sum(e.rate for e in entries) / len(entries),
-                silent_percent=sum(e.silent_percent for e in entries) / len(entries),
-                synaptic_ops=sum(e.synaptic_ops for e in entries),
-                analog_macs=sum(e.analog_macs for e in entries),
-                dense_macs=sum(e.dense_macs for e in entries),
-                neuron_updates=sum(e.neuron_updates for e in entries),
-            )
-        )
-    return summed
 
 
 def _energy(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], ran: int) -> EnergyTable:

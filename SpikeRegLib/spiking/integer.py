@@ -240,7 +240,10 @@ def _parity_kernels(weight: torch.Tensor) -> torch.Tensor:
     for parity, taps in enumerate(WINDOW):
         for fine, coarse in enumerate(taps):
             sums[parity, coarse, fine] = 1
-    kernels = torch.einsum("oizyx,pcz,qdy,rex->opqricde", weight, sums, sums, sums)
+    # One axis after the other: [out, in, z, y, x] -> [out, in, p, c, q, d, r, e], parity and tap of every axis.
+    kernels = torch.einsum("oizyx,rex->oizyre", weight, sums)
+    kernels = torch.einsum("oizyre,qdy->oizqdre", kernels, sums)
+    kernels = torch.einsum("oizqdre,pcz->opqricde", kernels, sums)
     return kernels.flatten(1, 3)
 
 

@@ -46,12 +46,15 @@ def round_weights(
     Raises:
         NotRepresentable: see there.
     """
-    parts = [part.detach().cpu().double() for part in parts]
+    parts = [part.detach().cpu().float() for part in parts]
     exact_bias = bias.detach().cpu().double()
     scales = [torch.zeros(part.shape[:2], dtype=torch.float64) for part in parts]
     biases = torch.zeros_like(exact_bias)
     missing = torch.ones(len(bias), dtype=torch.bool)
-    wanted = [part.abs().flatten(2).amax(2) / LEVELS for part in parts]
+    sizes = [part.flatten(2).abs() for part in parts]
+    sums = [size.sum(2).double() for size in sizes]
+    halves = [part[0, 0].numel() / 2 for part in parts]  # the most that rounding adds to a sum of integers
+    wanted = [size.amax(2).double() / LEVELS for size in sizes]
     everything = torch.cat(wanted, 1)
     finest = torch.where(everything > 0, everything, torch.inf).amin(1)
     finest = torch.where(finest.isinf(), 1 / LEVELS, finest)  # a channel that reads nothing
@@ -63,8 +66,8 @@ def round_weights(
         tried = [2 * torch.ceil(scale / unit[:, None] / 2) * unit[:, None] for scale in wanted]
         odd = 2 * torch.round((exact_bias / unit - 1) / 2) + 1
         reach = odd.abs() + 0.5 / unit
-        for part, scale, largest in zip(parts, tried, largest_inputs, strict=True):
-            reach += largest * (_integers(part, scale).flatten(2).abs().sum(2) * scale).amax(1) / unit
+        for absolute, half, scale, largest in zip(sums, halves, tried, largest_inputs, strict=True):
+            reach += largest * (absolute + half * scale).amax(1) / unit
         found = missing & (reach < EXACT)
         for kept, scale in zip(scales, tried, strict=True):
             kept[found] = scale[found]
@@ -72,12 +75,12 @@ def round_weights(
         missing &= ~found
         if not missing.any():
             rounded = [
-                RoundedWeights(_integers(part, scale).to(torch.int8), scale.float())
+                RoundedWeights((part / _fitting(scale.float(), part)).round_().to(torch.int8), scale.float())
                 for part, scale in zip(parts, scales, strict=True)
             ]
             return rounded, biases.float()
     raise NotRepresentable(f"{int(missing.sum())} channels sum beyond 2^24 units")
 
 
-def _integers(weights: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return torch.round(weights / scale.view(*scale.shape, *(1,) * (weights.ndim - 2)))
+def _fitting(scale: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
+    return scale.view(*scale.shape, *(1,) * (part.ndim - 2))
