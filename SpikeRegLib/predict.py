@@ -97,7 +97,9 @@ def predict(
             continue
         if number == 0:
             return prediction
-        instead = "the network ran on the CPU instead" if place == "cpu" else f"the network ran in tiles of {size}"
+        instead = (
+            "the network ran on the CPU instead" if place == "cpu" else f"the network ran in tiles of {size} voxels"
+        )
         warning = f"the {device} device ran out of memory; {instead}"
         return replace(prediction, warnings=[warning, *prediction.warnings])
     raise AssertionError("the CPU, the last attempt, returns or raises")
