@@ -1,9 +1,13 @@
-"""The training loop: one synthetic pair a step, cosine learning rate, checkpoints, a JSON-lines log, exact resume."""
+"""The training loop: one synthetic pair a step (one for each process where several train together), cosine learning
+rate, checkpoints, a JSON-lines log, exact resume.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import os
 import random
 import time
 from collections.abc import Callable
@@ -16,9 +20,11 @@ from tqdm import tqdm
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.precision import Precision
+from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
 from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
+from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.synthetic import SyntheticPair
 
 
@@ -27,7 +33,7 @@ class LoopOptions:
     """How long and how fast to train.
 
     Attributes:
-        steps: pairs in the whole run; the learning rate falls to zero at the end.
+        steps: in the whole run, of one pair a process; the learning rate falls to zero at the end.
         learning_rate: of Adam after `warmup` steps.
         second_pass: share of steps that train the second pass of the iterative policy, once `second_pass_from`
             (a fraction of the run) is over.
@@ -62,6 +68,26 @@ def make_optimiser(network: RegistrationUNet, options: LoopOptions) -> torch.opt
     return torch.optim.Adam(groups, lr=options.learning_rate)
 
 
+@functools.lru_cache(maxsize=32)
+def gradient_precision(spec: NetworkSpec, shape: tuple[int, int, int], device: str) -> Precision:
+    """bfloat16 where it is fast and its gradients are right, float32 elsewhere.
+
+    On CPUs, the bfloat16 weight gradient of oneDNN 3.12 (PyTorch 2.13) is wrong, often not finite, for a convolution of
+    stride 1 whose grid is at least 2 but less than its kernel deep: a grid of 2 for a 3^3 kernel. Its forward pass and
+    its input gradient are right, and so are float32, strided and transposed convolutions.
+
+    Args:
+        spec: of the network.
+        shape: (D, H, W) of the images.
+        device: where it is trained.
+    """
+    depths = {name: grid[0] for name, grid in spec.shapes(shape).items()}
+    wrong = any(
+        layer.stride == 1 and 2 <= depths[layer.name] < layer.kernel for layer in spec.layers if not layer.transposed
+    )
+    return Precision(device, False) if wrong and device == "cpu" else Precision.best(device)
+
+
 def train(
     network: RegistrationUNet,
     pairs: Callable[[int], SyntheticPair],
@@ -76,6 +102,9 @@ def train(
 ) -> dict[str, Any]:
     """Train `network` in place and return the last log entry.
 
+    In a group of N processes (see `processes.join`) step n is made of the pairs nN .. nN + N - 1, one a process. The
+    first process alone writes; its entries are those of its own pair. Resuming needs the same number of processes.
+
     Args:
         network: dense or spiking.
         pairs: gives pair number `step`; the same step always gives the same pair.
@@ -88,31 +117,35 @@ def train(
         show_progress: a progress bar with the time left.
 
     Raises:
-        InputError: the run to resume had another spec, other options or another seed.
+        InputError: the run to resume had another spec, other options, another seed or number of processes.
     """
+    processes = Processes.joined()
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, log_path = folder / "checkpoint.safetensors", folder / "log.jsonl"
     network.to(device)
     optimiser = make_optimiser(network, options)
     start, seconds = 0, 0.0
     identity = json.loads(json.dumps({"spec": network.spec.to_json(), "options": asdict(options), "seed": seed}))
+    identity["processes"] = processes.count
     entry: dict[str, Any] = {}
+    processes.wait()
     if resume and checkpoint.exists():
-        progress = load_checkpoint(checkpoint, network, optimiser)
+        progress = {"processes": 1, **load_checkpoint(checkpoint, network, optimiser)}
         changed = [name for name, value in identity.items() if progress.get(name) != value]
         if changed:
             raise InputError(
                 f"{checkpoint}: another run (different {', '.join(changed)}); resume with what it began with"
             )
         start, seconds = progress["step"], progress["seconds"]
-        entry = _rewind(log_path, start)
+        entry = _rewind(log_path, start, write=processes.first)
+    processes.share_start(network)
     if isinstance(network, SpikingUNet):
         network.mode = "surrogate"
-    precision = Precision.best(device)
     began = time.monotonic() - seconds
-    with open(log_path, "a" if start else "w", encoding="utf-8") as log:
+    show_progress = show_progress and processes.first
+    with open(log_path if processes.first else os.devnull, "a" if start else "w", encoding="utf-8") as log:
         bar = tqdm(
-            range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="pair"
+            range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="step"
         )
         skipped = 0
         for step in bar:
@@ -121,7 +154,10 @@ def train(
                 network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate(step) * group["factor"]
-            pair = pairs(step)
+            statistics = [buffer.clone() for buffer in network.buffers()]
+            pair = pairs(step * processes.count + processes.rank)
+            depth, height, width = pair.fixed.shape[2:]
+            precision = gradient_precision(network.spec, (depth, height, width), device)
             second = random.Random(seed * 7919 + step).random() < options.second_pass
             second = second and step >= options.second_pass_from * options.steps
             earlier = first_pass(network, pair, precision) if second else None
@@ -130,12 +166,15 @@ def train(
             loss, terms = objective(network, pair, options.weights, precision=precision, earlier=earlier)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            processes.average(network)
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             finite = bool(torch.isfinite(norm))
             if finite:
                 optimiser.step()
             else:
                 skipped += 1
+                for buffer, before in zip(network.buffers(), statistics, strict=True):
+                    buffer.copy_(before)
             size = round(float(norm), 4) if finite else None
             entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
             last = step + 1 == options.steps
@@ -145,7 +184,7 @@ def train(
                     entry["skipped"], skipped = skipped, 0  # steps since the last line whose gradient was not finite
                 print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(lncc=terms["lncc"], dice=terms.get("dice", 0.0))
-            if (step + 1) % options.checkpoint_every == 0 or last:
+            if processes.first and ((step + 1) % options.checkpoint_every == 0 or last):
                 elapsed = round(time.monotonic() - began, 1)
                 save_checkpoint(checkpoint, network, optimiser, {"step": step + 1, "seconds": elapsed, **identity})
                 if validate is not None:
@@ -156,11 +195,18 @@ def train(
     return entry
 
 
-def _rewind(log_path: Path, step: int) -> dict[str, Any]:
-    """Drop what the log says of steps after `step`, which will be done again; returns the last training entry kept."""
+def _rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:
+    """Drop what the log says of steps after `step`, which will be done again; returns the last training entry kept.
+
+    Args:
+        log_path: of the run; need not exist.
+        step: that the checkpoint holds.
+        write: whether to change the file.
+    """
     if not log_path.exists():
         return {}
     entries = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines() if line.strip()]
     kept = [entry for entry in entries if entry["step"] <= step]
-    log_path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    if write:
+        log_path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
     return next((entry for entry in reversed(kept) if "loss" in entry), {})

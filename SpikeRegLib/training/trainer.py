@@ -82,7 +82,8 @@ class SpikeRegTrainer:
         """Go `num_epochs` times through `train_loader`.
 
         Args:
-            train_loader: sized iterable of pairs, see `as_pair`.
+            train_loader: sized iterable of pairs, see `as_pair`. In a group of processes each gives its own share, as
+                torch's DistributedSampler makes them.
             val_loader: pairs whose mean similarity is measured after every epoch.
             num_epochs: rounds.
             folder: gets checkpoint and log; a temporary one if not given.

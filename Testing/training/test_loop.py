@@ -127,15 +127,16 @@ def test_normalisation_is_frozen_when_the_options_say_so(tmp_path: Path, generat
     assert tracked == [0, 1, 2, 2]  # one update a step, none by the first pass, none once frozen
 
 
-def test_a_pair_that_is_not_finite_moves_no_parameter(tmp_path: Path, generator: PairGenerator) -> None:
+@pytest.mark.parametrize("kind", ["analog", "spiking"])
+def test_a_pair_that_is_not_finite_moves_nothing(kind: str, tmp_path: Path, generator: PairGenerator) -> None:
     good = generator.pair(0)
     bad = SyntheticPair(good.fixed * torch.nan, good.moving, good.fixed_shares, good.moving_shares)
-    network, before = new_network("spiking"), new_network("spiking")
+    network, before = new_network(kind), new_network(kind)
     options = LoopOptions(steps=1, weights=QUICK)
     run(network, lambda step: bad, tmp_path, options=options)
     assert log(tmp_path)[-1]["skipped"] == 1 and log(tmp_path)[-1]["gradient_norm"] is None
-    for name, value in before.named_parameters():
-        assert torch.equal(dict(network.named_parameters())[name], value), name
+    for name, value in before.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
