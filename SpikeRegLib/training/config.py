@@ -21,6 +21,7 @@ class TrainingConfig:
         network: name of the network spec.
         coarse: model file, or name of a shipped model, of the coarse pass: the network is then trained on 1 mm crops
             of what that pass leaves over. Empty: whole heads at 2 mm, before any pass.
+        initial: model file, or name of a shipped model, whose dense weights the teacher starts from. Empty: new weights.
         seed: of the pairs and of the choice of steps that train the second pass.
         weights_seed: of the initial weights.
         timesteps: T of the converted network.
@@ -32,6 +33,7 @@ class TrainingConfig:
 
     network: str = "velocity-2mm"
     coarse: str = ""
+    initial: str = ""
     seed: int = 1
     weights_seed: int = 0
     timesteps: int = 4

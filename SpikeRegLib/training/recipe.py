@@ -54,9 +54,17 @@ def train_teacher(
     validate: Validation | None,
     show_progress: bool,
 ) -> Path:
-    """Train the dense network from scratch; returns the model file `teacher.safetensors` in `out`."""
+    """Train the dense network, from scratch or from `config.initial`; returns the model file `teacher.safetensors` in `out`."""
     torch.manual_seed(config.weights_seed)
     network = AnalogUNet(_training_spec(named_spec(config.network), config))
+    if config.initial:
+        first = load_model(find(config.initial, "ann"), kind="analog")
+        if first.spec.layers != network.spec.layers:
+            raise InputError(
+                f"recipe: initial model {config.initial} has the layers of spec {first.spec.name}, not of "
+                f"{config.network}; name a model of that spec"
+            )
+        network.load_state_dict(first.state_dict())
     pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
@@ -146,5 +154,7 @@ def _export(
     if config.coarse:
         network.spec = replace(network.spec, standardise=True)
         facts["coarse_pass"] = Path(config.coarse).name
+    if config.initial:
+        facts["initial_weights"] = Path(config.initial).name
     save_model(network, path, json.loads(json.dumps(facts)))
     return path

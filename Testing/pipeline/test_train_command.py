@@ -132,3 +132,42 @@ def test_a_manifest_without_its_columns_is_refused(labels, tmp_path, capsys):
     arguments = ("teacher", "--labels", labels, "--out", tmp_path / "out", "--validation", tmp_path / "pairs.csv")
     assert train(*arguments) == 2
     assert "needs the columns fixed, fixed_seg, moving, moving_seg" in capsys.readouterr().err
+
+
+def test_a_fine_pass_is_trained_on_crops_after_the_coarse_one_and_sees_whole_images_when_shipped(
+    trained, labels, tmp_path
+):
+    coarse = trained / "tuned" / "spiking.safetensors"
+    recipe = tmp_path / "fine.toml"
+    text = f'network = "velocity-1mm"\ncoarse = "{coarse}"\ncalibration_pairs = 1\n'
+    for step in ("teacher", "finetune"):
+        text += f"[{step}]\nsteps = 1\nwarmup = 1\nlog_every = 1\nsecond_pass = 0.0\n"
+    recipe.write_text(text, encoding="utf-8")
+    common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1)
+    assert train("teacher", *common, "--out", tmp_path / "teacher", "--no-progress") == 0
+    teacher = tmp_path / "teacher" / "teacher.safetensors"
+    assert train("convert", *common, "--out", tmp_path / "converted", "--teacher", teacher) == 0
+    converted = tmp_path / "converted" / "converted.safetensors"
+    assert train("finetune", *common, "--out", tmp_path / "tuned", "--model", converted, "--no-progress") == 0
+    for path in (teacher, converted, tmp_path / "tuned" / "spiking.safetensors"):
+        spec = load_model(path).spec
+        assert spec.name == "velocity-1mm" and spec.standardise and spec.input_spacing_mm == 1.0
+    facts = read_header(tmp_path / "tuned" / "spiking.safetensors").facts
+    assert facts["coarse_pass"] == coarse.name
+
+
+def test_a_teacher_goes_on_from_given_weights_of_the_same_layers(trained, labels, tmp_path, capsys):
+    teacher = trained / "teacher" / "teacher.safetensors"
+    recipe = tmp_path / "on.toml"
+    text = f'initial = "{teacher}"\n[teacher]\nsteps = 1\nwarmup = 1\nlog_every = 1\nlearning_rate = 0.0\n'
+    recipe.write_text(text, encoding="utf-8")
+    common = ("--labels", labels, "--device", "cpu", "--threads", 1, "--no-progress")
+    assert train("teacher", *common, "--recipe", recipe, "--out", tmp_path / "out") == 0
+    after = load_model(tmp_path / "out" / "teacher.safetensors")
+    before = load_model(teacher).state_dict()
+    assert all(bool((after.state_dict()[name] == before[name]).all()) for name in before if "weights." in name)
+    assert read_header(tmp_path / "out" / "teacher.safetensors").facts["initial_weights"] == teacher.name
+    recipe.write_text(f'network = "velocity-1mm"\n{text}', encoding="utf-8")
+    capsys.readouterr()
+    assert train("teacher", *common, "--recipe", recipe, "--out", tmp_path / "other") == 2
+    assert "has the layers of spec velocity-2mm" in capsys.readouterr().err
