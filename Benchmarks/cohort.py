@@ -8,7 +8,8 @@ one process; a map is scored with the 33 label groups as the independent scorer 
 patient space and as the scorer reads them.
 
 Rows are kept in `--cache` and in the result file with a key of weights and settings: a second run makes only the rows
-whose key changed (other weights: those of the network), `--again` makes a method's rows anew in any case.
+whose key changed (other weights: those of the network), `--again` makes a method's rows anew in any case (after a
+change of code). The affine maps are kept too; for new ones give another `--cache` and another `--out`.
 
 CPU seconds: of `register`, from reading to the measured result, the affine search included (searched once for the
 pair); for a network alone those of the pair's spikereg run with the network's own time in place of its prediction and
@@ -34,6 +35,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from evaluation import Pair
+from paired_statistics import compare
 
 from SpikeRegLib import models, register
 from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
@@ -45,6 +47,14 @@ from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import DisplacementTransform, compose
 
 GREEDY = "-m NCC 2x2x2 -n 100x50x10"
+# Dice within which two methods count as equivalent.
+MARGIN = 0.005
+COMPARED = (
+    ("spiking, 1 pass", "teacher, 1 pass"),
+    ("spiking, 2 passes", "teacher, 2 passes"),
+    ("spikereg", "greedy"),
+    ("spikereg", "optimize"),
+)
 
 
 @dataclass(frozen=True)
@@ -147,8 +157,7 @@ def greedy_row(pair: Pair, cache: Path) -> dict[str, Any]:
 
 def all_methods(options: argparse.Namespace) -> dict[str, Method]:
     cache, preset = options.cache, load_preset(options.preset)
-    affine_key = data.code_stamp(("affine",))
-    methods = {"affine": Method(affine_key, partial(affine_row, cache=cache))}
+    methods = {"affine": Method("searched", partial(affine_row, cache=cache))}
     for name, method, given in (("teacher", "ann", options.teacher), ("spiking", "spikereg", options.model)):
         file = models.find(given or preset.model, method)
         network = models.load_for(file, method, None)
@@ -208,6 +217,16 @@ def with_shared_stages(results: dict[str, dict]) -> None:
                 row["cpu_s"] = shared[row["pair"]] + row["predict_cpu_s"] if row["pair"] in shared else None
 
 
+def comparisons(results: dict[str, dict]) -> list[dict[str, Any]]:
+    """Paired Dice differences of the `COMPARED` methods that were run."""
+    dice = {name: {row["pair"]: row["dice"] for row in entry["rows"]} for name, entry in results.items()}
+    return [
+        {"first": first, "second": second, **compare(dice[first], dice[second], margin=MARGIN).as_result()}
+        for first, second in COMPARED
+        if min(len(dice.get(first, ())), len(dice.get(second, ()))) >= 3
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data.add_arguments(parser, "cohort.json")
@@ -225,6 +244,10 @@ def main() -> None:
         if name not in methods:
             parser.error(f"unknown method {name!r}; known: {', '.join(methods)}")
     stored = json.loads(options.out.read_text())["methods"] if options.out.exists() else {}
+    for row in stored.get("affine", {"rows": []})["rows"]:
+        path = data.affine_file(tuple(row["pair"].split("_")), options.cache)
+        if not path.exists():
+            data.write_json(path, {"matrix": row["matrix"], "cpu_s": row["cpu_s"]})
     results = {}
     began = time.process_time()
     for name, method in methods.items():
@@ -235,7 +258,7 @@ def main() -> None:
             results[name] = {"key": method.key, "rows": rows}
     with_shared_stages(results)
     facts = {"pairs": data.COHORT_SIZE, "seed": data.COHORT_SEED, "label_groups": 33, "threads": 1, "greedy": GREEDY}
-    data.write_json(options.out, {**facts, "methods": results})
+    data.write_json(options.out, {**facts, "methods": results, "comparisons": comparisons(results)})
     print(f"{options.out}: {time.process_time() - began:.0f} CPU s of this process")
 
 

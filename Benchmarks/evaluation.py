@@ -40,7 +40,7 @@ DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "Benchmarks" / "results"
 COHORT_SIZE, COHORT_SEED = 40, 0
 # Code that decides prepared images; a change there makes the cached ones unusable.
-PREPARING = ("affine", "frames", "filters", "images", "inputs", "sampling", "transforms")
+PREPARING = ("frames", "filters", "images", "inputs", "sampling", "transforms")
 
 Pair = tuple[str, str]
 
@@ -135,9 +135,14 @@ def scored(total: torch.Tensor, pair: Pair) -> dict[str, float]:
     return {"dice": overlap(total, fixed, moving), **regularity(total, fixed.frame, fixed.data > 0)}
 
 
+def affine_file(pair: Pair, cache: Path) -> Path:
+    """Where the affine map of a pair is kept: the same for every method, whatever becomes of the search."""
+    return cache / "affines" / f"{pair[0]}_{pair[1]}.json"
+
+
 def affine_of(pair: Pair, cache: Path) -> tuple[AffineTransform, float]:
     """The affine map fixed -> moving and the CPU seconds its search took, searched once for the pair."""
-    path = cache / f"affines-{code_stamp(('affine',))}" / f"{pair[0]}_{pair[1]}.json"
+    path = affine_file(pair, cache)
     if not path.exists():
         images = [side(name).image for name in pair]
         before = time.process_time()
