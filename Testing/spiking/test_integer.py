@@ -13,7 +13,7 @@ from SpikeRegLib.spiking import integer_convolution
 from SpikeRegLib.spiking.integer import IMAGE_LEVELS, IntegerUNet
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.rounding import NotRepresentable, RoundedWeights
-from SpikeRegLib.spiking.spec import Layer, NetworkSpec
+from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, convolve, merge_inputs
 
 needs_integers = pytest.mark.skipif(
@@ -84,23 +84,10 @@ def drives(network: SpikingUNet, x: torch.Tensor) -> Iterator[tuple[str, torch.T
 def test_layers_in_parts_are_the_layers_of_the_network(
     spec: NetworkSpec, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up-sampling split by parity, the head by taps, transposition by place; at every border, on cropped grids."""
+    """The head split by taps, transposition by place; at every border, on cropped grids."""
     monkeypatch.setattr(integer_module, "round_weights", as_they_are)
     for name, drive, wanted in drives(random_spiking(spec), image(shape)):
         torch.testing.assert_close(drive, wanted, rtol=1e-5, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
-
-
-@torch.no_grad()
-def test_two_up_sampled_inputs_and_none_on_the_fine_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(integer_module, "round_weights", as_they_are)
-    layers = (
-        Layer("a", ("image",), 2, 4, stride=2),
-        Layer("b", ("image",), 2, 3, stride=2),
-        Layer("up", ("a", "b"), 7, 5, upsample=(2, 2)),
-        Layer("head", ("up",), 5, 3, kernel=1, neuron=False),
-    )
-    for name, drive, wanted in drives(random_spiking(NetworkSpec("two", layers)), image((9, 8, 11))):
-        torch.testing.assert_close(drive, wanted, rtol=1e-5, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
