@@ -18,7 +18,8 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.predict import Prediction
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
+from SpikeRegLib.refinement.diffeomorphic import remove_folds
+from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.registration import SCHEMA, Registration
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
 from SpikeRegLib.verdict import judge

@@ -15,7 +15,8 @@ from SpikeRegLib.filters import box_sum, gaussian
 from SpikeRegLib.losses import lncc_map
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refine import Level, RefinementSchedule, refine
-from SpikeRegLib.refinement.diffeomorphic import as_itk_sees, hold_border, remove_folds, sample, smallest_jacobian
+from SpikeRegLib.refinement.diffeomorphic import as_itk_sees, remove_folds, smallest_jacobian
+from SpikeRegLib.refinement.displacement import hold_border, sample
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
 
