@@ -42,6 +42,7 @@ class SyntheticOptions:
         stripping_errors: share of images whose brain mask is ragged, with pieces missing or too many.
         atrophy_mm: largest depth to which the surface of a brain is replaced by fluid.
         cut: share of images whose lowest slices are missing.
+        orientation_degrees: of the rotation that both heads of a pair share, as heads lie differently in scanners.
     """
 
     random_contrast: float = 0.1
@@ -62,6 +63,7 @@ class SyntheticOptions:
     stripping_errors: float = 0.0
     atrophy_mm: float = 0.0
     cut: float = 0.0
+    orientation_degrees: float = 0.0
 
 
 def contrast(stream: Stream, random_share: float) -> torch.Tensor:

@@ -6,12 +6,16 @@ import argparse
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 EPILOG = """\
 the whole recipe:
   spikereg train teacher  --labels LABELS --out runs/teacher
   spikereg train convert  --teacher runs/teacher/teacher.safetensors --labels LABELS --out runs/converted
   spikereg train finetune --model runs/converted/converted.safetensors --labels LABELS --out runs/finetuned
+
+the fine pass that follows brain-t1 at 1 mm is trained the same way with --recipe brain-t1-fine. Several GPUs:
+  torchrun --nproc-per-node=4 -m SpikeRegLib train teacher --labels LABELS --out runs/teacher
 
 LABELS is a folder of whole-head FreeSurfer label maps; images are drawn from them while training. An interrupted run
 continues with --resume and ends in the same weights as an uninterrupted one.
@@ -64,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib.outputs import check_writable
     from SpikeRegLib.training import recipe
     from SpikeRegLib.training.config import load_config
+    from SpikeRegLib.training.processes import join
     from SpikeRegLib.training.validation import DiceOnPairs
 
     config = load_config(arguments.recipe)
@@ -80,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"--{error}") from error
     check_writable(arguments.out)
     if arguments.step == "convert":
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError("train convert: needs one process only; run it without torchrun")
         path = recipe.convert_teacher(arguments.source, arguments.labels, arguments.out, config, device=device)
         print(path)
         return 0
@@ -91,14 +98,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume and not os.path.exists(arguments.out / "checkpoint.safetensors"):
         raise InputError(f"{arguments.out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
     validate = DiceOnPairs(arguments.validation) if arguments.validation else None
-    common = {
+    common: dict[str, Any] = {
         "device": device,
         "resume": arguments.resume,
         "validate": validate,
-        "show_progress": not arguments.no_progress,
     }
-    if arguments.step == "teacher":
-        print(recipe.train_teacher(arguments.labels, arguments.out, config, **common))
-    else:
-        print(recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common))
+    with join(device) as processes:
+        common["show_progress"] = not arguments.no_progress and processes.first
+        if arguments.step == "teacher":
+            path = recipe.train_teacher(arguments.labels, arguments.out, config, **common)
+        else:
+            path = recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common)
+        if processes.first:
+            print(path)
     return 0

@@ -23,6 +23,7 @@ from SpikeRegLib.training.anatomy import Anatomy, load_anatomies
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.loop import train
+from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.synthetic import PairGenerator
 
 Validation = Callable[[RegistrationUNet], dict[str, float]]
@@ -156,5 +157,7 @@ def _export(
         facts["coarse_pass"] = Path(config.coarse).name
     if config.initial:
         facts["initial_weights"] = Path(config.initial).name
-    save_model(network, path, json.loads(json.dumps(facts)))
+    facts["processes"] = Processes.joined().count
+    if Processes.joined().first:
+        save_model(network, path, json.loads(json.dumps(facts)))
     return path

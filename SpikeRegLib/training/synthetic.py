@@ -128,18 +128,23 @@ class PairGenerator:
             moving_means = contrast(rare, 1.0) if rare.happens(0.4) else other_contrast(means, rare)
             if rare.happens(0.5):
                 fixed_means, moving_means = moving_means, fixed_means
-        heads = (self._draw(first, fixed_means, stream, rare), self._draw(second, moving_means, stream, rare))
+        turned = torch.eye(3, device=self.device)
+        if self.options.orientation_degrees > 0:
+            turned = _rotation(rare.normal(3) * math.radians(self.options.orientation_degrees))
+        heads = (
+            self._draw(first, fixed_means, turned, stream, rare),
+            self._draw(second, moving_means, turned, stream, rare),
+        )
         return heads, mirrored, cross
 
-    def _deformation(self, head: int, stream: Stream) -> torch.Tensor:
-        """[1, 3, D, H, W] in voxels: affine remainder, elastic deformation, ventricles."""
+    def _deformation(self, head: int, turned: torch.Tensor, stream: Stream) -> torch.Tensor:
+        """[1, 3, D, H, W] in voxels: affine remainder after the common rotation, elastic deformation, ventricles."""
         options = self.options
         angles = stream.normal(3) * math.radians(options.rotation_degrees)
         generator = stream.normal(3, 3) * options.shear
         generator = (generator + generator.T) / 2 + torch.diag(stream.normal(3) * options.scale)
-        skew = torch.zeros(3, 3, device=self.device)
-        skew[0, 1], skew[0, 2], skew[1, 2] = angles[2], angles[1], angles[0]
-        matrix = torch.linalg.matrix_exp(generator + skew - skew.T) - torch.eye(3, device=self.device)
+        skew = _skew(angles)
+        matrix = torch.linalg.matrix_exp(generator + skew) @ turned - torch.eye(3, device=self.device)
         shift = stream.normal(3) * options.translation_mm
         field = torch.einsum("ab,bdhw->adhw", matrix, self._points) + shift.view(3, 1, 1, 1)
         for length in (48.0, 24.0):
@@ -149,14 +154,16 @@ class PairGenerator:
         field = field - push * self.push[head].float()
         return field[None] / SPACING_MM
 
-    def _draw(self, head: int, means: torch.Tensor, stream: Stream, rare: Stream) -> DrawnHead:
+    def _draw(
+        self, head: int, means: torch.Tensor, turned: torch.Tensor, stream: Stream, rare: Stream
+    ) -> DrawnHead:
         options = self.options
         personal = means * (1 + 0.02 * stream.normal(len(LABELS)))
         edge = brain_edge(stream, self.shape, SPACING_MM)
         if rare.happens(options.stripping_errors):
             edge = ragged_edge(edge, rare, SPACING_MM)
         atrophy = options.atrophy_mm * rare.uniform() ** 2 if options.atrophy_mm > 0 else 0.0
-        displacement = self._deformation(head, stream)
+        displacement = self._deformation(head, turned, stream)
         drawn = DrawnHead(head, personal, edge, atrophy, displacement, edge, 1.0, 0)
         image = self._clean(drawn, personal)
         if rare.happens(options.lesions):
@@ -180,3 +187,15 @@ class PairGenerator:
 
     def _shares(self, drawn: DrawnHead) -> torch.Tensor:
         return warp(self.coarse[drawn.head][None], functional.avg_pool3d(drawn.displacement, 2) / 2)
+
+
+def _skew(angles: torch.Tensor) -> torch.Tensor:
+    """[3, 3] the generator of a rotation by `angles` (radians about x, y, z)."""
+    upper = torch.zeros(3, 3, device=angles.device)
+    upper[0, 1], upper[0, 2], upper[1, 2] = angles[2], angles[1], angles[0]
+    return upper - upper.T
+
+
+def _rotation(angles: torch.Tensor) -> torch.Tensor:
+    """[3, 3] the rotation itself."""
+    return torch.linalg.matrix_exp(_skew(angles))
