@@ -86,7 +86,7 @@ class IntegerUNet(RegistrationUNet):
         elif dynamics.rounds:
             output = convolution.counts(values, dynamics.timesteps)
         else:
-            output = closed_form_counts(convolution.drive(values, 0.0), dynamics).to(torch.uint8)
+            output = closed_form_counts(convolution.drive(values, 0.0).contiguous(), dynamics).to(torch.uint8)
         if recorder is not None:
             recorder(layer, merge_inputs(layer, values) if getattr(recorder, "reads_inputs", True) else [], output)
         return output

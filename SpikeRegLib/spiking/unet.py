@@ -271,4 +271,4 @@ class SpikingUNet(RegistrationUNet):
             return simulate_counts(drive, dynamics)
         if self.mode == "surrogate":
             return surrogate_counts(drive, dynamics)
-        return closed_form_counts(drive, dynamics)
+        return closed_form_counts(drive.contiguous(), dynamics)
