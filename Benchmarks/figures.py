@@ -17,7 +17,6 @@ import tables
 from cohort_tables import RESULTS, read
 
 PLOTS = Path(__file__).resolve().parents[1] / "Docs" / "figures"
-SOURCES = {"accuracy-energy": ("pareto", "cohort"), "accuracy-time": ("cohort",)}
 # Name in the cohort -> name in the plot.
 TIMED = {
     "affine": "affine alignment",
@@ -33,7 +32,7 @@ MARKS = "Xv<>sDo"
 
 def digest(plot: str) -> str:
     """Of the result files a plot is made from."""
-    content = b"".join((RESULTS / f"{name}.json").read_bytes() for name in SOURCES[plot])
+    content = b"".join((RESULTS / f"{name}.json").read_bytes() for name in tables.FILLERS[plot][1])
     return hashlib.sha256(content).hexdigest()
 
 
@@ -123,15 +122,18 @@ def accuracy_time() -> None:
     plt.close(figure)
 
 
+PLOTTED = {"accuracy-energy": accuracy_energy, "accuracy-time": accuracy_time}
+
+
 def main() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     tables.main()
-    accuracy_energy()
-    accuracy_time()
-    for plot in SOURCES:
-        print(f"Docs/figures/{plot}.png")
+    for name, draw in PLOTTED.items():
+        if tables.measured(name):
+            draw()
+            print(f"Docs/figures/{name}.png")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python Benchmarks/tables.py
 
-Reads Benchmarks/results/dev_pairs.json and inference.json, the headers of the shipped weights and the training logs in
-Docs/training. Text between the markers `<!-- figures:NAME -->` and `<!-- end -->` is replaced.
+Reads the files in Benchmarks/results, the headers of the shipped weights and the training logs in Docs/training. Text
+between the markers `<!-- figures:NAME -->` and `<!-- end -->` is replaced. `figures.py` does this and draws the plots.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
+from cohort_tables import RESULTS, cohort_table, comparison_table, robustness_table
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-RESULTS = ROOT / "Benchmarks" / "results"
 WEIGHTS = ROOT / "SpikeRegLib" / "weights"
 LOGS = ROOT / "Docs" / "training"
 HEADINGS = (
@@ -135,9 +137,26 @@ def fill(path: Path, tables: dict[str, str]) -> str:
     return text
 
 
+# Marker -> what fills it, and the result files it is made from; a marker whose files are not there stays as it is.
+FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+    "pairs": (pairs_table, ("dev_pairs",)),
+    "inference": (inference_table, ("inference",)),
+    "cohort": (cohort_table, ("cohort",)),
+    "comparisons": (comparison_table, ("cohort",)),
+    "robustness": (robustness_table, ("robustness",)),
+    "accuracy-time": (lambda: "![Accuracy against CPU time](Docs/figures/accuracy-time.png)", ("cohort",)),
+    "accuracy-energy": (lambda: "![Accuracy against energy](Docs/figures/accuracy-energy.png)", ("pareto", "cohort")),
+}
+
+
+def measured(name: str) -> bool:
+    """Whether the results that a marker shows are there."""
+    return all((RESULTS / f"{source}.json").is_file() for source in FILLERS[name][1])
+
+
 def documents() -> dict[Path, str]:
     """Every document with figures, as it should read."""
-    shared = {"pairs": pairs_table(), "inference": inference_table()}
+    shared = {name: make() for name, (make, _) in FILLERS.items() if measured(name)}
     filled = {ROOT / "README.md": fill(ROOT / "README.md", shared)}
     for card in sorted(WEIGHTS.glob("*.md")):
         filled[card] = fill(card, {**shared, "facts": facts_table(card.stem)})
