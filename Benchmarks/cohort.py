@@ -7,9 +7,9 @@ preset (spikereg), without a network (optimize) and with the preview preset; gre
 one process; a map is scored with the 33 label groups as the independent scorer does it, and its folds are counted in
 patient space and as the scorer reads them.
 
-Rows are kept in `--cache` and in the result file with a key of weights and settings: a second run makes only the rows
-whose key changed (other weights: those of the network), `--again` makes a method's rows anew in any case (after a
-change of code). The affine maps are kept too; for new ones give another `--cache` and another `--out`.
+Rows are kept in `--cache` and in the result file with a key of weights, settings and code: a second run makes only the
+rows whose key changed (other weights: those of the network; never greedy's), `--again` makes a method's rows anew in
+any case. The affine maps are kept too; for new ones give another `--cache` and another `--out`.
 
 CPU seconds: of `register`, from reading to the measured result, the affine search included (searched once for the
 pair); for a network alone those of the pair's spikereg run with the network's own time in place of its prediction and
@@ -42,7 +42,8 @@ from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.pipeline import itk_reading
 from SpikeRegLib.predict import Prediction, predict
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.diffeomorphic import hold_border, remove_folds
+from SpikeRegLib.refinement.diffeomorphic import remove_folds
+from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import DisplacementTransform, compose
 
@@ -157,6 +158,7 @@ def greedy_row(pair: Pair, cache: Path) -> dict[str, Any]:
 
 def all_methods(options: argparse.Namespace) -> dict[str, Method]:
     cache, preset = options.cache, load_preset(options.preset)
+    code = data.library_stamp(network=True)
     methods = {"affine": Method("searched", partial(affine_row, cache=cache))}
     for name, method, given in (("teacher", "ann", options.teacher), ("spiking", "spikereg", options.model)):
         file = models.find(given or preset.model, method)
@@ -165,14 +167,15 @@ def all_methods(options: argparse.Namespace) -> dict[str, Method]:
             run = partial(
                 network_alone, cache=cache, network=network, passes=passes, working_mm=preset.working_spacing_mm
             )
-            methods[f"{name}, {passes} pass{'es' * (passes > 1)}"] = Method(data.digest(file, passes), run)
+            methods[f"{name}, {passes} pass{'es' * (passes > 1)}"] = Method(data.digest(file, passes, code), run)
     for name, chosen, given in (
         ("spikereg", options.preset, options.model),
         ("optimize", options.optimize_preset, None),
         ("fast-preview", options.preview_preset, options.preview_model),
     ):
         settings = {"preset": chosen, **({"model": given} if given else {})}
-        key = data.digest(_preset_file(chosen), *_model_files(load_preset(chosen), given))
+        files = _model_files(load_preset(chosen), given)
+        key = data.digest(_preset_file(chosen), *files, data.library_stamp(network=bool(files)))
         methods[name] = Method(key, partial(whole_run, cache=cache, **settings))
     methods["greedy"] = Method(data.digest(GREEDY), partial(greedy_row, cache=cache))
     return methods

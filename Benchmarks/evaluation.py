@@ -180,6 +180,17 @@ def code_stamp(modules: tuple[str, ...]) -> str:
     return hashlib.sha256(text).hexdigest()[:10]
 
 
+@lru_cache
+def library_stamp(*, network: bool) -> str:
+    """Changes whenever code that decides a registration does; without `network`, one by instance optimisation alone."""
+    aside = {"report", "commands", "training"} | (set() if network else {"spiking"})
+    folder = ROOT / "SpikeRegLib"
+    files = [path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in aside]
+    if not network:
+        files = [path for path in files if path.stem not in ("predict", "models", "inference")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
+
+
 def digest(*parts: Any) -> str:
     """A short key of settings and files that decide a result."""
     texts = [part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode() for part in parts]

@@ -96,7 +96,7 @@ def main() -> None:
     options = parser.parse_args()
     data.one_thread()
     began = time.process_time()
-    preset, cache = load_preset(options.preset), options.cache
+    preset, cache, code = load_preset(options.preset), options.cache, data.library_stamp(network=True)
     working_mm, pairs = preset.working_spacing_mm, data.dev_pairs()[: options.pairs]
     model = models.find(options.model or preset.model, "spikereg")
     teacher_file = models.find(options.teacher or preset.model, "ann")
@@ -104,7 +104,7 @@ def main() -> None:
     assert isinstance(teacher, AnalogUNet)
 
     def figures(network: RegistrationUNet, file: Path, what: str, *key: Any) -> dict:
-        found = point(network.eval(), data.digest(file, what, *key, working_mm), pairs, cache, working_mm)
+        found = point(network.eval(), data.digest(file, what, *key, working_mm, code), pairs, cache, working_mm)
         energy = found.get("snn_mj", found["ann_mj"])
         print(f"{file.stem} {what}: Dice {found['dice']:.4f}, {energy:.3f} mJ", flush=True)
         return found

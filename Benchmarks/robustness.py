@@ -7,7 +7,7 @@ included, one thread. Scores are Dice over the 33 label groups of the
 untouched labels; where a cut or a lesion hides anatomy, the fixed voxels that the untouched run maps there are left out
 of both scores (`dice_everywhere` keeps them). `--explain` adds, for every run that lost more than 0.02, what it gives
 with the untouched run's alignment, the same without refinement, and without the network. Runs are kept in `--cache` by
-weights and preset.
+weights, preset and code.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ def main() -> None:
     began = time.process_time()
     preset = load_preset(options.preset)
     file = Path(options.preset) if options.preset.endswith(".toml") else PRESET_FOLDER / f"{options.preset}.toml"
-    key = data.digest(file, models.find(options.model or preset.model, preset.method))
+    model = models.find(options.model or preset.model, preset.method)
+    key = data.digest(file, model, data.library_stamp(network=True))
     settings: dict[str, Any] = {"preset": options.preset, "threads": 1, "device": "cpu"}
     settings |= {"model": options.model} if options.model else {}
     script = data.digest(Path(__file__).with_name("corruptions.py"))
