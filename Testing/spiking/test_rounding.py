@@ -40,12 +40,14 @@ def test_units_make_every_drive_exact_and_keep_it_off_ties(seed: int, exponent: 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), exponent=st.integers(-12, 3))
-def test_weights_are_nearest_on_almost_all_of_the_range(seed: int, exponent: int) -> None:
+def test_weights_and_the_sums_of_kernels_are_near_on_almost_all_of_the_range(seed: int, exponent: int) -> None:
     parts, bias = random_parts(seed, 2.0**exponent)
     rounded, biases = round_weights(parts, bias, largest_inputs=[4, 4])
     for given_weight, part in zip(parts, rounded, strict=True):
         scale = part.scale.view(*part.scale.shape, 1, 1, 1, 1)
-        assert float(((part.weight * scale - given_weight).abs() / scale).max()) <= 0.5 + 1e-5
+        errors = (part.weight * scale - given_weight) / scale
+        assert float(errors.abs().max()) < 1 and float(errors.abs().mean()) < 0.3
+        assert float(errors.sum((-3, -2, -1)).abs().max()) <= 0.5 + 1e-3
         live = given_weight.abs().flatten(2).amax(2) > 0
         largest = part.weight.abs().flatten(2).amax(2)[live]
         assert int(largest.min()) >= 100 and int(part.weight.abs().max()) <= 127
