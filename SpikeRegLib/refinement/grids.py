@@ -50,6 +50,14 @@ def _band(source: int, target: int, step: float, start: float, sigma: float, dev
     return (weight / weight.sum(1, keepdim=True)).float().to(device)
 
 
+def _between(x: torch.Tensor, axis: int, target: int, step: float, start: float) -> torch.Tensor:
+    """`target` values along `axis` at index start + i * step (clamped to the array), between their two neighbours."""
+    position = (start + step * torch.arange(target, dtype=torch.float64, device=x.device)).clamp(0, x.shape[axis] - 1)
+    low = position.long().clamp(max=x.shape[axis] - 2)
+    weight = (position - low).to(x.dtype).view(-1, *[1] * (-axis - 1))
+    return torch.lerp(x.index_select(axis, low), x.index_select(axis, low + 1), weight)
+
+
 def resample(volume: torch.Tensor, source: Grid, target: Grid, *, sigma_mm: float = 0.0) -> torch.Tensor:
     """Values of `volume` on another grid: linear interpolation, or a Gaussian of `sigma_mm` when that is positive.
 
@@ -68,6 +76,13 @@ def resample(volume: torch.Tensor, source: Grid, target: Grid, *, sigma_mm: floa
         for n, m, a, b in zip(source.shape, target.shape, source.offset_mm, target.offset_mm, strict=True)
     )  # fmt: skip
     x = volume.reshape(-1, *volume.shape[-3:])
+    if sigma_mm <= 0 and target.spacing_mm < source.spacing_mm:
+        # Going finer, most weights are zero: only the innermost axis, where memory is scattered, is worth a product.
+        x = torch.matmul(x, width.t())
+        for axis in (1, 0):  # H, then D
+            start = (target.offset_mm[axis] - source.offset_mm[axis]) / source.spacing_mm
+            x = _between(x, axis - 3, target.shape[axis], target.spacing_mm / source.spacing_mm, start)
+        return x.reshape(*volume.shape[:-3], *target.shape)
     if target.shape[0] < source.shape[0]:  # the axis that shrinks most of the memory first
         x = torch.matmul(depth, x.flatten(2)).unflatten(2, x.shape[2:])
         x = torch.matmul(torch.matmul(height, x), width.t())

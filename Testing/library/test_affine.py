@@ -163,7 +163,8 @@ def test_initial_transform_is_where_it_starts(brain):
 
 def test_start_that_cannot_be_improved_is_returned_and_said(brain, monkeypatch):
     """Every step offers a worse transform: none may be accepted."""
-    monkeypatch.setattr(affine, "_optimise", lambda pair, start, *rest: start @ homogeneous(np.eye(3), (0.2, 0, 0)))
+    worse = homogeneous(np.eye(3), (0.2, 0, 0))
+    monkeypatch.setattr(affine.steps, "optimise", lambda pair, start, *rest: start @ worse)
     start = AffineTransform(np.eye(4))
     result = align(brain, brain, initial=start)
     assert np.allclose(result.transform.matrix, np.eye(4), atol=1e-9)
@@ -183,16 +184,16 @@ def test_start_that_cannot_be_improved_is_returned_and_said(brain, monkeypatch):
 def test_implausible_affine_is_refused_although_it_fits(brain, monkeypatch, linear, reason):
     truth = homogeneous(linear)
     moving = volume(Frame((60, 120, 90), (-133.5, -178.5, -88.5), (3.0,) * 3), np.linalg.inv(truth))
-    optimise = affine._optimise
+    optimise = affine.steps.optimise
 
     def perfect(pair, start, step, *rest):
         if step != "affine":
             return optimise(pair, start, step, *rest)
-        fixed, other = (affine._find(v, None, "image") for v in (brain, moving))
+        fixed, other = (affine.find(v, None, "image") for v in (brain, moving))
         radius = min(fixed.radius, other.radius)
-        return affine._unit_map(other.centre, radius) @ truth @ np.linalg.inv(affine._unit_map(fixed.centre, radius))
+        return affine.unit_map(other.centre, radius) @ truth @ np.linalg.inv(affine.unit_map(fixed.centre, radius))
 
-    monkeypatch.setattr(affine, "_optimise", perfect)
+    monkeypatch.setattr(affine.steps, "optimise", perfect)
     result = align(brain, moving)
     assert "affine" not in result.accepted_steps
     assert any("affine step not accepted" in line and reason in line for line in result.warnings)

@@ -1,0 +1,151 @@
+"""Rigid and affine alignment: start search over rotations, then SimpleITK registration, each step kept only if better.
+
+Both images are brought to a small isotropic grid in units of the object's radius, centred on the foreground, where
+rotations, scales and translations have the same order of magnitude. What is compared there is the local contrast
+(intensity minus its local mean, over its local deviation): it does not change with bias fields or gains, follows the
+tissue rather than the outline, and so is not misled by wide ventricles and sulci. The domain is fixed, the fixed
+foreground and a rim around it, and outside the moving image counts as background: shrinking or leaving the overlap
+is never rewarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from SpikeRegLib.affine import steps
+from SpikeRegLib.affine.anatomy import find, prepare
+from SpikeRegLib.affine.matrices import unit_map
+from SpikeRegLib.affine.pair import Pair
+from SpikeRegLib.affine.search import search
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images import Volume
+from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.transforms import AffineTransform
+
+_NESTED = 0.6  # ratio of foreground volumes below which one image shows much more than the other
+_SAME_CONTRAST = 0.2  # interior correlation above which two images count as the same contrast
+_LOW_CORRELATION = 0.3
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The result of `align`.
+
+    Attributes:
+        transform: fixed -> moving, LPS mm.
+        similarity_before, similarity_after: of the start and of `transform`, by the measure that decided every step.
+        accepted_steps: the steps that improved it, in order; empty when the start was kept.
+        warnings: one line each on what was not accepted and why, or what looks doubtful.
+        measure: "correlation" (of local contrast, at most 1) or "mutual information" (of local contrast, nats).
+    """
+
+    transform: AffineTransform
+    similarity_before: float
+    similarity_after: float
+    accepted_steps: list[str]
+    warnings: list[str]
+    measure: str
+
+
+def align(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    model: str = "affine",
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    initial: AffineTransform | None = None,
+    listener: Listener = silent,
+    seed: int = 0,
+) -> Alignment:
+    """Align `moving` to `fixed`, whatever their headers say about position and orientation.
+
+    Args:
+        fixed, moving: images on any grid; the contrast may differ.
+        model: "rigid", or "affine" (rigid, then similarity, then affine).
+        fixed_mask, moving_mask: non-zero where the anatomy is, on any grid; what lies outside counts as background.
+        initial: fixed -> moving, LPS mm. Registration starts there and searches nothing; the rigid or affine motion
+            found is applied before it. Without it, the start is what the headers say, then a search.
+        listener: told of the progress at least every 0.2 s; whatever it raises ends the registration.
+        seed: of the sample points; the result depends on nothing else.
+
+    Raises:
+        InputError: unknown model, empty mask, or constant image.
+        Cancelled: raised by the listener.
+    """
+    if model not in ("affine", "rigid"):
+        raise InputError(f"model: {model!r} is unknown; use affine or rigid")
+    listener(Progress("align", 0.0, "preparing the images"))
+    with _one_itk_thread():
+        return _align(fixed, moving, model, (fixed_mask, moving_mask), initial, listener, seed)
+
+
+@contextmanager
+def _one_itk_thread() -> Iterator[None]:
+    """ITK's metrics add up in the order in which their threads finish: only one thread gives the same bits again."""
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+def _align(
+    fixed: Volume, moving: Volume, model: str, masks: tuple[Volume | None, Volume | None],
+    initial: AffineTransform | None, listener: Listener, seed: int,
+) -> Alignment:  # fmt: skip
+    objects = find(fixed, masks[0], "fixed"), find(moving, masks[1], "moving")
+    radius = min(o.radius for o in objects)
+    listener(Progress("align", 0.1, "preparing the images"))
+    matrix: np.ndarray = np.eye(4) if initial is None else initial.matrix
+    # A brain against a whole head: the smaller one sets the domain, so it plays the fixed image.
+    nested = min(o.volume for o in objects) < _NESTED * max(o.volume for o in objects)
+    swapped = nested and objects[1].volume < objects[0].volume
+    if swapped:
+        objects, matrix = objects[::-1], np.linalg.inv(matrix)
+    pair = Pair(prepare(objects[0], radius, alone=nested), prepare(objects[1], radius), seed, nested=nested)
+    to_unit = unit_map(objects[0].centre, radius)
+    from_unit = np.linalg.inv(unit_map(objects[1].centre, radius))
+    start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)
+
+    warnings: list[str] = []
+    best = start
+    if initial is None:
+        best = search(pair, start, listener)
+    measure = "correlation" if pair.interior_correlation(best) > _SAME_CONTRAST else "mutual information"
+    before = pair.similarity(start, measure)
+    current, similarity, accepted = start, before, []
+
+    def offer(step: str, candidate: np.ndarray | str) -> None:
+        nonlocal current, similarity
+        if isinstance(candidate, str):
+            warnings.append(f"{step} step failed and was left out: {candidate}")
+            return
+        if step in ("similarity", "affine") and (problem := steps.implausible(candidate)):
+            warnings.append(f"{step} step not accepted: {problem}")
+            return
+        reached = pair.similarity(candidate, measure)
+        if reached > similarity + 1e-6:
+            current, similarity = candidate, reached
+            accepted.append(step)
+
+    if initial is None:
+        offer("start search", best)
+    names = ["rigid"] if model == "rigid" else ["rigid", "similarity", "affine"]
+    for number, step in enumerate(names):
+        begin, end = 0.5 + 0.5 * number / len(names), 0.5 + 0.5 * (number + 1) / len(names)
+        offer(step, steps.optimise(pair, current, step, measure, listener, (begin, end)))
+    if not accepted:
+        warnings.append(f"no step improved the similarity ({measure} {before:.3f}); the start was kept")
+    if measure == "correlation" and similarity < _LOW_CORRELATION:
+        warnings.append(f"the images agree poorly after alignment ({measure} {similarity:.3f}); check the result")
+    listener(Progress("align", 1.0, f"{measure} {before:.3f} -> {similarity:.3f}"))
+    matrix = from_unit @ current @ to_unit
+    transform = AffineTransform(np.linalg.inv(matrix) if swapped else matrix)
+    return Alignment(transform, before, similarity, accepted, warnings, measure)
