@@ -12,12 +12,11 @@ import torch
 
 from SpikeRegLib.fields import compose, exponential, taper, warp
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.predict import TAPER_VOXELS, Prediction
+from SpikeRegLib.predict import TAPER_VOXELS, Prediction, rate_maps, run_network, with_fallback
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
+from SpikeRegLib.spiking.deploy import deploy
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
@@ -36,6 +35,7 @@ def predict_fine(
     device: str,
     spike_maps: bool,
     listener: Listener,
+    tile: int | None = None,
 ) -> tuple[Prediction, Grid]:
     """One pass of `network` on a pair, composed with what `coarse` found.
 
@@ -48,73 +48,56 @@ def predict_fine(
         device: "cpu", "cuda" or "mps".
         spike_maps: keep rate maps (spiking networks only).
         listener: called for every layer.
+        tile: see `predict`.
 
     Returns:
         Both passes as one prediction (layers of the second one are named "fine.<layer>"), and the grid of its
         displacement in mm.
     """
-    network = network.to(device)
-    spacing = frame.spacing[0]
-    grid = Grid(frame.shape, spacing)
-    stride = network.spec.output_stride()
-    depth, height, width = network.spec.shapes(frame.shape)[network.spec.head.name]
+    spec, spacing = network.spec, frame.spacing[0]
+    grid, stride = Grid(frame.shape, spacing), spec.output_stride()
+    depth, height, width = spec.shapes(frame.shape)[spec.head.name]
     head = Grid((depth, height, width), spacing * stride)
     earlier = resample(coarse.displacement, coarse_grid, grid)[None] / spacing
-    seen = warp(moving[None, None], earlier).to(device)
-    spiking = isinstance(network, SpikingUNet)
-    recorder = ActivityRecorder(network.spec, frame.shape, maps=spike_maps) if spiking else None
-    done = 0
-
-    def record(layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
-        nonlocal done
-        if recorder is not None:
-            recorder(layer, inputs, output)
-        done += 1
-        listener(Progress("predict", done / len(network.spec.layers), f"fine pass: {layer.name}"))
-
-    with torch.inference_mode(), Precision.best(device).autocast():
-        output = network(torch.cat((fixed[None, None].to(device), seen), 1), recorder=record).float()
-    step = exponential(output).cpu().clone()
+    image = torch.cat((fixed[None, None], warp(moving[None, None], earlier)), 1)
     before = resample(coarse.displacement, coarse_grid, head)[None] / head.spacing_mm
-    total = taper(compose(step, before), max(1, round(TAPER_VOXELS / stride)))
-    prediction = replace(
-        coarse,
-        displacement=(total[0] * head.spacing_mm).contiguous(),
-        energy=_both(coarse.energy, dense_table(network.spec, frame.shape), recorder),
-        layers=[*coarse.layers, *_named(recorder.layers if recorder else [])],
-        maps={**coarse.maps, **_maps(recorder, frame, network)},
-        device=device,
-    )
-    return prediction, head
+
+    def heard(fraction: float, layer: Layer) -> None:
+        listener(Progress("predict", fraction, f"fine pass: {layer.name}"))
+
+    def attempt(place: str, size: int | None) -> Prediction:
+        ready = deploy(network, place)
+        recorder = ActivityRecorder(spec, frame.shape, maps=spike_maps) if isinstance(network, SpikingUNet) else None
+        here = image.to(place) if size is None else image
+        output = run_network(ready, here, tile=size, device=place, recorder=recorder, heard=heard)
+        step = exponential(output.float()).cpu().clone()
+        total = taper(compose(step, before), max(1, round(TAPER_VOXELS / stride)))
+        layers = recorder.layers if recorder is not None else []
+        rates = rate_maps([recorder.maps], frame, spec) if recorder is not None else {}
+        return replace(
+            coarse,
+            displacement=(total[0] * head.spacing_mm).contiguous(),
+            energy=_both(coarse.energy, dense_table(spec, frame.shape), layers),
+            layers=[*coarse.layers, *(replace(layer, name=PREFIX + layer.name) for layer in layers)],
+            maps={**coarse.maps, **{PREFIX + name: replace(v, name=PREFIX + name) for name, v in rates.items()}},
+            device=place,
+            tile=size,
+        )
+
+    return with_fallback(attempt, device, tile, longest=max(frame.shape)), head
 
 
-def _named(layers: list[LayerActivity]) -> list[LayerActivity]:
-    return [replace(layer, name=PREFIX + layer.name) for layer in layers]
-
-
-def _both(coarse: EnergyTable, fine: EnergyTable, recorder: ActivityRecorder | None) -> EnergyTable:
+def _both(coarse: EnergyTable, fine: EnergyTable, layers: list[LayerActivity]) -> EnergyTable:
     """Operations of both passes; the paper's baseline is one pass of its network over the field of view."""
-    layers = [] if recorder is None else recorder.layers
-    measured = coarse.synaptic_ops is not None and recorder is not None
+    operations = updates = None
+    if layers and coarse.synaptic_ops is not None and coarse.neuron_updates is not None:
+        operations = coarse.synaptic_ops + sum(layer.synaptic_ops for layer in layers)
+        updates = coarse.neuron_updates + sum(layer.neuron_updates for layer in layers)
     return replace(
         coarse,
         dense_twin_macs=coarse.dense_twin_macs + fine.dense_twin_macs,
         paper_baseline_macs=fine.paper_baseline_macs,
         analog_macs=coarse.analog_macs + fine.analog_macs,
-        synaptic_ops=(coarse.synaptic_ops or 0) + sum(layer.synaptic_ops for layer in layers) if measured else None,
-        neuron_updates=(coarse.neuron_updates or 0) + sum(layer.neuron_updates for layer in layers)
-        if measured
-        else None,
+        synaptic_ops=operations,
+        neuron_updates=updates,
     )
-
-
-def _maps(recorder: ActivityRecorder | None, frame: Frame, network: RegistrationUNet) -> dict[str, Volume]:
-    """Voxel n of a layer's grid lies at voxel n * stride of the frame."""
-    shapes = network.spec.shapes((64, 64, 64))
-    maps = {}
-    for name, rate in (recorder.maps if recorder else {}).items():
-        stride = 64 // shapes[name][0]
-        depth, height, width = rate.shape
-        grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * stride,) * 3)
-        maps[PREFIX + name] = Volume(rate.cpu().clone(), grid, PREFIX + name)
-    return maps

@@ -80,17 +80,33 @@ def predict(
         listener: called for every layer.
         tile: run the network on overlapping tiles of so many voxels along each axis; whole if not given.
     """
+
+    def attempt(place: str, size: int | None) -> Prediction:
+        return _predict(
+            network, fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
+            listener=listener, tile=size,
+        )  # fmt: skip
+
+    return with_fallback(attempt, device, tile, longest=max(fixed.shape))
+
+
+def with_fallback(
+    attempt: Callable[[str, int | None], Prediction], device: str, tile: int | None, *, longest: int
+) -> Prediction:
+    """What `attempt(device, tile)` gives; out of memory, what smaller tiles give, and then the CPU, with a warning.
+
+    Args:
+        attempt: runs a network.
+        device, tile: as wished.
+        longest: axis of the image, in voxels; larger tiles are not tried.
+    """
     attempts: list[tuple[str, int | None]] = [(device, tile)]
     if device != "cpu":
-        longest = min(max(fixed.shape), tile or max(fixed.shape))
-        attempts += [(device, size) for size in SMALLER_TILES if size < longest]
+        attempts += [(device, size) for size in SMALLER_TILES if size < min(longest, tile or longest)]
         attempts.append(("cpu", tile))
     for number, (place, size) in enumerate(attempts):
         try:
-            prediction = _predict(
-                network, fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
-                listener=listener, tile=size,
-            )  # fmt: skip
+            prediction = attempt(place, size)
         except RuntimeError as error:  # CUDA's has a type of its own, Metal's only says so
             if place == "cpu" or "out of memory" not in str(error).lower():
                 raise
@@ -128,6 +144,37 @@ class _Recording:
         self.heard(layer)
 
 
+def run_network(
+    network: RegistrationUNet,
+    image: torch.Tensor,
+    *,
+    tile: int | None,
+    device: str,
+    recorder: ActivityRecorder | None,
+    heard: Callable[[float, Layer], None],
+) -> torch.Tensor:
+    """The head's output [1, 3, d, h, w] of one pass, whole or in tiles, in voxels of its grid.
+
+    Args:
+        network: made ready by `deploy`.
+        image: [1, 2, D, H, W] on `device`, or on the CPU where `tile` is given.
+        tile, device: see `predict`.
+        recorder: counts the activity; None for a dense network.
+        heard: called after every layer with the share of the pass that is done.
+    """
+    layers = network.spec.layers
+
+    def finished(layer: Layer) -> None:
+        if tile is None:
+            heard((layers.index(layer) + 1) / len(layers), layer)
+
+    record = _Recording(recorder, image, finished)
+    with torch.inference_mode():
+        if tile is None:
+            return network(image, recorder=record)
+        return tiled_output(network, image, size=tile, device=device, recorder=record, heard=heard)
+
+
 def _predict(
     network: RegistrationUNet,
     fixed: torch.Tensor,
@@ -160,18 +207,9 @@ def _predict(
                 Progress("predict", (number + fraction) / passes, f"pass {number + 1} of {passes}: {layer.name}")
             )  # fmt: skip
 
-        def finished(layer: Layer) -> None:
-            if tile is None:
-                heard((spec.layers.index(layer) + 1) / len(spec.layers), layer)
-
         image = torch.cat((f, seen), 1)
-        record = _Recording(recorder, image, finished)
-        with torch.inference_mode():
-            if tile is None:
-                step = ready.displacement(image, recorder=record).float()
-            else:
-                output = tiled_output(ready, image, size=tile, device=device, recorder=record, heard=heard)
-                step = ready.integrate(output, tuple(image.shape[2:]))
+        output = run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard)
+        step = ready.integrate(output, tuple(image.shape[2:]))
         if recorder is not None:
             recorders.append(recorder)
         candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
@@ -187,7 +225,7 @@ def _predict(
         passes=kept,
         layers=sum_layers([recorder.layers for recorder in recorders]),
         energy=_energy(network, frame, recorders, ran),
-        maps=_maps(recorders, frame, spec),
+        maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
         timesteps=spec.timesteps,
         device=device,
         arithmetic=getattr(ready, "arithmetic", "float32"),
@@ -209,13 +247,13 @@ def _energy(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRec
     )
 
 
-def _maps(recorders: list[ActivityRecorder], frame: Frame, spec: NetworkSpec) -> dict[str, Volume]:
-    """Voxel n of a layer's grid lies at voxel n * stride of the working frame."""
+def rate_maps(runs: list[dict[str, torch.Tensor]], frame: Frame, spec: NetworkSpec) -> dict[str, Volume]:
+    """Mean rate maps of passes on `frame`: voxel n of a layer's grid lies at voxel n * stride of the frame."""
     maps: dict[str, Volume] = {}
     # On a grid that every stride divides; the sizes of other grids are rounded up and do not tell the stride.
     shapes = spec.shapes((64, 64, 64))
-    for name in recorders[0].maps if recorders else ():
-        rate = torch.stack([recorder.maps[name] for recorder in recorders]).mean(0).cpu().clone()
+    for name in runs[0] if runs else ():
+        rate = torch.stack([run[name] for run in runs]).mean(0).cpu().clone()
         stride = 64 // shapes[name][0]
         depth, height, width = rate.shape
         grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * stride,) * 3)

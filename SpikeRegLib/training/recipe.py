@@ -55,7 +55,7 @@ def train_teacher(
     validate: Validation | None,
     show_progress: bool,
 ) -> Path:
-    """Train the dense network, from scratch or from `config.initial`; returns the model file `teacher.safetensors` in `out`."""
+    """Train the dense network, from scratch or from `config.initial`; returns `teacher.safetensors` in `out`."""
     torch.manual_seed(config.weights_seed)
     network = AnalogUNet(_training_spec(named_spec(config.network), config))
     if config.initial:

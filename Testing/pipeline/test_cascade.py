@@ -14,27 +14,25 @@ from SpikeRegLib.progress import silent
 from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.spiking.energy import dense_table
 from SpikeRegLib.spiking.spec import velocity_unet
-from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
+from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 
 SPEC = velocity_unet("small", encoder=(4, 6), decoder=(4,), input_spacing_mm=1.0)
 FRAME = Frame((32, 40, 32), origin=(5.0, -7.0, 11.0))
 COARSE_GRID = Grid((16, 20, 16), 2.0)
 
 
-class Probe(AnalogUNet):
+class Probe(RegistrationUNet):
     """A network that keeps what it sees and gives a constant velocity, in voxels of its head (x, y, z)."""
 
     def __init__(self, *velocity: float) -> None:
         super().__init__(SPEC)
-        self.eval()
-        with torch.no_grad():
-            self.weights["head"].zero_()
-            self.head_bias.copy_(torch.tensor(velocity))
+        self.velocity = torch.tensor(velocity).view(1, 3, 1, 1, 1)
         self.seen = torch.empty(0)
 
     def forward(self, image, *, recorder=None):
         self.seen = image
-        return super().forward(image, recorder=recorder)
+        depth, height, width = (n // 2 for n in image.shape[2:])
+        return self.velocity.expand(1, 3, depth, height, width)
 
 
 def coarse(field: torch.Tensor) -> Prediction:

@@ -19,6 +19,7 @@ from SpikeRegLib.losses import lncc
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import silent
+from SpikeRegLib.spiking.unet import RegistrationUNet
 
 FRAME = Frame((53, 40, 47), (-11.0, 5.0, 30.0), (2.0, 2.0, 2.0))  # sizes that no stride of the network divides
 
@@ -33,15 +34,17 @@ def run(network, fixed, moving, **changes):
     return predict(network, fixed, moving, FRAME, listener=silent, **{**options, **changes})
 
 
-class Shift(torch.nn.Module):
+class Shift(RegistrationUNet):
     """A network that always answers with the same displacement, in voxels."""
 
     def __init__(self, spec, step: tuple[float, float, float]) -> None:
-        super().__init__()
-        self.spec, self.step = spec, step
+        super().__init__(spec)
+        self.step = step
 
-    def displacement(self, image, *, recorder=None):
-        return torch.tensor(self.step).view(1, 3, 1, 1, 1).expand(1, 3, *image.shape[2:]).clone()
+    def forward(self, image, *, recorder=None):
+        stride = self.spec.output_stride()
+        shape = [-(-n // stride) for n in image.shape[2:]]
+        return torch.tensor(self.step).view(1, 3, 1, 1, 1).expand(1, 3, *shape) / stride
 
 
 def test_a_prediction_that_does_not_help_is_dropped_and_said():
