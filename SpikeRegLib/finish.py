@@ -16,6 +16,7 @@ import torch
 from SpikeRegLib import __version__, metrics
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
+from SpikeRegLib.inverse import fine_inverse
 from SpikeRegLib.predict import Prediction
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.diffeomorphic import remove_folds
@@ -64,7 +65,7 @@ def finish(
         deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
         report(0.1, "inverting")
         transform = compose(deformation, base)
-        inverse = compose(base.inverse(), deformation.inverse())
+        inverse = compose(base.inverse(), fine_inverse(deformation))
         fixed, moving = run.fixed, run.moving
         total = torch.empty(3, *fixed.image.frame.shape)
         values = torch.empty(fixed.image.frame.shape, dtype=moving.image.data.dtype)
