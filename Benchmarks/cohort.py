@@ -2,8 +2,8 @@
 
     python Benchmarks/cohort.py [--methods ...] [--again METHOD ...] [--model FILE --teacher FILE] [--preset P]
 
-Methods: affine; the dense teacher and the spiking network alone, one and two passes; the whole `register` with the
-preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable stage). One thread, in
+Methods: affine; the dense teachers and the spiking networks alone, with and without the fine pass; the whole
+`register` with the preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable stage). One thread, in
 one process; a map is scored with the 33 label groups as the independent scorer does it, and its folds are counted in
 patient space and as the scorer reads them.
 
@@ -38,6 +38,7 @@ from evaluation import Pair
 from paired_statistics import compare
 
 from SpikeRegLib import models, register
+from SpikeRegLib.cascade import predict_fine
 from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.pipeline import itk_reading
 from SpikeRegLib.predict import Prediction, predict
@@ -51,8 +52,8 @@ GREEDY = "-m NCC 2x2x2 -n 100x50x10"
 # Dice within which two methods count as equivalent.
 MARGIN = 0.005
 COMPARED = (
-    ("spiking, 1 pass", "teacher, 1 pass"),
-    ("spiking, 2 passes", "teacher, 2 passes"),
+    ("spiking", "teacher"),
+    ("spiking, coarse pass", "teacher, coarse pass"),
     ("spikereg", "greedy"),
     ("spikereg", "optimize"),
 )
@@ -73,28 +74,43 @@ def affine_row(pair: Pair, cache: Path) -> dict[str, Any]:
 
 
 def network_map(
-    pair: Pair, cache: Path, *, network: RegistrationUNet, passes: int, working_mm: float
+    pair: Pair, cache: Path, *, networks: list[RegistrationUNet], passes: int, working_mm: float
 ) -> tuple[Prediction, torch.Tensor, float]:
-    """Passes of a network and the fold guard of `register`, without refinement.
+    """The passes of the networks and the fold guard of `register`, without refinement.
+
+    Args:
+        pair, cache: what to register, and where the affine map and the prepared images are kept.
+        networks: the coarse one, and the fine one if it is to follow.
+        passes: of the coarse one.
+        working_mm: of the preset.
 
     Returns:
-        What the network did, the whole map on the fixed grid [3, D, H, W] mm, and the CPU seconds of the network.
+        What the networks did, the whole map on the fixed grid [3, D, H, W] mm, and their CPU seconds.
     """
     base, _ = data.affine_of(pair, cache)
-    seen = data.seen_by_network(
-        pair, cache, working_mm=working_mm, network_mm=max(working_mm, network.spec.input_spacing_mm)
-    )
+    views = [
+        data.seen_by_network(
+            pair, cache, working_mm=working_mm, network_mm=max(working_mm, network.spec.input_spacing_mm)
+        )
+        for network in networks
+    ]
+    seen = views[0]
     before = time.process_time()
     prediction = predict(
-        network, seen.fixed, seen.moving, seen.frame, mask=seen.mask, passes=passes, device="cpu",
+        networks[0], seen.fixed, seen.moving, seen.frame, mask=seen.mask, passes=passes, device="cpu",
         spike_maps=False, listener=silent,
     )  # fmt: skip
+    grid = seen.grid
+    for network, view in zip(networks[1:], views[1:], strict=True):
+        prediction, grid = predict_fine(
+            network, view.fixed, view.moving, view.frame, coarse=prediction, coarse_grid=grid, device="cpu",
+            spike_maps=False, listener=silent,
+        )  # fmt: skip
     seconds = time.process_time() - before
     frame = data.grouped_labels(pair[0]).frame
-    spacing = seen.frame.spacing[0]
-    settled, _ = remove_folds(hold_border(prediction.displacement / spacing), linear=itk_reading(frame, base))
-    total = compose(DisplacementTransform(settled * spacing, seen.frame), base).displacement_on(frame)
-    return prediction, total, seconds
+    settled, _ = remove_folds(hold_border(prediction.displacement / grid.spacing_mm), linear=itk_reading(frame, base))
+    total = compose(DisplacementTransform(settled * grid.spacing_mm, seen.frame_of(grid)), base)
+    return prediction, total.displacement_on(frame), seconds
 
 
 def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
@@ -103,6 +119,13 @@ def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
         **data.scored(total, pair), "passes": prediction.passes, "predict_cpu_s": seconds,
         **activity(prediction.layers, prediction.timesteps), "energy": prediction.energy.as_result(),
     }  # fmt: skip
+
+
+def load_networks(preset: Preset, method: str, given: str | None) -> tuple[list[Path], list[RegistrationUNet]]:
+    """Files and networks of a preset: the coarse one (or the one given instead) and the fine one."""
+    names = [given] if given else [name for name in (preset.model, preset.fine_model) if name]
+    files = [models.find(name, method) for name in names]
+    return files, [models.load_for(file, method, None) for file in files]
 
 
 def activity(layers: list, timesteps: int) -> dict[str, float]:
@@ -161,13 +184,19 @@ def all_methods(options: argparse.Namespace) -> dict[str, Method]:
     code = data.library_stamp(network=True)
     methods = {"affine": Method("searched", partial(affine_row, cache=cache))}
     for name, method, given in (("teacher", "ann", options.teacher), ("spiking", "spikereg", options.model)):
-        file = models.find(given or preset.model, method)
-        network = models.load_for(file, method, None)
-        for passes in (1, 2):
+        files, networks = load_networks(preset, method, given)
+        for suffix, used in (("", len(networks)), (", coarse pass", 1)):
+            if suffix and len(networks) == 1:
+                continue
+            passes = 1 if suffix else max(1, preset.passes)
             run = partial(
-                network_alone, cache=cache, network=network, passes=passes, working_mm=preset.working_spacing_mm
+                network_alone,
+                cache=cache,
+                networks=networks[:used],
+                passes=passes,
+                working_mm=preset.working_spacing_mm,
             )
-            methods[f"{name}, {passes} pass{'es' * (passes > 1)}"] = Method(data.digest(file, passes, code), run)
+            methods[name + suffix] = Method(data.digest(*files[:used], passes, code), run)
     for name, chosen, given in (
         ("spikereg", options.preset, options.model),
         ("optimize", options.optimize_preset, None),
@@ -186,7 +215,7 @@ def _preset_file(preset: str) -> Path:
 
 
 def _model_files(preset: Preset, given: str | None) -> list[Path]:
-    return [] if preset.method == "optimize" else [models.find(given or preset.model, preset.method)]
+    return [] if preset.method == "optimize" else load_networks(preset, preset.method, given)[0]
 
 
 def make_rows(name: str, method: Method, pairs: list[Pair], options: argparse.Namespace, kept: dict) -> list[dict]:

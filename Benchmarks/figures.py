@@ -21,8 +21,8 @@ PLOTS = Path(__file__).resolve().parents[1] / "Docs" / "figures"
 TIMED = {
     "affine": "affine alignment",
     "fast-preview": "preset fast-preview",
-    "spiking, 1 pass": "spiking network, 1 pass",
-    "spiking, 2 passes": "spiking network, 2 passes",
+    "spiking, coarse pass": "spiking network, coarse pass",
+    "spiking": "spiking networks, both passes",
     "optimize": "refinement without network",
     "spikereg": "spiking network and refinement",
     "greedy": "greedy, deformable stage alone",

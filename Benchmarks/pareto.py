@@ -1,10 +1,10 @@
 """Accuracy against energy: the dense teacher converted at many T and percentiles, and the released spiking network.
 
-    python Benchmarks/pareto.py [--model FILE --teacher FILE] [--preset P] [--recipe R] [--pairs N]
+    python Benchmarks/pareto.py [--model FILE --teacher FILE] [--preset P] [--recipes R ...] [--pairs N]
 
-One pass of the network, no refinement, the development pairs. Thresholds come from synthetic training pairs alone
-(`--calibration-pairs` of the recipe's stream that no training step reaches). Nothing is fine-tuned but the released
-network. The energy is the analytical proxy. Calibration pairs, histograms and every point are kept in `--cache`.
+All passes of the preset's networks, no refinement, the development pairs; T and percentile are those of every network.
+Thresholds come from synthetic training pairs alone (`--calibration-pairs` of each recipe's stream, which no training
+step reaches). Nothing is fine-tuned but the released networks. The energy is the analytical proxy. Calibration pairs, histograms and every point are kept in `--cache`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import evaluation as data
 import torch
-from cohort import activity, network_map
+from cohort import activity, load_networks, network_map
 
 from SpikeRegLib import models
 from SpikeRegLib.configuration import load_preset
@@ -28,8 +28,7 @@ from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
 from SpikeRegLib.training.anatomy import load_anatomies
 from SpikeRegLib.training.config import load_config
-from SpikeRegLib.training.recipe import CALIBRATION_START, find_label_maps
-from SpikeRegLib.training.synthetic import PairGenerator
+from SpikeRegLib.training.recipe import CALIBRATION_START, find_label_maps, pair_generator, training_spec
 
 TIMESTEPS = (1, 2, 4, 6, 8)
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9)
@@ -38,14 +37,12 @@ RELEASED_TIMESTEPS = (1, 2, 4, 8)
 
 def calibration_images(recipe: str, count: int, cache: Path) -> Iterator[torch.Tensor]:
     """[1, 2, D, H, W] synthetic training pairs, drawn once."""
-    stamp = data.code_stamp(("training/synthetic", "training/anatomy"))
+    stamp = data.code_stamp(("training/synthetic", "training/appearance", "training/crops", "training/anatomy"))
     folder = cache / f"calibration-{stamp}-{recipe.replace('/', '_')}"
     wanted = [folder / f"{number}.pt" for number in range(count)]
     if not all(path.exists() for path in wanted):
         folder.mkdir(parents=True, exist_ok=True)
-        config = load_config(recipe)
-        anatomies = load_anatomies(find_label_maps(data.DATA / "train"))
-        generator = PairGenerator(anatomies, options=config.synthetic, seed=config.seed)
+        generator = pair_generator(load_anatomies(find_label_maps(data.DATA / "train")), load_config(recipe), "cpu")
         for number, path in enumerate(wanted):
             pair = generator.pair(CALIBRATION_START + number)
             torch.save(torch.cat((pair.fixed, pair.moving), 1), path)
@@ -59,19 +56,25 @@ def thresholds_of(
     """Per percentile, layer and channel."""
     path = cache / f"thresholds-{data.digest(file, recipe, count, PERCENTILES)}.pt"
     if not path.exists():
+        shipped, teacher.spec = teacher.spec, training_spec(teacher.spec, load_config(recipe))
         with Precision.best("cpu").autocast():
             found = calibrate(teacher, calibration_images(recipe, count, cache), PERCENTILES)
+        teacher.spec = shipped
         torch.save(found, path)
     return torch.load(path, weights_only=True)
 
 
-def point(network: RegistrationUNet, key: str, pairs: list[data.Pair], cache: Path, working_mm: float) -> dict:
-    """Figures of one network over the pairs; those of a pair are made once."""
+def point(
+    networks: list[RegistrationUNet], key: str, pairs: list[data.Pair], cache: Path, working_mm: float, passes: int
+) -> dict:
+    """Figures of networks over the pairs; those of a pair are made once."""
     rows = []
     for pair in pairs:
         path = cache / "rows" / f"pareto-{key}" / f"{pair[0]}_{pair[1]}.json"
         if not path.exists():
-            prediction, total, seconds = network_map(pair, cache, network=network, passes=1, working_mm=working_mm)
+            prediction, total, seconds = network_map(
+                pair, cache, networks=networks, passes=passes, working_mm=working_mm
+            )
             row: dict[str, Any] = {
                 "pair": "_".join(pair),
                 "dice": data.overlap(total, *(data.grouped_labels(name) for name in pair)),
@@ -90,7 +93,7 @@ def point(network: RegistrationUNet, key: str, pairs: list[data.Pair], cache: Pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data.add_arguments(parser, "pareto.json")
-    parser.add_argument("--recipe", default="brain-t1", help="training recipe whose pairs calibrate")
+    parser.add_argument("--recipes", nargs="+", help="training recipes whose pairs calibrate; default: models' names")
     parser.add_argument("--calibration-pairs", type=int, default=8)
     parser.add_argument("--pairs", type=int, help="only the first N pairs, for a quick look; needs --out")
     options = parser.parse_args()
@@ -98,32 +101,37 @@ def main() -> None:
     began = time.process_time()
     preset, cache, code = load_preset(options.preset), options.cache, data.library_stamp(network=True)
     working_mm, pairs = preset.working_spacing_mm, data.dev_pairs()[: options.pairs]
-    model = models.find(options.model or preset.model, "spikereg")
-    teacher_file = models.find(options.teacher or preset.model, "ann")
-    teacher = models.load_for(teacher_file, "ann", None)
-    assert isinstance(teacher, AnalogUNet)
+    files, released = load_networks(preset, "spikereg", options.model)
+    teacher_files, teachers = load_networks(preset, "ann", options.teacher)
+    recipes = options.recipes or [file.stem for file in files]
+    passes = max(1, preset.passes)
 
-    def figures(network: RegistrationUNet, file: Path, what: str, *key: Any) -> dict:
-        found = point(network.eval(), data.digest(file, what, *key, working_mm, code), pairs, cache, working_mm)
+    def figures(networks: list[RegistrationUNet], which: list[Path], what: str, *key: Any) -> dict:
+        name = data.digest(*which, what, *key, working_mm, passes, code)
+        found = point([network.eval() for network in networks], name, pairs, cache, working_mm, passes)
         energy = found.get("snn_mj", found["ann_mj"])
-        print(f"{file.stem} {what}: Dice {found['dice']:.4f}, {energy:.3f} mJ", flush=True)
+        print(f"{which[0].stem} {what}: Dice {found['dice']:.4f}, {energy:.3f} mJ", flush=True)
         return found
 
-    results: dict[str, Any] = {"pairs": ["_".join(pair) for pair in pairs], "passes": 1}
+    results: dict[str, Any] = {"pairs": ["_".join(pair) for pair in pairs]}
     results["calibration_pairs"] = options.calibration_pairs
-    results["released_timesteps"] = models.load_for(model, "spikereg", None).spec.timesteps
-    results["teacher"] = figures(teacher, teacher_file, "dense")
-    results["released"] = [
-        {"timesteps": steps, **figures(models.load_for(model, "spikereg", steps), model, f"T = {steps}")}
-        for steps in RELEASED_TIMESTEPS
-    ]
-    thresholds = thresholds_of(teacher, teacher_file, options.recipe, options.calibration_pairs, cache)
+    results["released_timesteps"] = released[0].spec.timesteps
+    results["teacher"] = figures(teachers, teacher_files, "dense")
+    results["released"] = []
+    for steps in RELEASED_TIMESTEPS:
+        networks = [models.load_for(file, "spikereg", steps) for file in files]
+        results["released"].append({"timesteps": steps, **figures(networks, files, f"T = {steps}")})
+    thresholds = []
+    for teacher, file, recipe in zip(teachers, teacher_files, recipes, strict=True):
+        assert isinstance(teacher, AnalogUNet)
+        thresholds.append((teacher, thresholds_of(teacher, file, recipe, options.calibration_pairs, cache)))
     results["converted"] = []
     for percentile in PERCENTILES:
         for steps in TIMESTEPS:
-            network = convert(teacher, thresholds[percentile], timesteps=steps)
-            found = figures(network, teacher_file, f"percentile {percentile:g}, T = {steps}", options.calibration_pairs)
-            results["converted"].append({"percentile": percentile, "timesteps": steps, **found})
+            networks = [convert(teacher, found[percentile], timesteps=steps) for teacher, found in thresholds]
+            what = f"percentile {percentile:g}, T = {steps}"
+            row = figures(networks, teacher_files, what, options.calibration_pairs)
+            results["converted"].append({"percentile": percentile, "timesteps": steps, **row})
     data.write_json(options.out, results)
     print(f"{options.out}: {time.process_time() - began:.0f} CPU s")
 

@@ -57,7 +57,7 @@ def train_teacher(
 ) -> Path:
     """Train the dense network, from scratch or from `config.initial`; returns `teacher.safetensors` in `out`."""
     torch.manual_seed(config.weights_seed)
-    network = AnalogUNet(_training_spec(named_spec(config.network), config))
+    network = AnalogUNet(training_spec(named_spec(config.network), config))
     if config.initial:
         first = load_model(find(config.initial, "ann"), kind="analog")
         if first.spec.layers != network.spec.layers:
@@ -66,7 +66,7 @@ def train_teacher(
                 f"{config.network}; name a model of that spec"
             )
         network.load_state_dict(first.state_dict())
-    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
         resume=resume, validate=validate, show_progress=show_progress,
@@ -78,8 +78,8 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
     """Calibrate on training pairs and convert; returns the model file `converted.safetensors` in `out`."""
     teacher = load_model(teacher_file, kind="analog").to(device)
     assert isinstance(teacher, AnalogUNet)
-    spec, teacher.spec = teacher.spec, _training_spec(teacher.spec, config)
-    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+    spec, teacher.spec = teacher.spec, training_spec(teacher.spec, config)
+    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
 
     def images() -> Any:
         for number in range(config.calibration_pairs):
@@ -106,8 +106,8 @@ def finetune(
     """Train a converted network through its closed form; returns the model file `spiking.safetensors` in `out`."""
     network = load_model(model_file, kind="spiking")
     assert isinstance(network, SpikingUNet)
-    network.spec = _training_spec(network.spec, config)
-    pairs = _pairs(load_anatomies(find_label_maps(labels)), config, device)
+    network.spec = training_spec(network.spec, config)
+    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
         resume=resume, validate=validate, show_progress=show_progress,
@@ -123,14 +123,15 @@ def finetune(
     )
 
 
-def _pairs(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator | CropGenerator:
+def pair_generator(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator | CropGenerator:
+    """What draws the pairs of a recipe: whole heads, or crops after the coarse pass."""
     if config.coarse:
         coarse = load_model(find(config.coarse, "spikereg"))
         return CropGenerator(anatomies, coarse, options=config.synthetic, seed=config.seed, device=device)
     return PairGenerator(anatomies, options=config.synthetic, seed=config.seed, device=device)
 
 
-def _training_spec(spec: NetworkSpec, config: TrainingConfig) -> NetworkSpec:
+def training_spec(spec: NetworkSpec, config: TrainingConfig) -> NetworkSpec:
     """The spec to train with: crops are standardised when they are drawn, with the statistics of the whole head."""
     return replace(spec, standardise=False) if config.coarse else spec
 
