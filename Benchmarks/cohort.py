@@ -3,9 +3,9 @@
     python Benchmarks/cohort.py [--methods ...] [--again METHOD ...] [--model FILE --teacher FILE] [--preset P]
 
 Methods: affine; the dense teachers and the spiking networks alone, with and without the fine pass; the whole
-`register` with the preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable stage). One thread, in
-one process; a map is scored with the 33 label groups as the independent scorer does it, and its folds are counted in
-patient space and as the scorer reads them.
+`register` with the preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable
+stage). One thread, in one process; a map is scored with the 33 label groups as the independent scorer does it, and its
+folds are counted in patient space and as the scorer reads them.
 
 Rows are kept in `--cache` and in the result file with a key of weights, settings and code: a second run makes only the
 rows whose key changed (other weights: those of the network; never greedy's), `--again` makes a method's rows anew in

@@ -4,7 +4,8 @@
 
 All passes of the preset's networks, no refinement, the development pairs; T and percentile are those of every network.
 Thresholds come from synthetic training pairs alone (`--calibration-pairs` of each recipe's stream, which no training
-step reaches). Nothing is fine-tuned but the released networks. The energy is the analytical proxy. Calibration pairs, histograms and every point are kept in `--cache`.
+step reaches). Nothing is fine-tuned but the released networks. The energy is the analytical proxy. Calibration pairs,
+thresholds and every point are kept in `--cache`.
 """
 
 from __future__ import annotations
