@@ -74,17 +74,29 @@ def _fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(homogeneous, target, rcond=None)[0].T
 
 
+def _rotation(matrix: np.ndarray) -> np.ndarray:
+    """[3, 3] the rotation nearest to a matrix."""
+    left, _, right = np.linalg.svd(matrix)
+    return left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+
+
 def _common_centroids(points: list[np.ndarray]) -> np.ndarray:
-    """The mean arrangement of structures, at the mean size of the heads, centred on the origin."""
+    """The mean arrangement of structures, at the mean size and in the mean orientation of the heads, about the origin.
+
+    Heads are brought together by rotation and size alone: under general affine maps any sheared and turned arrangement
+    would be a mean as good as another, and no head would look like the heads that are registered later.
+    """
     centred = [p - p.mean(0) for p in points]
-    size = np.mean([np.sqrt((p**2).sum(1).mean()) for p in centred])
-    mean = centred[0]
-    for _ in range(4):
-        fits = [_fit_affine(p, mean) for p in centred]
-        mean = np.mean([p @ fit[:, :3].T + fit[:, 3] for p, fit in zip(centred, fits, strict=True)], 0)
-        mean = mean - mean.mean(0)
-        mean = mean * size / np.sqrt((mean**2).sum(1).mean())
-    return mean
+    sizes = [np.sqrt((p**2).sum(1).mean()) for p in centred]
+    shapes = [p / size for p, size in zip(centred, sizes, strict=True)]
+    mean = shapes[0]
+    for _ in range(8):
+        turned = [p @ _rotation(p.T @ mean) for p in shapes]
+        mean = np.mean(turned, 0)
+        mean = mean / np.sqrt((mean**2).sum(1).mean())
+    # Rows are points: p is about mean @ turn, so the mean of the turns brings it into the heads' own orientation.
+    upright = _rotation(np.mean([_rotation(mean.T @ p) for p in shapes], 0))
+    return mean @ upright * np.mean(sizes)
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
@@ -148,7 +160,7 @@ def load_anatomies(paths: list[Path]) -> list[Anatomy]:
     points = [_centroids(labels, frame.matrix) for _, labels, frame in heads]
     common = _common_centroids(points)
     # The mean of the structures lies below and in front of the middle of the brain: this centres the brain instead.
-    common = common - np.array([0.0, 3.0, 4.0])
+    common = common - np.array([0.0, 1.0, 4.0])
     return [
         _prepare(name, labels, frame, _fit_affine(common, centroids))
         for (name, labels, frame), centroids in zip(heads, points, strict=True)

@@ -20,6 +20,7 @@ from SpikeRegLib.training.anatomy import (
     SPACING_MM,
     VENTRICLES,
     Anatomy,
+    _common_centroids,
     fold_labels,
     load_anatomies,
 )
@@ -185,3 +186,31 @@ def test_real_heads_overlap_in_the_common_space() -> None:
         sides = [(anatomy.shares[LABELS.index(label)].sum((0, 1)) * x).sum() for label in (2, 41)]
         mass = [anatomy.shares[LABELS.index(label)].sum() for label in (2, 41)]
         assert sides[0] / mass[0] > sides[1] / mass[1] + 10
+
+
+def _turn(degrees: float) -> np.ndarray:
+    """[3, 3] a pitch, about the x axis."""
+    angle = np.deg2rad(degrees)
+    return np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
+
+
+def test_the_common_space_lies_and_looks_as_the_heads_do() -> None:
+    """Heads that differ by pitch, size and place have a mean of their own shape, in their mean orientation and size."""
+    random = np.random.default_rng(0)
+    shape = random.normal(size=(30, 3)) * (30.0, 45.0, 25.0)
+    shape -= shape.mean(0)
+    heads = [
+        size * shape @ _turn(pitch).T + random.normal(size=3) * 20
+        for pitch, size in ((-20.0, 0.9), (-5.0, 1.1), (5.0, 1.05), (20.0, 0.95))
+    ]
+    for order in ([0, 1, 2, 3], [3, 0, 2, 1]):
+        assert np.allclose(_common_centroids([heads[i] for i in order]), shape, atol=0.05)
+
+
+def test_the_common_space_is_not_sheared_by_heads_that_are() -> None:
+    random = np.random.default_rng(1)
+    shape = random.normal(size=(30, 3)) * (30.0, 45.0, 25.0)
+    shape -= shape.mean(0)
+    stretches = [np.diag(s) for s in ((1.2, 0.9, 1.0), (0.85, 1.1, 1.0), (0.95, 1.0, 1.0))]
+    common = _common_centroids([shape @ stretch for stretch in stretches])
+    assert np.allclose(common, shape, rtol=0.08, atol=1.5)
