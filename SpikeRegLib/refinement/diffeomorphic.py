@@ -18,6 +18,8 @@ _RESERVE = 0.02
 # Every node is corrected by up to eight cells at once: the share of its correction that each may make.
 _SHARE = 0.5
 _SWEEPS, _ROUNDS, _ATTEMPTS = 8, 10, 40
+# A field with a larger share of bad cells holds little worth keeping: smoothing is faster.
+_FEW = 0.1
 
 # Corner c of a cell is its node c = x + 2 y + 4 z; its three edges along x, y and z run from _LOW[c] to _HIGH[c].
 _CORNERS = tuple((x, y, z) for z, y, x in itertools.product((0, 1), repeat=3))
@@ -101,8 +103,9 @@ def remove_folds(
     for attempt in range(_ATTEMPTS):
         if not bool(bad.any()):
             return displacement, found
-        displacement = _projected(displacement, bad, readings, smallest)
-        bad = _bad_cells(displacement, readings, smallest)
+        if float(bad.float().mean()) <= _FEW:
+            displacement = _projected(displacement, bad, readings, smallest)
+            bad = _bad_cells(displacement, readings, smallest)
         if bool(bad.any()):
             displacement = _smoothed_near(displacement, bad, 1 + attempt // 4, 0.8 + 0.15 * attempt)
             bad = _bad_cells(displacement, readings, smallest)
