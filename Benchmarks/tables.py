@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -59,9 +60,9 @@ def pairs_table() -> str:
     return "\n".join(lines)
 
 
-def inference_table() -> str:
-    """The network alone: dense twin, closed form, event simulation."""
-    data = json.loads((RESULTS / "inference.json").read_text())
+def inference_table(name: str) -> str:
+    """A network alone: dense twin, closed form, event simulation."""
+    data = json.loads((RESULTS / f"{name}.json").read_text())
     lines = ["| precision | dense twin | closed form | event simulation | closed form / dense | same field |"]
     lines.append("|---|---|---|---|---|---|")
     for name, entry in data["results"].items():
@@ -91,8 +92,11 @@ def facts_table(model: str) -> str:
         "date": facts["date"],
         "last log entry": ", ".join(f"{k} {v}" for k, v in facts["last_log_entry"].items()),
     }
-    if "before" in facts:
-        before = facts["before"]
+    before = facts.get("before")
+    if before and before["step"] == "finetune":
+        rows["fine-tuned before"] = f"{before['steps']} steps, {before['seconds']} s"
+        before = before["before"]
+    if before:
         rows["converted from"] = (
             f"teacher of {before['steps']} steps; percentile {before['percentile']} over "
             f"{before['calibration_pairs']} training pairs"
@@ -140,7 +144,8 @@ def fill(path: Path, tables: dict[str, str]) -> str:
 # Marker -> what fills it, and the result files it is made from; a marker whose files are not there stays as it is.
 FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "pairs": (pairs_table, ("dev_pairs",)),
-    "inference": (inference_table, ("inference",)),
+    "inference": (partial(inference_table, "inference"), ("inference",)),
+    "inference-fine": (partial(inference_table, "inference-fine"), ("inference-fine",)),
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),

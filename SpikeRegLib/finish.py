@@ -100,6 +100,8 @@ def finish(
             "model": model,
             "inputs": {"fixed": fixed.image.name, "moving": moving.image.name},
             "device": run.device if prediction is None else prediction.device,
+            "arithmetic": None if prediction is None else prediction.arithmetic,
+            "tile": None if prediction is None else prediction.tile,
             "threads": run.threads,
             "seed": run.seed,
             "versions": _versions(),

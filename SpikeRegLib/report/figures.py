@@ -142,13 +142,16 @@ def timing(result: dict[str, Any]) -> str:
 def provenance(result: dict[str, Any], fixed: str, moving: str) -> str:
     """What was registered with what: files, settings, model and versions."""
     model = result.get("model") or {}
+    fine = model.get("fine")
     rows = [
         ("Fixed image", fixed),
         ("Moving image", moving),
         ("Method", result.get("method")),
         ("Preset", result.get("preset")),
         ("Model", f"{model['name']}, sha256 {model.get('sha256')}" if model.get("name") else "none"),
+        ("Fine model", f"{fine['name']}, sha256 {fine.get('sha256')}" if fine else None),
         ("Device", result.get("device")),
+        ("Arithmetic", result.get("arithmetic")),
         ("Threads", result.get("threads")),
         ("Seed", result.get("seed")),
         ("Versions", ", ".join(f"{name} {version}" for name, version in (result.get("versions") or {}).items())),

@@ -154,9 +154,7 @@ class PairGenerator:
         field = field - push * self.push[head].float()
         return field[None] / SPACING_MM
 
-    def _draw(
-        self, head: int, means: torch.Tensor, turned: torch.Tensor, stream: Stream, rare: Stream
-    ) -> DrawnHead:
+    def _draw(self, head: int, means: torch.Tensor, turned: torch.Tensor, stream: Stream, rare: Stream) -> DrawnHead:
         options = self.options
         personal = means * (1 + 0.02 * stream.normal(len(LABELS)))
         edge = brain_edge(stream, self.shape, SPACING_MM)

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import torch
 from brains import brain_points, error_mm, on_grid, sample, stored_differently
 
+from SpikeRegLib.configuration import PRESET_FOLDER
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
@@ -142,10 +143,31 @@ def test_result_json_has_every_promised_entry(sample_run):
         1,
     )
     assert len(result["model"]["sha256"]) == 64 and result["model"]["name"] == "brain-t1"
+    assert len(result["model"]["fine"]["sha256"]) == 64 and result["model"]["fine"]["name"] == "brain-t1-fine"
+    assert result["arithmetic"] in ("int8", "bfloat16", "float32") and result["tile"] is None
     assert result["timing_s"]["total"] == pytest.approx(sum(v for k, v in result["timing_s"].items() if k != "total"))
     assert result["verdict"]["level"] in ("good", "check", "poor") and result["verdict"]["reasons"]
     assert set(result["spikes"]["layers"][0]) >= {"name", "rate", "count", "silent_percent", "synaptic_ops"}
     assert result["peak_memory_mb"] < 3000
+
+
+def test_the_fine_pass_brings_real_weights_closer_than_the_coarse_one_alone(tmp_path):
+    """Released weights, no refinement: similarity and overlap rise with the second network, and nothing folds."""
+    text = (PRESET_FOLDER / "brain-t1.toml").read_text(encoding="utf-8")
+    coarse = tmp_path / "coarse.toml"
+    coarse.write_text(text.replace('fine_model = "brain-t1-fine"', 'fine_model = ""'), encoding="utf-8")
+    pair = (brains.SAMPLE / "fixed.nii.gz", brains.SAMPLE / "moving.nii.gz")
+    labels = {f"{role}_labels": brains.SAMPLE / f"{role}_seg.nii.gz" for role in ("fixed", "moving")}
+    one, two = (
+        register(*pair, preset=preset, refine_iterations=0, threads=1, **labels).result
+        for preset in (coarse, "brain-t1")
+    )
+    assert "fine" not in one["model"] and two["model"]["fine"]["name"] == "brain-t1-fine"
+    assert two["similarity"]["lncc_after"] > one["similarity"]["lncc_after"] + 0.01
+    assert two["dice"]["after_mean"] > one["dice"]["after_mean"]
+    assert two["deformation"]["folding_percent"] == 0
+    names = [layer["name"] for layer in two["spikes"]["layers"]]
+    assert names[: len(names) // 2] == [name.removeprefix("fine.") for name in names[len(names) // 2 :]]
 
 
 def test_energy_follows_from_the_printed_table(sample_run):
