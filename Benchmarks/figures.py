@@ -68,8 +68,9 @@ def accuracy_energy() -> None:
     for entry in released:
         if entry["timesteps"] == data["released_timesteps"]:
             axes.plot(entry["snn_mj"], entry["dice"], "*", color="crimson", markersize=17, zorder=5)
+        beside = (-8, 7) if entry["timesteps"] < 8 else (22, -14)
         axes.annotate(
-            f"T = {entry['timesteps']}", (entry["snn_mj"], entry["dice"]), xytext=(-8, 7), textcoords="offset points",
+            f"T = {entry['timesteps']}", (entry["snn_mj"], entry["dice"]), xytext=beside, textcoords="offset points",
             color="crimson", fontsize=9, ha="right",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )  # fmt: skip
@@ -79,10 +80,10 @@ def accuracy_energy() -> None:
     axes.axhline(greedy_on(data["pairs"]), color="darkorange", linewidth=1.2, linestyle=":", label="greedy")
     axes.set_xscale("log")
     axes.margins(x=0.1)
-    axes.set(xlabel="energy of one pass by the analytical proxy, mJ", ylabel="mean Dice, 33 label groups")
+    axes.set(xlabel="energy of both passes by the analytical proxy, mJ", ylabel="mean Dice, 33 label groups")
     ticks = sorted({entry["timesteps"] for entry in data["converted"]})
     axes.set_title(
-        f"Accuracy against energy: {len(data['pairs'])} pairs, one pass, no refinement; "
+        f"Accuracy against energy: {len(data['pairs'])} pairs, both passes, no refinement; "
         f"along the percentiles T = {', '.join(map(str, ticks))}", fontsize=10,
     )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
