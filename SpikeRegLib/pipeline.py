@@ -27,7 +27,7 @@ from SpikeRegLib.images import Volume
 from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
 from SpikeRegLib.losses import lncc
 from SpikeRegLib.predict import Prediction, predict
-from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.progress import Listener, Progress, part_of_stage, silent
 from SpikeRegLib.refine import refine
 from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
@@ -238,7 +238,8 @@ def register(
             seen = working.coarser(network.spec.input_spacing_mm)
             prediction = predict(
                 network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
-                passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps, listener=listener,
+                passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps,
+                listener=listener if fine_path is None else part_of_stage(listener, 0.0, 0.5),
             )  # fmt: skip
             deformation = Deformation(prediction.displacement, seen.grid)
             if fine_path is not None:
@@ -330,7 +331,7 @@ def _fine_pass(
     """The second network's pass, kept if it improves the similarity; what it cost counts either way."""
     prediction, grid = predict_fine(
         network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
-        device=run.device, spike_maps=spike_maps, listener=run.listener,
+        device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0),
     )  # fmt: skip
     found = Deformation(prediction.displacement, grid)
     if found.similarity(judged) > start.similarity(judged):

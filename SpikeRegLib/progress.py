@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,12 @@ Listener = Callable[[Progress], None]
 
 def silent(progress: Progress) -> None:
     """A listener that ignores every report."""
+
+
+def part_of_stage(listener: Listener, begin: float, end: float) -> Listener:
+    """A listener that hears the fractions 0..1 of a part of a stage as `begin`..`end` of the whole."""
+
+    def heard(progress: Progress) -> None:
+        listener(replace(progress, fraction=begin + (end - begin) * progress.fraction))
+
+    return heard

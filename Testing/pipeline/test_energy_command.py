@@ -49,7 +49,8 @@ def test_a_pair_fills_in_the_spikes(known, tmp_path, capsys):
         assert total[column] == sum(layer[column] for layer in table["layers"]) > 0
     assert all(table["memory"][column] == total[column] for column in COLUMNS)
     assert 0 < total["rate"] < 1 and 0 < total["silent_percent"] < 100
-    dearer = energy(capsys, "--fixed", fixed, "--moving", moving, "--threads", 1, "--ac-pj", 1.8, "--dram-pj", 325)
+    sides = ("--fixed", fixed, "--moving", moving, "--threads", 1)
+    dearer = energy(capsys, "brain-t1", *sides, "--ac-pj", 1.8, "--dram-pj", 325)
     assert dearer["layers"] == table["layers"], "the same pair, named otherwise"
     extra = 0.9e-9 * total["synaptic_ops"]
     assert dearer["energy"]["snn_mj"] == pytest.approx(figures["snn_mj"] + extra)
