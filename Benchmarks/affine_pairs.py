@@ -8,7 +8,6 @@ Needs the evaluation data: SPIKEREG_DATA, by default ../shared/data beside the r
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -16,6 +15,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from dev_pairs import listed_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))
@@ -44,12 +45,10 @@ def main() -> None:
     from SpikeRegLib.transforms import write_transform
 
     torch.set_num_threads(threads)
-    with open(DATA / "dev" / "pairs.csv", newline="") as file:
-        pairs = [(row["fixed"], row["moving"]) for row in csv.DictReader(file)]
     rows: list[tuple[float, ...]] = []
     print(f"{'pair':<12}{'Dice rigid':>12}{'Dice affine':>13}{'CPU s rigid':>13}{'CPU s affine':>14}")
     with tempfile.TemporaryDirectory() as folder:
-        for fixed, moving in pairs:
+        for fixed, moving in listed_pairs():
             images = [read_image(DATA / "dev" / f"oasis_{name}_t1brain.nii.gz") for name in (fixed, moving)]
             row: dict[str, tuple[float, float]] = {}
             for model in ("rigid", "affine"):

@@ -38,6 +38,12 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_O
 COLUMNS = ("dice", "folding_percent", "true_folding_percent", "sdlogj", "inverse_consistency_mm", "cpu_s", "peak_mb")
 
 
+def listed_pairs() -> list[tuple[str, str]]:
+    """The eight development pairs, (fixed, moving)."""
+    with open(DATA / "dev" / "pairs.csv", newline="") as file:
+        return [(row["fixed"], row["moving"]) for row in csv.DictReader(file)]
+
+
 def measured(command: list[str]) -> tuple[float, float]:
     """CPU seconds and peak memory (MB) of a command with its children; raises when it fails."""
     probe = (
@@ -114,13 +120,14 @@ def run_pair(method: str, fixed: str, moving: str, folder: Path) -> dict:
     }
 
 
-def table(results: dict[str, list[dict]]) -> str:
-    lines = ["| method | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+def table(results: dict[str, list[dict]], columns: tuple[str, ...], *, first: str = "method", digits: int = 4) -> str:
+    """Means of the columns for each entry of `results`, as Markdown; "-" where nothing was measured."""
+    lines = [f"| {first} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for method, rows in results.items():
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             values = [row[column] for row in rows if row[column] is not None]
-            cells.append(f"{fmean(values):.4g}" if values else "-")
+            cells.append(f"{fmean(values):.{digits}g}" if values else "-")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -131,8 +138,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--pairs", type=int, help="only the first N pairs, for a quick look")
     options = parser.parse_args()
-    with open(DATA / "dev/pairs.csv", newline="") as file:
-        pairs = [(row["fixed"], row["moving"]) for row in csv.DictReader(file)][: options.pairs]
+    pairs = listed_pairs()[: options.pairs]
     results: dict[str, list[dict]] = {method: [] for method in options.methods}
     with tempfile.TemporaryDirectory() as folder:
         for fixed, moving in pairs:
@@ -141,7 +147,7 @@ def main() -> None:
                 results[method].append(row)
                 shown = {k: round(row[k], 4) for k in COLUMNS if row[k] is not None}
                 print(method, row["pair"], shown, flush=True)
-    print(table(results))
+    print(table(results, COLUMNS))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         facts = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}

@@ -7,7 +7,6 @@ repository, so that a benchmark interrupted or run again with other weights repe
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from dev_pairs import listed_pairs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -60,8 +60,7 @@ def subject_image(subject: str) -> Path:
 
 def dev_pairs() -> list[Pair]:
     """The eight pairs (fixed, moving) of every other benchmark."""
-    with open(DATA / "dev" / "pairs.csv", newline="") as file:
-        return [(row["fixed"], row["moving"]) for row in csv.DictReader(file)]
+    return listed_pairs()
 
 
 def subjects() -> list[str]:

@@ -15,11 +15,10 @@ import argparse
 import sys
 import time
 from dataclasses import replace
-from statistics import fmean
 
 import numpy as np
 import torch
-from dev_pairs import DATA, ROOT
+from dev_pairs import DATA, ROOT, table
 
 sys.path.insert(0, str(ROOT))
 
@@ -104,10 +103,7 @@ def main() -> None:
             row = run(name, seed)
             rows.setdefault(name, []).append(row)
             print(name, seed, {k: v if isinstance(v, str) else round(float(v), 3) for k, v in row.items()}, flush=True)
-    print("| pair | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
-    for name, results in rows.items():
-        print(f"| {name} | " + " | ".join(f"{fmean(float(r[key]) for r in results):.3g}" for key in COLUMNS) + " |")
+    print(table(rows, COLUMNS, first="pair", digits=3))
 
 
 if __name__ == "__main__":

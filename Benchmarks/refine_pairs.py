@@ -9,15 +9,13 @@ greedy. Data: $SPIKEREG_DATA (see CONTRIBUTING.md). Affine transforms found are 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import fmean
 
 import torch
-from dev_pairs import DATA, ROOT, score
+from dev_pairs import DATA, ROOT, listed_pairs, score, table
 
 sys.path.insert(0, str(ROOT))
 
@@ -85,19 +83,14 @@ def main() -> None:
     torch.set_num_threads(1)
     options.affines.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in options.schedules}
-    with open(DATA / "dev/pairs.csv", newline="") as file:
-        pairs = [(row["fixed"], row["moving"]) for row in csv.DictReader(file)]
-    for pair in pairs:
+    for pair in listed_pairs():
         fixed, moving = (load_side(DATA / f"dev/oasis_{name}_t1brain.nii.gz") for name in pair)
         affine = aligned(fixed, moving, options.affines / f"{pair[0]}_{pair[1]}.tfm")
         for name in options.schedules:
             row = run_pair(fixed, moving, affine, SCHEDULES[name], pair)
             rows[name].append(row)
             print(name, *pair, {key: round(row[key], 4) for key in COLUMNS}, flush=True)
-    print("| schedule | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
-    for name, results in rows.items():
-        print(f"| {name} | " + " | ".join(f"{fmean(row[key] for row in results):.4g}" for key in COLUMNS) + " |")
+    print(table(rows, COLUMNS, first="schedule"))
 
 
 if __name__ == "__main__":

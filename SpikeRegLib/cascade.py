@@ -67,6 +67,7 @@ def predict_fine(
 
     def attempt(place: str, size: int | None) -> Prediction:
         ready = deploy(network, place)
+        arithmetic = getattr(ready, "arithmetic", "float32")
         recorder = ActivityRecorder(spec, frame.shape, maps=spike_maps) if isinstance(network, SpikingUNet) else None
         here = image.to(place) if size is None else image
         output = run_network(ready, here, tile=size, device=place, recorder=recorder, heard=heard)
@@ -81,6 +82,7 @@ def predict_fine(
             layers=[*coarse.layers, *(replace(layer, name=PREFIX + layer.name) for layer in layers)],
             maps={**coarse.maps, **{PREFIX + name: replace(v, name=PREFIX + name) for name, v in rates.items()}},
             device=place,
+            arithmetic=arithmetic if arithmetic == coarse.arithmetic else f"{coarse.arithmetic}, then {arithmetic}",
             tile=size,
         )
 

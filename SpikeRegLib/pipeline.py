@@ -191,9 +191,10 @@ def register(
             raise InputError(f"--{option}: must be at least {low}, got {value}")
     model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
     network = None if model_path is None else models.load_for(model_path, method, timesteps)
-    fine_path = None
+    fine_path, fine = None, None
     if network is not None and settings.fine_model and model is None:
         fine_path = models.find(settings.fine_model, method)
+        fine = models.load_for(fine_path, method, timesteps)
     base_given = None if initial_transform is None else _as_transform(initial_transform)
     chosen, count = choose_device(device), set_threads(threads)
     torch.manual_seed(seed)
@@ -232,23 +233,24 @@ def register(
             )
         itk_jacobian = itk_reading(run.fixed.image.frame, base)
     with run.stage("predict"):
-        prediction = None
+        prediction, after = None, None
         deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
         if network is not None:
             seen = working.coarser(network.spec.input_spacing_mm)
             prediction = predict(
                 network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
                 passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps,
-                listener=listener if fine_path is None else part_of_stage(listener, 0.0, 0.5),
+                listener=listener if fine is None else part_of_stage(listener, 0.0, 0.5),
             )  # fmt: skip
             deformation = Deformation(prediction.displacement, seen.grid)
-            if fine_path is not None:
-                fine = models.load_for(fine_path, method, timesteps)
+            if fine is not None:
                 pair = working.coarser(fine.spec.input_spacing_mm)
-                prediction, deformation = _fine_pass(run, fine, pair, judged, prediction, deformation, spike_maps)
+                prediction, deformation, after = _fine_pass(
+                    run, fine, pair, judged, prediction, deformation, spike_maps
+                )
             run.warnings += prediction.warnings
     with run.stage("refine"):
-        after = deformation.similarity(judged)
+        after = deformation.similarity(judged) if after is None else after
         refined = _refine(run, working, deformation, itk_jacobian, refine_iterations)
         listener(Progress("refine", 1.0, "measuring the similarity"))
         if refined is not None:
@@ -327,17 +329,19 @@ def _working(run: Run, base: Transform) -> Working:
 def _fine_pass(
     run: Run, network: RegistrationUNet, pair: Working, judged: Working, coarse: Prediction, start: Deformation,
     spike_maps: bool,
-) -> tuple[Prediction, Deformation]:  # fmt: skip
-    """The second network's pass, kept if it improves the similarity; what it cost counts either way."""
+) -> tuple[Prediction, Deformation, float]:  # fmt: skip
+    """The second network's pass, kept if it improves the similarity, and what that is; its cost counts either way."""
     prediction, grid = predict_fine(
         network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
         device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0),
     )  # fmt: skip
     found = Deformation(prediction.displacement, grid)
-    if found.similarity(judged) > start.similarity(judged):
-        return prediction, found
+    before, after = start.similarity(judged), found.similarity(judged)
+    if after > before:
+        return prediction, found, after
     warning = "the fine pass did not improve the similarity; its prediction was dropped"
-    return replace(prediction, displacement=coarse.displacement, warnings=[*prediction.warnings, warning]), start
+    kept = replace(prediction, displacement=coarse.displacement, warnings=[*prediction.warnings, warning])
+    return kept, start, before
 
 
 def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_la
 from SpikeRegLib.spiking.deploy import deploy
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
-from SpikeRegLib.spiking.tiles import tiled_output
+from SpikeRegLib.spiking.tiles import layer_strides, tiled_output
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, merge_inputs
 
 # Width of the margin around the anatomy over which the displacement falls to zero.
@@ -250,12 +250,10 @@ def _energy(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRec
 def rate_maps(runs: list[dict[str, torch.Tensor]], frame: Frame, spec: NetworkSpec) -> dict[str, Volume]:
     """Mean rate maps of passes on `frame`: voxel n of a layer's grid lies at voxel n * stride of the frame."""
     maps: dict[str, Volume] = {}
-    # On a grid that every stride divides; the sizes of other grids are rounded up and do not tell the stride.
-    shapes = spec.shapes((64, 64, 64))
+    strides = layer_strides(spec)
     for name in runs[0] if runs else ():
         rate = torch.stack([run[name] for run in runs]).mean(0).cpu().clone()
-        stride = 64 // shapes[name][0]
         depth, height, width = rate.shape
-        grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * stride,) * 3)
+        grid = replace(frame, shape=(depth, height, width), spacing=(frame.spacing[0] * strides[name],) * 3)
         maps[name] = Volume(rate, grid, name)
     return maps

@@ -144,11 +144,11 @@ def _smoothing_row(macs: int, *, measured: bool) -> list[dict[str, Any]]:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    print(f"{'':<94}{'spiking, MiB':>22}{'dense twin, MiB':>22}")
-    head = f"{'layer':<14}" + "".join(f"{column:>16}" for column in COUNTS) + f"{'rate':>8}{'silent':>8}"
+    print(f"{'':<96}{'spiking, MiB':>22}{'dense twin, MiB':>22}")
+    head = f"{'layer':<16}" + "".join(f"{column:>16}" for column in COUNTS) + f"{'rate':>8}{'silent':>8}"
     print(head + "".join(f"{level:>11}" for level in ("SRAM", "DRAM") * 2))
     for row in rows:
-        line = f"{row['name']:<14}" + "".join(f"{_text(row[column], ',.0f'):>16}" for column in COUNTS)
+        line = f"{row['name']:<16}" + "".join(f"{_text(row[column], ',.0f'):>16}" for column in COUNTS)
         fires = row.get("neurons") != 0 and row.get("rate") is not None
         line += f"{_text(row['rate'] if fires else None, '.1%'):>8}"
         line += f"{_text(row['silent_percent'] / 100 if fires else None, '.1%'):>8}"

@@ -39,6 +39,7 @@ def reach(spec: NetworkSpec) -> int:
 
 def layer_strides(spec: NetworkSpec) -> dict[str, int]:
     """Input voxels per voxel of every layer, along an axis."""
+    # On a grid that every stride divides; the sizes of other grids are rounded up and do not tell the stride.
     shapes = spec.shapes((64, 64, 64))
     return {layer.name: 64 // shapes[layer.name][0] for layer in spec.layers}
 

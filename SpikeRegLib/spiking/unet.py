@@ -42,6 +42,10 @@ def merge_inputs(layer: Layer, values: dict[str, torch.Tensor]) -> list[torch.Te
     return inputs
 
 
+# Intensity above which a voxel belongs to the foreground, and the mean and spread that `standardise` gives it.
+FOREGROUND, MEAN, SPREAD = 0.02, 0.5, 0.2
+
+
 def standardise(image: torch.Tensor) -> torch.Tensor:
     """Mean 1/2 and standard deviation 1/5 inside the foreground (> 0.02), clipped to [0, 1]; background stays 0.
 
@@ -49,13 +53,13 @@ def standardise(image: torch.Tensor) -> torch.Tensor:
         image: [B, C, D, H, W] in [0, 1]; every channel on its own.
     """
     # In place on few buffers: the statistics of a large image cost as much as a small layer.
-    scaled = functional.threshold(image, 0.02, 0.0)
+    scaled = functional.threshold(image, FOREGROUND, 0.0)
     inside = scaled.sign()
     count = inside.sum((2, 3, 4), keepdim=True).clamp_min(1)
     scaled.sub_(scaled.sum((2, 3, 4), keepdim=True) / count).mul_(inside)
     norm = torch.linalg.vector_norm(scaled.flatten(2), dim=2).view_as(count)
     spread = (norm / count.sqrt()).clamp_min(1e-3)
-    return scaled.mul_(0.2 / spread).add_(0.5).clamp_(0, 1).mul_(inside)
+    return scaled.mul_(SPREAD / spread).add_(MEAN).clamp_(0, 1).mul_(inside)
 
 
 def convolve(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.precision import Precision
-from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.spiking.unet import FOREGROUND, MEAN, SPREAD, RegistrationUNet
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan
 from SpikeRegLib.training.stream import Stream
@@ -95,7 +95,7 @@ class CropGenerator:
 
     def _corner(self, image: torch.Tensor, stream: Stream) -> tuple[int, int, int]:
         """The lowest 2 mm voxel of a crop around some voxel of the brain."""
-        inside = torch.nonzero(image > 0.02)
+        inside = torch.nonzero(image > FOREGROUND)
         where = inside[stream.integer(len(inside))].tolist() if len(inside) else [n // 2 for n in image.shape]
         limits = [n - size // 2 for n, size in zip(image.shape, self.shape, strict=True)]
         d, h, w = (min(max(0, c - size // 4), limit) for c, size, limit in zip(where, self.shape, limits, strict=True))
@@ -155,10 +155,10 @@ class CropGenerator:
 
 def _standardised(crop: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """The crop as `spiking.unet.standardise` would make it if it knew the whole image."""
-    inside = whole > 0.02
+    inside = whole > FOREGROUND
     mean, spread = whole[inside].mean(), whole[inside].std().clamp_min(1e-3)
     crop = crop.clamp(0, 1)
-    return (0.5 + 0.2 * (crop - mean) / spread).clamp(0, 1) * (crop > 0.02)
+    return (MEAN + SPREAD * (crop - mean) / spread).clamp(0, 1) * (crop > FOREGROUND)
 
 
 def _part(volume: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

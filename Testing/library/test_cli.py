@@ -41,12 +41,7 @@ COMPLETE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def signal_handlers_restored():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 
 @pytest.fixture

@@ -27,12 +27,7 @@ from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def signal_handlers_restored():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from test_synthetic import STILL
+from tiny_heads import head
 from torch import nn
 
 from SpikeRegLib.losses import lncc, soft_dice
@@ -14,8 +16,6 @@ from SpikeRegLib.training.anatomy import LABELS
 from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.synthetic import DICE_LABELS
-from Testing.training.test_synthetic import STILL
-from Testing.training.tiny_heads import head
 
 SHAPE = (32, 40, 32)
 
