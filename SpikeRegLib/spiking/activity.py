@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
+from torch.nn import functional
 
 from SpikeRegLib.spiking.memory import dense_bytes, spiking_bytes
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
@@ -25,12 +26,15 @@ def axis_fan_out(length: int, layer: Layer) -> list[int]:
     return fan
 
 
-def synaptic_operations(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
+def synaptic_operations(
+    layer: Layer, inputs: list[torch.Tensor], *, importance: torch.Tensor | None = None
+) -> torch.Tensor:
     """Every spike in `inputs` times the outputs it really reaches.
 
     Args:
         layer: that receives the spikes.
         inputs: [B, C, D, H, W] counts on the merged grid.
+        importance: [D, H, W] of that grid's voxels, a factor on what their spikes cost; one if not given.
 
     Returns:
         A scalar in double precision (single on MPS, which has no other), exact for whole counts, differentiable.
@@ -41,6 +45,8 @@ def synaptic_operations(layer: Layer, inputs: list[torch.Tensor]) -> torch.Tenso
         # Whole numbers far below 2**24 are exact in single precision, which needs no double copy of every channel.
         single = None if value.dtype == dtype else torch.float32
         spikes = value.sum((0, 1), dtype=single).to(dtype)
+        if importance is not None:
+            spikes = spikes * importance
         for axis in (2, 1, 0):
             fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=dtype, device=value.device)
             # Not a matrix product: autocast would round that to bfloat16.
@@ -111,15 +117,29 @@ _ADDED = tuple(f.name for f in fields(LayerActivity) if f.name not in ("name", "
 
 
 class OperationCount:
-    """A recorder (see `unet.Recorder`) that sums synaptic operations, differentiably."""
+    """A recorder (see `unet.Recorder`) that sums synaptic operations, differentiably.
 
-    def __init__(self, spec: NetworkSpec, input_shape: tuple[int, int, int]) -> None:
+    Args:
+        spec: of the spiking network.
+        input_shape: (D, H, W) of the images.
+        importance: [1, 1, D, H, W] of the image's voxels, see `synaptic_operations`.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, input_shape: tuple[int, int, int], importance: torch.Tensor | None = None
+    ) -> None:
         self.dense = dense_macs(spec, input_shape)
+        self.importance = importance
         self.total: torch.Tensor | float = 0.0
 
     def __call__(self, layer: Layer, inputs: list[torch.Tensor], output: torch.Tensor) -> None:
-        if "image" not in layer.inputs:
-            self.total = self.total + synaptic_operations(layer, inputs)
+        if "image" in layer.inputs:
+            return
+        importance = self.importance
+        if importance is not None:
+            depth, height, width = inputs[0].shape[2:]
+            importance = functional.adaptive_avg_pool3d(importance, (depth, height, width))[0, 0]
+        self.total = self.total + synaptic_operations(layer, inputs, importance=importance)
 
     def share_of_dense(self) -> torch.Tensor:
         """Synaptic operations / dense multiply-accumulates of the whole network."""

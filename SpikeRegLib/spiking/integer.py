@@ -24,7 +24,7 @@ from SpikeRegLib.spiking.integer_convolution import IntegerConvolution
 from SpikeRegLib.spiking.neurons import closed_form_counts, simulate_counts
 from SpikeRegLib.spiking.rounding import LEVELS, NotRepresentable, RoundedWeights, round_weights
 from SpikeRegLib.spiking.spec import Layer
-from SpikeRegLib.spiking.unet import Recorder, RegistrationUNet, SpikingUNet, merge_inputs
+from SpikeRegLib.spiking.unet import Recorder, RegistrationUNet, SpikingUNet, merge_inputs, whole_patches
 
 # Levels of the image above 0; more would overflow the 16-bit sums of processors without 8-bit dot products.
 IMAGE_LEVELS = 127
@@ -114,17 +114,20 @@ class _Convolution:
         return IntegerConvolution(together, stride=stride, padding=padding, native=self.native)
 
     def _prepare(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
-        reach = (self.layer.kernel // 2,) * 3
-        self.whole = self._rounded([weight[:, None]], bias, reach)
+        padding = self.layer.kernel // 2 if self.layer.kernel % 2 else 0
+        self.whole = self._rounded([weight[:, None]], bias, (padding,) * 3)
 
     def drive(self, values: dict[str, torch.Tensor], shift: float) -> torch.Tensor:
         """The drive + shift, [B, C, D, H, W] float32; exact for a shift of 1/2."""
-        return self.whole(_concatenated(merge_inputs(self.layer, values)), self.bias + shift, torch.float32)
+        return self.whole(self._read(values), self.bias + shift, torch.float32)
 
     def counts(self, values: dict[str, torch.Tensor], timesteps: int) -> torch.Tensor:
         """clip(floor(drive + 1/2), 0, T): rounding to nearest gives it, as no drive is half-way, and saturates at 0."""
-        counts = self.whole(_concatenated(merge_inputs(self.layer, values)), self.bias, torch.uint8)
-        return counts.clamp_(max=timesteps)
+        return self.whole(self._read(values), self.bias, torch.uint8).clamp_(max=timesteps)
+
+    def _read(self, values: dict[str, torch.Tensor]) -> torch.Tensor:
+        x, _ = whole_patches(self.layer, _concatenated(merge_inputs(self.layer, values)))
+        return x.contiguous(memory_format=torch.channels_last_3d)
 
 
 class _FromDrive(_Convolution):

@@ -23,18 +23,22 @@ from SpikeRegLib.spiking.unet import Recorder, RegistrationUNet
 def reach(spec: NetworkSpec) -> int:
     """How far from an output of the head, in input voxels along an axis, the image can matter to it."""
     strides = {"image": 1, **layer_strides(spec)}
-    reaches = {"image": 0}
+    before, after = {"image": 0}, {"image": 0}
     for layer in spec.layers:
         spacing = strides[layer.inputs[0]] // layer.upsample[0]
-        # Voxel i of an up-sampled grid is voxel floor(i / factor) of the coarse one.
-        farthest = max(
-            reaches[name] + (factor - 1) * spacing for name, factor in zip(layer.inputs, layer.upsample, strict=True)
+        # Voxel i of an up-sampled grid is voxel floor(i / factor) of the coarse one, at or before its own place.
+        low = max(
+            before[name] + (factor - 1) * spacing for name, factor in zip(layer.inputs, layer.upsample, strict=True)
         )
+        high = max(after[name] for name in layer.inputs)
         if layer.transposed:
-            reaches[layer.name] = farthest + (layer.stride - 1) * spacing // layer.stride
+            low += (layer.stride - 1) * spacing // layer.stride
         else:
-            reaches[layer.name] = farthest + layer.kernel // 2 * spacing
-    return reaches[spec.head.name] + (strides[spec.head.name] if spec.smoothing else 0)
+            low += (layer.kernel - 1) // 2 * spacing
+            high += layer.kernel // 2 * spacing
+        before[layer.name], after[layer.name] = low, high
+    head = spec.head.name
+    return max(before[head], after[head]) + (strides[head] if spec.smoothing else 0)
 
 
 def layer_strides(spec: NetworkSpec) -> dict[str, int]:

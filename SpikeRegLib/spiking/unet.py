@@ -62,11 +62,23 @@ def standardise(image: torch.Tensor) -> torch.Tensor:
     return scaled.mul_(SPREAD / spread).add_(MEAN).clamp_(0, 1).mul_(inside)
 
 
+def whole_patches(layer: Layer, x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """What the layer's convolution reads, with zeros behind it where its last patches are not full; and its padding."""
+    if layer.kernel % 2:
+        return x, layer.kernel // 2
+    missing = [-n % layer.stride for n in reversed(x.shape[2:])]
+    return (functional.pad(x, [part for n in missing for part in (0, n)]) if any(missing) else x), 0
+
+
 def convolve(layer: Layer, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The layer's convolution; output n of a strided one is centred on input `stride * n`."""
+    """The layer's convolution.
+
+    Output n of a strided one is centred on input `stride * n`; one of patches (kernel = stride) begins there.
+    """
     if layer.transposed:
         return functional.conv_transpose3d(x, weight, bias, stride=layer.stride)
-    return functional.conv3d(x, weight, bias, stride=layer.stride, padding=layer.kernel // 2)
+    x, padding = whole_patches(layer, x)
+    return functional.conv3d(x, weight, bias, stride=layer.stride, padding=padding)
 
 
 def new_weight(layer: Layer) -> torch.Tensor:

@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-EPILOG = """\
+EPILOG = r"""\
 the whole recipe:
   spikereg train teacher  --labels LABELS --out runs/teacher
   spikereg train convert  --teacher runs/teacher/teacher.safetensors --labels LABELS --out runs/converted
-  spikereg train finetune --model runs/converted/converted.safetensors --labels LABELS --out runs/finetuned
+  spikereg train finetune --model runs/converted/converted.safetensors --teacher runs/teacher/teacher.safetensors \
+                          --labels LABELS --out runs/finetuned
 
 the fine pass that follows brain-t1 at 1 mm is trained the same way with --recipe brain-t1-fine. Several GPUs:
   torchrun --nproc-per-node=4 -m SpikeRegLib train teacher --labels LABELS --out runs/teacher
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             step.add_argument(
                 "--model", dest="source", required=True, type=Path, metavar="FILE", help="converted.safetensors"
+            )
+            step.add_argument(
+                "--teacher", type=Path, metavar="FILE", help="teacher.safetensors, where the recipe stays near to it"
             )
         if name != "convert":
             step.add_argument("--steps", type=int, metavar="N", help="training pairs (default: the recipe's)")
@@ -108,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.step == "teacher":
             path = recipe.train_teacher(arguments.labels, arguments.out, config, **common)
         else:
+            common["teacher_file"] = arguments.teacher
             path = recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common)
         if processes.first:
             print(path)

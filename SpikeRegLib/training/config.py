@@ -21,8 +21,8 @@ class TrainingConfig:
         network: name of the network spec.
         coarse: model file, or name of a shipped model, of the coarse pass: the network is then trained on 1 mm crops
             of what that pass leaves over. Empty: whole heads at 2 mm, before any pass.
-        initial: model file, or name of a shipped model, whose dense weights the teacher starts from. Empty: new
-            weights.
+        initial: model file, or name of a shipped model, whose dense weights the teacher starts from; layers of another
+            shape start anew. Empty: new weights.
         seed: of the pairs and of the choice of steps that train the second pass.
         weights_seed: of the initial weights.
         timesteps: T of the converted network.

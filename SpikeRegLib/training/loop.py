@@ -99,6 +99,7 @@ def train(
     resume: bool = False,
     validate: Callable[[RegistrationUNet], dict[str, float]] | None = None,
     show_progress: bool = True,
+    teacher: RegistrationUNet | None = None,
 ) -> dict[str, Any]:
     """Train `network` in place and return the last log entry.
 
@@ -115,6 +116,7 @@ def train(
         resume: continue the run found in `folder`; without it a run found there is overwritten.
         validate: called at every checkpoint; its figures go into the log.
         show_progress: a progress bar with the time left.
+        teacher: the dense network, where `options.weights.teacher` asks to stay near it.
 
     Raises:
         InputError: the run to resume had another spec, other options, another seed or number of processes.
@@ -163,7 +165,9 @@ def train(
             earlier = first_pass(network, pair, precision) if second else None
             if second and isinstance(network, AnalogUNet):
                 network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
-            loss, terms = objective(network, pair, options.weights, precision=precision, earlier=earlier)
+            loss, terms = objective(
+                network, pair, options.weights, precision=precision, earlier=earlier, teacher=teacher
+            )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             processes.average(network)

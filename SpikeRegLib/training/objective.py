@@ -26,6 +26,10 @@ class ObjectiveWeights:
             conversion; with the function-preserving conversion here it does (see the model card).
         operations: of the synaptic operations as a share of the dense multiply-accumulates (spiking networks only).
         operations_target: share below which operations cost nothing.
+        head_share: share of a whole image's voxels in and around the head. Crops hold more of it, and a network that
+            learns from them alone fires in the empty rest; with this, operations of the head and of the rest count in
+            the proportion of a whole image. 0: as in the pair.
+        teacher: of the distance to the velocity of the dense teacher, in voxels of the head's grid.
     """
 
     window: int = 9
@@ -33,6 +37,8 @@ class ObjectiveWeights:
     dice: float = 0.5
     operations: float = 0.0
     operations_target: float = 0.0
+    head_share: float = 0.0
+    teacher: float = 0.0
 
 
 def first_pass(network: RegistrationUNet, pair: SyntheticPair, precision: Precision) -> torch.Tensor:
@@ -45,6 +51,16 @@ def first_pass(network: RegistrationUNet, pair: SyntheticPair, precision: Precis
     return displacement
 
 
+def importance(images: torch.Tensor, head_share: float) -> torch.Tensor | None:
+    """[1, 1, D, H, W] factors that give the voxels in and around the head their share of a whole image."""
+    if head_share == 0:
+        return None
+    # "Around" is what the first layers see of the head: eight voxels.
+    head = functional.max_pool3d((images > 0.02).any(1, keepdim=True).float(), 9, stride=1, padding=4)
+    here = head.mean().clamp(0.01, 0.99)
+    return torch.where(head > 0, head_share / here, (1 - head_share) / (1 - here))
+
+
 def objective(
     network: RegistrationUNet,
     pair: SyntheticPair,
@@ -52,6 +68,7 @@ def objective(
     *,
     precision: Precision,
     earlier: torch.Tensor | None = None,
+    teacher: RegistrationUNet | None = None,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of one pair and its terms for the log.
 
@@ -61,13 +78,17 @@ def objective(
         precision: of the convolutions.
         earlier: displacement [1, 3, D, H, W] in voxels that an earlier pass found: the network sees the moving image
             warped by it and predicts the rest, which is composed with it, never added.
+        teacher: the dense network that `weights.teacher` asks for; its head's grid is the same.
     """
     depth, height, width = pair.fixed.shape[2:]
     shape = (depth, height, width)
     moving = pair.moving if earlier is None else warp(pair.moving, earlier)
-    counter = OperationCount(network.spec, shape) if weights.operations > 0 else None
+    both = torch.cat((pair.fixed, moving), 1)
+    counter = None
+    if weights.operations > 0:
+        counter = OperationCount(network.spec, shape, importance(both, weights.head_share))
     with precision.autocast():
-        output = network(torch.cat((pair.fixed, moving), 1), recorder=counter)
+        output = network(both, recorder=counter)
     displacement = network.integrate(output, shape)
     total = displacement if earlier is None else compose(displacement, earlier)
     mask = pair.fixed > 0.02
@@ -84,5 +105,12 @@ def objective(
         share = counter.share_of_dense()
         terms["operations_share"] = share
         loss = loss + weights.operations * (share - weights.operations_target).clamp_min(0)
+    if teacher is not None and weights.teacher > 0:
+        with torch.no_grad(), precision.autocast():
+            wanted = teacher(both)
+        inside = functional.adaptive_avg_pool3d(mask.float(), output.shape[2:])
+        distance = ((output - wanted).square().sum(1, keepdim=True) + 1e-6).sqrt()
+        terms["teacher_distance"] = (distance * inside).sum() / inside.sum().clamp_min(1)
+        loss = loss + weights.teacher * terms["teacher_distance"]
     terms["loss"] = loss
     return loss, {name: round(float(value.detach()), 5) for name, value in terms.items()}

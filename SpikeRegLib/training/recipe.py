@@ -60,18 +60,25 @@ def train_teacher(
     network = AnalogUNet(training_spec(named_spec(config.network), config))
     if config.initial:
         first = load_model(find(config.initial, "ann"), kind="analog")
-        if first.spec.layers != network.spec.layers:
-            raise InputError(
-                f"recipe: initial model {config.initial} has the layers of spec {first.spec.name}, not of "
-                f"{config.network}; name a model of that spec"
-            )
-        network.load_state_dict(first.state_dict())
+        _start_from(network, first.state_dict(), config)
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
         resume=resume, validate=validate, show_progress=show_progress,
     )  # fmt: skip
     return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher")
+
+
+def _start_from(network: AnalogUNet, known: dict[str, torch.Tensor], config: TrainingConfig) -> None:
+    """Copy the tensors of an initial model; layers that have another shape there keep their new weights."""
+    tensors = network.state_dict()
+    same = {name: known[name] for name, value in tensors.items() if name in known and known[name].shape == value.shape}
+    if 2 * len(same) < len(tensors):
+        raise InputError(
+            f"recipe: initial model {config.initial} fits {len(same)} of {len(tensors)} tensors of {config.network}; "
+            "name a model with more of its layers"
+        )
+    network.load_state_dict({**tensors, **same})
 
 
 def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str) -> Path:
@@ -101,16 +108,29 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
 
 def finetune(
     model_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str, resume: bool,
-    validate: Validation | None, show_progress: bool,
+    validate: Validation | None, show_progress: bool, teacher_file: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Train a converted network through its closed form; returns the model file `spiking.safetensors` in `out`."""
+    """Train a converted network through its closed form; returns the model file `spiking.safetensors` in `out`.
+
+    Args:
+        teacher_file: the dense network it was converted from, which a recipe with a weight `teacher` stays near to.
+
+    Raises:
+        InputError: the recipe has that weight and no teacher is given.
+    """
     network = load_model(model_file, kind="spiking")
     assert isinstance(network, SpikingUNet)
     network.spec = training_spec(network.spec, config)
+    teacher = None
+    if config.finetune.weights.teacher > 0:
+        if teacher_file is None:
+            raise InputError("--teacher: the recipe stays near the dense teacher; name its teacher.safetensors")
+        teacher = load_model(teacher_file, kind="analog").to(device)
+        teacher.spec = training_spec(teacher.spec, config)
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
-        resume=resume, validate=validate, show_progress=show_progress,
+        resume=resume, validate=validate, show_progress=show_progress, teacher=teacher,
     )  # fmt: skip
     return _export(
         network,

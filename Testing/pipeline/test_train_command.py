@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from test_anatomy import patches, written
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.models import load_model, read_header
+from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.spiking.spec import velocity_unet
+from SpikeRegLib.spiking.unet import AnalogUNet, key
 
 
 def train(*arguments) -> int:
@@ -170,4 +173,32 @@ def test_a_teacher_goes_on_from_given_weights_of_the_same_layers(trained, labels
     recipe.write_text(f'network = "velocity-1mm"\n{text}', encoding="utf-8")
     capsys.readouterr()
     assert train("teacher", *common, "--recipe", recipe, "--out", tmp_path / "other") == 2
-    assert "has the layers of spec velocity-2mm" in capsys.readouterr().err
+    assert f"initial model {teacher} fits " in capsys.readouterr().err
+
+
+def test_layers_that_differ_from_the_initial_model_start_anew(trained, labels, tmp_path):
+    torch.manual_seed(8)
+    before = AnalogUNet(velocity_unet())  # its first kernels are larger than those of the recipe's network
+    save_model(before, tmp_path / "initial.safetensors", {})
+    recipe = tmp_path / "on.toml"
+    text = f'initial = "{tmp_path}/initial.safetensors"\n[teacher]\nsteps = 1\nwarmup = 1\nlearning_rate = 0.0\n'
+    recipe.write_text(text, encoding="utf-8")
+    common = ("--labels", labels, "--device", "cpu", "--threads", 1, "--no-progress")
+    assert train("teacher", *common, "--recipe", recipe, "--out", tmp_path / "out") == 0
+    after = load_model(tmp_path / "out" / "teacher.safetensors")
+    assert after.spec.layers[0].kernel == 2
+    for layer in after.spec.layers[1:]:
+        name = f"weights.{key(layer.name)}"
+        assert torch.equal(after.state_dict()[name], before.state_dict()[name].half().float()), layer.name
+
+
+def test_a_recipe_that_stays_near_the_teacher_needs_one(trained, labels, tmp_path, capsys):
+    recipe = tmp_path / "near.toml"
+    recipe.write_text("[finetune]\nsteps = 1\n[finetune.weights]\nteacher = 1.0\n", encoding="utf-8")
+    common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1, "--no-progress")
+    converted = trained / "converted" / "converted.safetensors"
+    assert train("finetune", *common, "--out", tmp_path / "out", "--model", converted) == 2
+    assert "--teacher: the recipe stays near the dense teacher" in capsys.readouterr().err
+    teacher = trained / "teacher" / "teacher.safetensors"
+    assert train("finetune", *common, "--out", tmp_path / "out", "--model", converted, "--teacher", teacher) == 0
+    assert log(tmp_path / "out")[-1]["teacher_distance"] > 0

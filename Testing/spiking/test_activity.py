@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_networks import image, random_spiking, tiny_paper, tiny_velocity
+from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 from torch.nn import functional
 
 from SpikeRegLib.spiking.activity import ActivityRecorder, OperationCount, axis_fan_out, dense_macs, synaptic_operations
@@ -89,7 +89,7 @@ def test_large_totals_are_exact_also_under_autocast() -> None:
     assert single == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_the_table_follows_from_the_counts(spec: NetworkSpec) -> None:
     network = random_spiking(spec)
     shape = (16, 17, 20)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_networks import image, random_spiking, tiny_paper, tiny_velocity
+from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
 from SpikeRegLib import predict as module
 from SpikeRegLib.frames import Frame
@@ -33,7 +33,7 @@ def trained_dense(spec: NetworkSpec) -> AnalogUNet:
     return network.eval()
 
 
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 @torch.inference_mode()
 def test_folded_constants_keep_the_function(spec: NetworkSpec) -> None:
     x = image((33, 26, 32))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from tiny_networks import image, random_spiking, tiny_paper, tiny_velocity
+from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
 from SpikeRegLib.spiking import integer as integer_module
 from SpikeRegLib.spiking import integer_convolution
@@ -36,7 +36,7 @@ def in_mode(network: SpikingUNet, mode: str, native: bool) -> IntegerUNet:
 
 @pytest.mark.parametrize("native", BOTH)
 @pytest.mark.parametrize("timesteps", [1, 2, 4, 8])
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_closed_form_and_events_agree_in_every_layer(spec: NetworkSpec, timesteps: int, native: bool) -> None:
     network, x = random_spiking(spec.with_timesteps(timesteps)), image((21, 24, 18))
     events = outputs(in_mode(network, "events", native), x)
@@ -50,7 +50,7 @@ def test_closed_form_and_events_agree_in_every_layer(spec: NetworkSpec, timestep
 
 @needs_integers
 @pytest.mark.parametrize("shape", [(16, 24, 16), (33, 47, 26), (17, 18, 31)])
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_integers_and_float32_with_the_same_weights_give_the_same_counts(
     spec: NetworkSpec, shape: tuple[int, int, int]
 ) -> None:
@@ -79,7 +79,7 @@ def drives(network: SpikingUNet, x: torch.Tensor) -> Iterator[tuple[str, torch.T
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32), (33, 47, 26), (17, 18, 31), (16, 17, 1)])
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 @torch.no_grad()
 def test_layers_in_parts_are_the_layers_of_the_network(
     spec: NetworkSpec, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
@@ -90,7 +90,7 @@ def test_layers_in_parts_are_the_layers_of_the_network(
         torch.testing.assert_close(drive, wanted, rtol=1e-5, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 @torch.no_grad()
 def test_rounding_changes_drives_by_one_or_two_percent(spec: NetworkSpec) -> None:
     for name, drive, wanted in drives(random_spiking(spec), image((33, 32, 32))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_networks import image, random_spiking, tiny_paper, tiny_velocity
+from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
 from SpikeRegLib.spiking import tiles
 from SpikeRegLib.spiking.activity import ActivityRecorder
@@ -29,7 +29,9 @@ def network_of(kind: str, spec: NetworkSpec) -> RegistrationUNet:
     return random_spiking(spec) if kind == "spiking" else IntegerUNet(random_spiking(spec), native=False)
 
 
-@pytest.mark.parametrize("spec", [shallow(), tiny_velocity(), tiny_paper()], ids=["shallow", "velocity", "paper"])
+@pytest.mark.parametrize(
+    "spec", [shallow(), tiny_velocity(), tiny_paper(), tiny_patches()], ids=["shallow", "velocity", "paper", "patches"]
+)
 def test_outputs_depend_on_the_image_up_to_the_reach_and_no_further(spec: NetworkSpec) -> None:
     """From the gradients of the dense twin, at outputs in every place of the coarsest grid's voxels."""
     length, multiple, stride = 2 * reach(spec) + 64, spec.input_multiple(), spec.output_stride()

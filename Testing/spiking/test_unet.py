@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_networks import image, random_spiking, tiny_paper, tiny_velocity
+from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
 from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import gaussian
@@ -22,7 +22,7 @@ def counts(network: SpikingUNet, x: torch.Tensor, mode: str) -> dict[str, torch.
 
 
 @pytest.mark.parametrize("timesteps", [1, 2, 4, 8])
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_every_mode_gives_the_same_counts_in_every_layer(spec: NetworkSpec, timesteps: int) -> None:
     network = random_spiking(spec.with_timesteps(timesteps))
     x = image((16, 24, 16))
@@ -71,7 +71,7 @@ def test_leaks_of_the_spec_and_of_the_dynamics_multiply() -> None:
 
 
 @pytest.mark.parametrize("twin", [AnalogUNet, SpikingUNet])
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_any_size_gives_a_field_of_that_size(twin: type[RegistrationUNet], spec: NetworkSpec) -> None:
     network = twin(spec).eval()
     for shape in ((33, 47, 61), (16, 17, 31)):
@@ -81,7 +81,7 @@ def test_any_size_gives_a_field_of_that_size(twin: type[RegistrationUNet], spec:
         assert field.isfinite().all()
 
 
-@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=["velocity", "paper"])
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
 def test_the_spec_predicts_the_shapes_of_every_layer(spec: NetworkSpec) -> None:
     shape, seen = (33, 47, 18), {}
     network = AnalogUNet(spec).eval()

@@ -16,6 +16,11 @@ def tiny_velocity() -> NetworkSpec:
     return velocity_unet("tiny", encoder=(4, 6, 8, 8), decoder=(8, 6, 6))
 
 
+def tiny_patches() -> NetworkSpec:
+    """Like the released networks: the image is read in patches that do not overlap."""
+    return velocity_unet("tiny-patches", encoder=(4, 6, 8, 8), decoder=(8, 6, 6), stem=6, stem_kernel=2)
+
+
 def tiny_paper() -> NetworkSpec:
     """The paper's topology with its transposed convolutions, merges and leaks, and a quarter of its channels."""
     full = paper_unet()

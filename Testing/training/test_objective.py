@@ -12,9 +12,9 @@ from SpikeRegLib.fields import compose, warp
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
-from SpikeRegLib.spiking.activity import ActivityRecorder
+from SpikeRegLib.spiking.activity import ActivityRecorder, OperationCount
 from SpikeRegLib.spiking.unet import AnalogUNet
-from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
+from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, importance, objective
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
 EXACT = Precision("cpu", False)
@@ -110,6 +110,36 @@ def test_operations_cost_only_above_their_target(pair: SyntheticPair) -> None:
         losses.append(float(loss.detach()))
     assert losses[0] - losses[2] == pytest.approx(10 * share, rel=1e-3)
     assert losses[1] - losses[2] == pytest.approx(5 * share, rel=1e-3)
+
+
+def test_spikes_of_the_head_and_of_the_rest_count_as_in_a_whole_image(pair: SyntheticPair) -> None:
+    """Half the image is head here: with a head share of one fifth, spikes in it weigh 0.4, those in the rest 1.6."""
+    first = SPEC.layers[1]
+    half = torch.zeros(1, 2, 32, 32, 32)
+    half[..., :12] = 0.5  # and four voxels around it
+    weighted = OperationCount(SPEC, (32, 32, 32), importance(half, 0.2))
+    plain = OperationCount(SPEC, (32, 32, 32))
+    inside, outside = torch.zeros(1, 4, 16, 16, 16), torch.zeros(1, 4, 16, 16, 16)
+    inside[..., 2:6], outside[..., 10:14] = 1, 1
+    counted = []
+    for counts in (inside, outside):
+        for counter in (weighted, plain):
+            counter.total = 0.0
+            counter(first, [counts], counts)
+            counted.append(float(counter.total))
+    assert counted[0] == pytest.approx(0.4 * counted[1]) and counted[2] == pytest.approx(1.6 * counted[3])
+    assert importance(half, 0.0) is None
+
+
+def test_the_distance_to_the_teacher_is_that_of_the_velocities_inside_the_head(pair: SyntheticPair) -> None:
+    teacher, network = constant(0.3, 0.0, -0.4), constant(0.0, 0.0, 0.0)
+    losses = []
+    for weight in (0.0, 3.0):
+        weights = ObjectiveWeights(window=5, dice=0.0, teacher=weight)
+        loss, terms = objective(network, pair, weights, precision=EXACT, teacher=teacher)
+        losses.append(float(loss.detach()))
+    assert terms["teacher_distance"] == pytest.approx(0.5, abs=0.01)
+    assert losses[1] - losses[0] == pytest.approx(1.5, abs=0.03)
 
 
 def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
