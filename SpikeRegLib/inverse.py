@@ -11,7 +11,7 @@ from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.transforms import CompositeTransform, DisplacementTransform
 
 # Where a deformation compresses, its inverse stretches: its grid needs nodes that lie closer by about this much.
-FINER = 1.5
+FINER = 1.7
 # Beyond so many nodes the finer grid is left out: it would cost more than the deformation's own grid loses.
 _MOST_NODES = 5_000_000
 
