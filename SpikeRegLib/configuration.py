@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PRESET_FOLDER = Path(__file__).parent / "presets"
 METHODS = ("spikereg", "ann", "optimize")
 SIMILARITIES = ("lncc", "multicontrast")
+# Factors on the smoothing lengths of refinement: below, fields crumble; above, they hardly bend.
+REGULARISATION = (0.25, 4.0)
 
 Settings = TypeVar("Settings")
 
@@ -100,6 +102,7 @@ class Preset:
         passes: times the network is applied, each on the pair as warped so far; 0 without a network.
         model: name of a shipped weights file without suffix, or a path; empty without a network.
         fine_model: of a second network for one more pass at its smaller voxel size; empty for none.
+        regularisation: factor on the smoothing lengths of every refinement level; a run's own factor comes on top.
         refine: the instance optimisation that follows.
     """
 
@@ -113,6 +116,7 @@ class Preset:
     refine: RefinementSettings
     working_voxels: int = 0
     fine_model: str = ""
+    regularisation: float = 1.0
 
     def __post_init__(self) -> None:
         _one_of("method", self.method, METHODS)
@@ -120,14 +124,18 @@ class Preset:
         _within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
         _within("working_voxels", self.working_voxels, 0, 10**9)
         _within("passes", self.passes, 0, 16)
+        _within("regularisation", self.regularisation, *REGULARISATION)
         if self.method != "optimize" and not (self.model and self.passes):
             raise ValueError(f"model: method {self.method!r} needs a model and at least one pass")
 
-    def schedule(self, iterations: int | None = None, *, spacing_mm: float = 1.0) -> RefinementSchedule | None:
+    def schedule(
+        self, iterations: int | None = None, *, spacing_mm: float = 1.0, regularisation: float = 1.0
+    ) -> RefinementSchedule | None:
         """What `refine` is to do, or None where the preset or `iterations` leave it out.
 
         Args:
             spacing_mm: of the working grid; scales all lengths where the grid follows the image.
+            regularisation: one more factor on the smoothing lengths.
             iterations: at every level, instead of the preset's; 0 for none.
 
         Raises:
@@ -145,6 +153,8 @@ class Preset:
             values = dataclasses.asdict(level)
             for length in ("spacing_mm", "field_mm", "velocity_sigma_mm", "field_sigma_mm"):
                 values[length] *= scale
+            for length in ("velocity_sigma_mm", "field_sigma_mm"):
+                values[length] *= self.regularisation * regularisation
             levels.append(Level(**values if iterations is None else {**values, "iterations": iterations}))
         return RefinementSchedule(tuple(levels), window=self.refine.window, momentum=self.refine.momentum)
 

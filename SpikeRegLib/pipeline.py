@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from SpikeRegLib import finish, models
-from SpikeRegLib.affine import align
 from SpikeRegLib.cascade import predict_fine
 from SpikeRegLib.configuration import METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.devices import choose_device, set_threads
@@ -23,7 +22,9 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import warp
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
+from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.images import Volume
+from SpikeRegLib.initial import align_pair
 from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
 from SpikeRegLib.losses import lncc
 from SpikeRegLib.predict import Prediction, predict
@@ -54,6 +55,7 @@ class Run:
     threads: int
     seed: int
     listener: Listener
+    options: RefinementOptions = field(default_factory=RefinementOptions)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def register(
     preset: str | Path | None = None,
     model: str | Path | None = None,
     initial_transform: Transform | str | os.PathLike[str] | None = None,
+    align: bool = False,
     skip_affine: bool = False,
     fixed_mask: Source | None = None,
     moving_mask: Source | None = None,
@@ -143,6 +146,9 @@ def register(
     moving_labels: Source | None = None,
     fixed_points: torch.Tensor | str | os.PathLike[str] | None = None,
     moving_points: torch.Tensor | str | os.PathLike[str] | None = None,
+    landmark_weight: float = 0.0,
+    region: Source | None = None,
+    regularisation: float = 1.0,
     refine_iterations: int | None = None,
     timesteps: int | None = None,
     device: str = "auto",
@@ -160,10 +166,15 @@ def register(
         preset: name or TOML file; "brain-t1" if not given, "any-anatomy" where the method is "optimize".
         model: weights by name or file; the preset's if not given.
         initial_transform: fixed -> moving, used instead of the alignment.
+        align: go on from the initial transform with the alignment, instead of taking it as it is.
         skip_affine: the images are aligned already.
         fixed_mask, moving_mask: label maps; where > 0 counts.
         fixed_labels, moving_labels: segmentations, for the overlap figures and warped with the result.
-        fixed_points, moving_points: landmarks, LPS mm, for the error figures.
+        fixed_points, moving_points: landmarks, LPS mm, for the error figures, and to pull if `landmark_weight` says so.
+        landmark_weight: what 1 mm of mean landmark error counts in units of similarity; the refinement then pulls the
+            image of every fixed point towards its moving point. 0 only measures.
+        region: mask on the grid of `fixed`; refinement changes the deformation only where it is > 0.
+        regularisation: factor on the smoothing lengths of the preset's refinement, 0.25 (looser) to 4 (stiffer).
         refine_iterations: per level of the preset's refinement; 0 leaves it out.
         timesteps: another T for the spiking network.
         device: "auto", "cpu", "cuda" or "mps", for the network.
@@ -189,6 +200,10 @@ def register(
     ):
         if value is not None and value < low:
             raise InputError(f"--{option}: must be at least {low}, got {value}")
+    options = RefinementOptions(landmark_weight, regularisation, refine_iterations)
+    options.check(points_given=fixed_points is not None and moving_points is not None)
+    if align and (initial_transform is None or skip_affine):
+        raise InputError("--align: goes on from a given transform; add --initial-transform, without --skip-affine")
     model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
     network = None if model_path is None else models.load_for(model_path, method, timesteps)
     fine_path, fine = None, None
@@ -210,7 +225,9 @@ def register(
             load_side(source, mask=mask, labels=labels, points=points, allow_nonfinite=allow_nonfinite, role=role)
         )
         listener(Progress("prepare", len(sides) / 2, f"read the {role}"))
-    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener)
+    if region is not None:
+        options = replace(options, region=read_region(region, sides[0].image))
+    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options)
     check_pair(run.fixed, run.moving)
     for side in sides:
         if side.image.nonfinite:
@@ -222,7 +239,7 @@ def register(
         time.process_time() - began[1],
     )
     with run.stage("align"):
-        base = _align(run, base_given, skip_affine)
+        base = _align(run, base_given, align, skip_affine)
         working = _working(run, base)
         # Judged where the eye judges: on voxels of 2 mm at brain scale.
         judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
@@ -251,7 +268,7 @@ def register(
             run.warnings += prediction.warnings
     with run.stage("refine"):
         after = deformation.similarity(judged) if after is None else after
-        refined = _refine(run, working, deformation, itk_jacobian, refine_iterations)
+        refined = _refine(run, working, base, deformation, itk_jacobian)
         listener(Progress("refine", 1.0, "measuring the similarity"))
         if refined is not None:
             start, after = after, refined.similarity(judged)
@@ -284,9 +301,9 @@ def _as_transform(given: Transform | str | os.PathLike[str]) -> Transform:
     return given if isinstance(given, Transform) else read_transform(given)
 
 
-def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
-    """The map fixed -> moving before deformation."""
-    if given is not None:
+def _align(run: Run, given: Transform | None, go_on: bool, skip: bool) -> Transform:
+    """The map fixed -> moving before deformation; `go_on` aligns from a given one."""
+    if given is not None and not go_on:
         return given
     if skip:
         return AffineTransform(np.eye(4))
@@ -294,16 +311,17 @@ def _align(run: Run, given: Transform | None, skip: bool) -> Transform:
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
         for side in (run.fixed, run.moving)
     ]
-    alignment = align(
+    transform, alignment = align_pair(
         run.fixed.image,
         run.moving.image,
+        given=given,
         fixed_mask=masks[0],
         moving_mask=masks[1],
         seed=run.seed,
         listener=run.listener,
     )
     run.warnings += alignment.warnings
-    return alignment.transform
+    return transform
 
 
 def _working(run: Run, base: Transform) -> Working:
@@ -360,10 +378,12 @@ def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
 
 
 def _refine(
-    run: Run, working: Working, start: Deformation, itk_jacobian: torch.Tensor | None, iterations: int | None
+    run: Run, working: Working, base: Transform, start: Deformation, itk_jacobian: torch.Tensor | None
 ) -> Deformation | None:
-    """The refined deformation; None where the preset or `iterations` leave refinement out."""
-    schedule = run.preset.schedule(iterations, spacing_mm=working.frame.spacing[0])
+    """The refined deformation; None where preset and options leave refinement out."""
+    schedule = run.preset.schedule(
+        run.options.iterations, spacing_mm=working.frame.spacing[0], regularisation=run.options.regularisation
+    )
     if schedule is None:
         return None
     smoothed = gaussian(start.field, run.preset.refine.start_sigma_mm / start.grid.spacing_mm)

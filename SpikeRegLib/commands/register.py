@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib.commands.events import emit, listener_for
 from SpikeRegLib.commands.summary import summary_lines
-from SpikeRegLib.configuration import METHODS, load_preset, preset_for, preset_names
+from SpikeRegLib.configuration import METHODS, REGULARISATION, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs import check_writable, write_outputs
 
@@ -41,6 +41,17 @@ def _integer(low: int) -> Callable[[str], int]:
     return parse
 
 
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g}, got {value:g}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options that `register` and `demo` share."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -68,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initial-transform", type=Path, metavar="FILE", help="fixed to moving (ITK .h5, .tfm, .mat), instead of align"
     )
+    parser.add_argument("--align", action="store_true", help="go on from the initial transform with the alignment")
     parser.add_argument("--skip-affine", action="store_true", help="the images are aligned already")
     images = ("fixed", "moving")
     for kind, what in (("mask", "region that counts"), ("seg", "label map, for Dice")):
@@ -75,8 +87,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help_text = f"{what}; on the grid of the {image} image"
             parser.add_argument(f"--{image}-{kind}", type=Path, metavar="F", help=help_text)
     for image in images:
-        help_text = "landmarks, for the registration error: .mrk.json, .fcsv or .csv"
+        help_text = "landmarks, for the registration error (see --landmark-weight): .mrk.json, .fcsv or .csv"
         parser.add_argument(f"--{image}-points", type=Path, metavar="F", help=help_text)
+    parser.add_argument(
+        "--landmark-weight", type=_number(0, 1e6), default=0.0, metavar="W",
+        help="pull landmarks together: 1 mm of mean error counts as much as W of similarity (default: 0, only measure)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--region", type=Path, metavar="F", help="mask on the grid of the fixed image: refine only there"
+    )
+    parser.add_argument(
+        "--regularisation", type=_number(*REGULARISATION), default=1.0, metavar="R",
+        help="factor on the smoothing of refinement: above 1 stiffer, below 1 looser (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--refine-iterations", type=_integer(0), metavar="N", help="per level; 0 leaves refinement out")
     parser.add_argument("--timesteps", type=_integer(1), metavar="T", help="of the spiking network (default: its own)")
     parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")
@@ -92,7 +115,17 @@ def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | N
     return fixed, moving
 
 
-def run(options: argparse.Namespace) -> int:
+def registered(options: argparse.Namespace, **how: Any) -> Registration:
+    """Check the options of the command, register, and return what `write_outputs` takes.
+
+    Args:
+        options: as parsed by `add_arguments`.
+        how: further keywords of `register`: the listener and what else is no option of the command.
+
+    Raises:
+        InputError: the options do not fit together, or the output folder cannot be written.
+        Cancelled: the listener asked to stop.
+    """
     fixed_seg, moving_seg = _pair(options, "seg")
     fixed_points, moving_points = _pair(options, "points")
     preset = options.preset or preset_for(options.method)
@@ -101,13 +134,14 @@ def run(options: argparse.Namespace) -> int:
 
     from SpikeRegLib.pipeline import register  # imports torch
 
-    registration = register(
+    return register(
         options.fixed,
         options.moving,
         method=options.method,
         preset=preset,
         model=options.model,
         initial_transform=options.initial_transform,
+        align=options.align,
         skip_affine=options.skip_affine,
         fixed_mask=options.fixed_mask,
         moving_mask=options.moving_mask,
@@ -115,6 +149,9 @@ def run(options: argparse.Namespace) -> int:
         moving_labels=moving_seg,
         fixed_points=fixed_points,
         moving_points=moving_points,
+        landmark_weight=options.landmark_weight,
+        region=options.region,
+        regularisation=options.regularisation,
         refine_iterations=options.refine_iterations,
         timesteps=options.timesteps,
         device=options.device,
@@ -122,8 +159,12 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         spike_maps=options.spike_maps,
         allow_nonfinite=options.allow_nonfinite,
-        listener=listener_for(options.progress),
+        **how,
     )
+
+
+def run(options: argparse.Namespace) -> int:
+    registration = registered(options, listener=listener_for(options.progress))
     finish(registration, options.out, options.progress)
     return 0
 
