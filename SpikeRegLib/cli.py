@@ -68,12 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # whoever started this went away, and reads no message either
             _forget_stdout()
             return 0 if interrupt.committed() else Cancelled.exit_code
-        code, message = _explain(error)
+        code, message = explain(error)
         _report(code, " ".join(message.split()), as_json=_wants_json(arguments))
         return code
 
 
-def _explain(error: BaseException) -> tuple[int, str]:
+def explain(error: BaseException) -> tuple[int, str]:
     """Exit code and one line for whatever ended the run."""
     if interrupt.cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled)):
         return Cancelled.exit_code, "cancelled before any result was written"

@@ -31,14 +31,24 @@ def _inside_itk(frame: FrameType | None) -> bool:
 
 def watch_signals() -> None:
     """Let the first SIGINT or SIGTERM raise KeyboardInterrupt in the main thread."""
-    _state.update(asked=False, raised=False, committed=False)
+    begin()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _on_signal)
         signal.signal(signal.SIGTERM, _on_signal)
 
 
+def begin() -> None:
+    """A new run in this process: nobody asked it to stop, and it has put no results in place."""
+    _state.update(asked=False, raised=False, committed=False)
+
+
+def ask() -> None:
+    """Ask the run under way to stop, from any thread: its next `check` or `commit` raises Cancelled."""
+    _state["asked"] = True
+
+
 def cancelled() -> bool:
-    """Whether a signal asked this run to stop, also when the exception it raised was lost inside foreign code."""
+    """Whether this run was asked to stop, also when the exception a signal raised was lost inside foreign code."""
     return _state["asked"]
 
 
@@ -48,7 +58,7 @@ def committed() -> bool:
 
 
 def check() -> None:
-    """Raise Cancelled if a signal asked this run to stop."""
+    """Raise Cancelled if a signal or `ask` told this run to stop."""
     if _state["asked"]:
         _state["raised"] = True
         raise Cancelled("cancelled before any result was written")

@@ -14,6 +14,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "register": Command("SpikeRegLib.commands.register", "register a moving image to a fixed image"),
+    "worker": Command("SpikeRegLib.commands.worker", "stay warm and register on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
     "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform with two segmentations"),

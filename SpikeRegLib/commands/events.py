@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from SpikeRegLib import interrupt
@@ -20,7 +21,7 @@ def emit(event: str, **values: Any) -> None:
 
 def listener_for(kind: str) -> Listener:
     """A listener that reports as `--progress` says (bar, json or none) and stops the run after a signal."""
-    reports: dict[str, Listener] = {"bar": _Bar(), "json": _JsonLines(), "none": silent}
+    reports: dict[str, Listener] = {"bar": _Bar(), "json": JsonLines(), "none": silent}
     report = reports[kind]
 
     def listener(progress: Progress) -> None:
@@ -47,14 +48,21 @@ class _Throttle:
         return True
 
 
-class _JsonLines:
-    def __init__(self) -> None:
+class JsonLines:
+    """A listener that hands on what is new as progress events.
+
+    Args:
+        emit: writes one event; by default a line on stdout.
+    """
+
+    def __init__(self, emit: Callable[..., None] = emit) -> None:
+        self._emit = emit
         self._throttle = _Throttle()
 
     def __call__(self, progress: Progress) -> None:
         if self._throttle.passes(progress):
             fraction = round(progress.fraction, 4)
-            emit("progress", stage=progress.stage, fraction=fraction, message=progress.message)
+            self._emit("progress", stage=progress.stage, fraction=fraction, message=progress.message)
 
 
 class _Bar:

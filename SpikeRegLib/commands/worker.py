@@ -1,0 +1,172 @@
+"""`spikereg worker`: the engine kept warm. JSON requests on stdin, one a line; JSON events on stdout, one a line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any
+
+from SpikeRegLib import __version__, interrupt
+from SpikeRegLib.cli import explain
+from SpikeRegLib.commands.events import JsonLines
+from SpikeRegLib.commands.register import registered
+from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, read_object
+from SpikeRegLib.errors import Cancelled, InputError
+from SpikeRegLib.outputs import write_outputs
+from SpikeRegLib.progress import Progress
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_PROTOCOL = """\
+on stdin, one object a line:
+  {"id": "r1", "fixed": "F", "moving": "M", "out": "DIR", ...}   the options of `spikereg register`, with underscores
+  {"cancel": "r1"}   stop or forget it
+  {"quit": true}     stop everything and end; the end of stdin lets what was asked be finished first
+
+on stdout, one object a line:
+  {"event": "ready", "pid": ..., "version": ...}
+  {"event": "started", "id": ...}
+  {"event": "progress", "id": ..., "stage": ..., "fraction": ..., "message": ...}
+  {"event": "result", "id": ..., "path": "/absolute/result.json"}
+  {"event": "error", "id": ..., "message": ..., "code": 2 (input), 1 (failure) or 130 (cancelled)}
+
+What the last request read and found is kept; the next one recomputes from the first stage that a change concerns on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = _PROTOCOL
+
+
+class Events:
+    """Writes events as lines of JSON, from any thread.
+
+    Args:
+        stream: where they go.
+
+    Attributes:
+        lost: nobody reads them any more.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self.lost = False
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Write one event; nothing once the stream is broken."""
+        line = json.dumps({"event": event, **values}) + "\n"
+        with self._lock:
+            if self.lost:
+                return
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):  # closed at the other end, or at this one
+                self.lost = True
+
+
+def run(options: argparse.Namespace) -> int:
+    events = Events(_claim_stdout())
+    desk = Desk()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=desk.stop).start()  # the lock of the desk may be held where the signal struck
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    serve(sys.stdin.buffer, events, desk, debug=options.debug)
+    return 0
+
+
+def _claim_stdout() -> IO[str]:
+    """What stdout was, for events alone; whatever else this process prints to it goes to stderr from now on."""
+    sys.stdout.flush()
+    claimed = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
+    try:
+        os.dup2(2, sys.stdout.fileno())
+    except OSError:  # started without a stderr
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return claimed
+
+
+def serve(lines: Iterable[bytes], events: Events, desk: Desk, *, debug: bool = False) -> None:
+    """Do what the lines ask, one request after another, until they end or say so, or nobody reads the events.
+
+    Args:
+        lines: requests; read by a thread of its own, so that a running one can be cancelled.
+        events: what happens.
+        desk: where requests wait.
+        debug: show the traceback of every error on stderr.
+    """
+    import SpikeRegLib.pipeline  # noqa: F401  torch takes a second: better before "ready" than after the first request
+
+    reader = threading.Thread(target=_read, args=(lines, Understanding(), events, desk), name="requests", daemon=True)
+    events.emit("ready", pid=os.getpid(), version=__version__)
+    reader.start()
+    while not events.lost and (request := desk.take()) is not None:
+        _work(request, events, debug=debug)
+
+
+def _read(lines: Iterable[bytes], understand: Understanding, events: Events, desk: Desk) -> None:
+    """Lay down every request and obey every cancel, until the lines end."""
+    try:
+        for line in lines:
+            if line.strip():
+                _obey(line, understand, events, desk)
+            if events.lost:
+                desk.stop()
+    finally:
+        desk.close()
+
+
+def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) -> None:
+    table: dict[str, Any] = {}
+    try:
+        table = read_object(line)
+        asked = understand(table)
+        if isinstance(asked, Quit):
+            desk.stop()
+        elif isinstance(asked, Request):
+            desk.put(asked)
+        elif desk.cancel(asked.id):
+            _tell_error(events, asked.id, Cancelled.exit_code, "cancelled before it was started")
+    except InputError as error:
+        _tell_error(events, table.get("id"), error.exit_code, str(error))
+
+
+def _work(request: Request, events: Events, *, debug: bool) -> None:
+    """One registration, from the options to the files."""
+    emit = partial(events.emit, id=request.id)
+    report = JsonLines(emit)
+
+    def listener(progress: Progress) -> None:
+        report(progress)
+        if events.lost:
+            interrupt.ask()
+        interrupt.check()
+
+    emit("started")
+    try:
+        registration = registered(request.options, listener=listener)
+        emit("progress", stage="finish", fraction=1.0, message="writing the results")
+        folder = write_outputs(registration, request.options.out)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        _tell_error(events, request.id, *explain(error))
+    else:
+        emit("result", path=str((folder / "result.json").resolve()))
+
+
+def _tell_error(events: Events, identity: Any, code: int, message: str) -> None:
+    named = {"id": identity} if isinstance(identity, str) else {}
+    events.emit("error", **named, message=" ".join(message.split()), code=code)
