@@ -104,6 +104,7 @@ def _start() -> Application:
         scene.AddNode(node)
     moduleLogics = {name: _moduleLogic(name, className, logic, scene) for name, className in MODULE_LOGICS.items()}
     moduleLogics["colors"].AddDefaultColorNodes()
+    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # the Colors module's logic does so in Slicer
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     hierarchy = _HierarchyPlugins(scene)
     slicer.modules = types.ModuleType("slicer.modules")
