@@ -1,0 +1,311 @@
+"""Registrations: from nodes to the worker and back into the scene. No widget needed, and none known here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from SpikeRegSlicerLib.library import torchIsInstalled
+from SpikeRegSlicerLib.process import Task, WorkerProcess
+from SpikeRegSlicerLib.scene.export import exportInputs
+from SpikeRegSlicerLib.scene.inputs import Inputs, problems
+from SpikeRegSlicerLib.scene.results import Outputs, Run, loadRun
+from SpikeRegSlicerLib.scene.undo import History
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class RegistrationError(RuntimeError):
+    """A registration that gave no result; the message says why, and what to do."""
+
+
+@dataclass
+class Job:
+    """One registration that was asked for.
+
+    Attributes:
+        inputs: nodes; they are read when the job's turn comes.
+        options: of the worker, by the library's names.
+        outputs: nodes to fill.
+        name: of the run's folder in the subject hierarchy.
+        preview: it replaces its predecessor, and the transform before the first of them is what undo brings back.
+        onProgress: called with stage, fraction of it in 0..1 and a message.
+        onDone: called once, with this job, when it is done, failed or cancelled.
+        state: waiting, running, done, failed or cancelled.
+        message: why it failed or was cancelled.
+        run: what it made, once done.
+    """
+
+    inputs: Inputs
+    options: dict[str, Any]
+    outputs: Outputs
+    name: str
+    preview: bool = False
+    onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
+    onDone: Callable[[Job], None] = lambda job: None
+    state: str = "waiting"
+    message: str = ""
+    run: Run | None = None
+    task: Task | None = field(default=None, repr=False)
+
+    @property
+    def isPending(self) -> bool:
+        return self.state in ("waiting", "running")
+
+
+class Registrations(VTKObservationMixin):
+    """Runs registrations of nodes of the scene in the background, one after another.
+
+    Args:
+        process: runs the worker.
+        temporaryFolder: where files are exchanged with it; default: Slicer's.
+    """
+
+    def __init__(self, process: WorkerProcess | None = None, temporaryFolder: str | None = None) -> None:
+        VTKObservationMixin.__init__(self)
+        self.process = process or WorkerProcess()
+        self.history = History()
+        self.jobs: list[Job] = []
+        self._temporaryFolder = temporaryFolder
+        self._folder = ""
+        self._removeFolder: Any = None
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def register(
+        self,
+        fixed: Any,
+        moving: Any,
+        preset: str = "brain-t1",
+        wait: bool = True,
+        *,
+        transform: Any = None,
+        warped: Any = None,
+        onProgress: Callable[[str, float, str], None] | None = None,
+        onDone: Callable[[Job], None] | None = None,
+        **options: Any,
+    ) -> Run | Job:
+        """Register two volumes of the scene.
+
+        Args:
+            fixed, moving: volume nodes; the result is made on the grid of the fixed one.
+            preset: name, or path of a TOML file.
+            wait: return when it is done; Slicer stays alive meanwhile.
+            transform, warped: nodes to fill instead of new ones.
+            onProgress, onDone: see `Job`.
+            options: further nodes by the names of `Inputs` (`fixedMask`, `fixedLandmarks`...), and options of the library
+                by their names there (`refine_iterations`, `landmark_weight`, `device`...).
+
+        Returns:
+            What was made, or with `wait=False` the job, whose `run` that is in the end.
+
+        Raises:
+            RegistrationError: it cannot be started, or (with `wait`) gave no result.
+        """
+        nodes = {item.name: options.pop(item.name) for item in fields(Inputs) if item.name in options}
+        job = self.start(
+            Inputs(**{"fixed": fixed, "moving": moving, **nodes}),
+            {"preset": preset, "align": True, **options},
+            Outputs(transform, warped),
+            onProgress=onProgress,
+            onDone=onDone,
+        )
+        return self.wait(job) if wait else job
+
+    def start(
+        self,
+        inputs: Inputs,
+        options: dict[str, Any],
+        outputs: Outputs | None = None,
+        *,
+        preview: bool = False,
+        onProgress: Callable[[str, float, str], None] | None = None,
+        onDone: Callable[[Job], None] | None = None,
+    ) -> Job:
+        """Put a registration in the queue and return at once.
+
+        Args:
+            inputs, outputs, preview, onProgress, onDone: see `Job`.
+            options: of the worker; `align` says whether to align rigidly and affinely, from the initial transform if
+                there is one.
+
+        Raises:
+            RegistrationError: something is missing or does not fit; the message names all of it.
+        """
+        found = self.problems(inputs)
+        if found:
+            raise RegistrationError("\n".join(found))
+        name = f"{inputs.moving.GetName()} → {inputs.fixed.GetName()}"
+        job = Job(inputs, dict(options), outputs or Outputs(), name, preview)
+        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
+        folder = self._jobFolder()
+        job.task = Task(
+            prepare=lambda: self._prepare(job, folder),
+            folder=folder,
+            onProgress=lambda stage, fraction, message: self._onProgress(job, stage, fraction, message),
+            onEnd=lambda task: self._onEnd(job, task),
+        )
+        self.jobs.append(job)
+        self._observe()
+        self.process.submit(job.task)
+        return job
+
+    def problems(self, inputs: Inputs) -> list[str]:
+        """Every reason why these nodes cannot be registered, each a sentence that says what to do."""
+        found = problems(inputs)
+        if not torchIsInstalled():
+            found.append(_("PyTorch is not installed: install it with the button below."))
+        return found
+
+    def wait(self, job: Job) -> Run:
+        """Return what a job made when it is done.
+
+        Raises:
+            RegistrationError: it failed or was cancelled.
+        """
+        while job.isPending and job.task is not None:
+            self.process.wait(job.task)
+        if job.run is None:
+            raise RegistrationError(job.message or _("The registration was cancelled."))
+        return job.run
+
+    def cancel(self, job: Job, keepWarm: bool = False) -> None:
+        """End a job and leave nothing of it; see `WorkerProcess.cancel`."""
+        if job.task is not None:
+            self.process.cancel(job.task, keepWarm)
+
+    def close(self) -> None:
+        """Cancel everything, end the worker and remove all temporary files."""
+        self.process.close()
+        if self._removeFolder is not None:
+            self._removeFolder()
+            self._removeFolder, self._folder = None, ""
+
+    # --- a job's way ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, job: Job, folder: str) -> dict[str, Any]:
+        """Write the nodes as they are now; the worker's request.
+
+        Raises:
+            RegistrationError: the nodes no longer fit, or cannot be written.
+        """
+        job.state = "running"
+        found = problems(job.inputs)
+        if found:
+            raise RegistrationError("\n".join(found))
+        options = dict(job.options)
+        align = options.pop("align", True)
+        presetText = options.pop("presetText", "")
+        try:
+            inputsFolder = os.path.join(self._session(), "inputs")
+            for made in (inputsFolder, folder):
+                os.makedirs(made, exist_ok=True)
+            keys: dict[str, Any] = {**options, **exportInputs(job.inputs, inputsFolder)}
+            if presetText:
+                keys["preset"] = os.path.join(inputsFolder, f"{options['preset']}.toml")
+                with open(keys["preset"], "w", encoding="utf-8") as file:
+                    file.write(presetText)
+        except OSError as error:
+            raise RegistrationError(self._cannotWrite(error)) from error
+        if keys.get("initial_transform"):
+            keys["align"] = align
+        elif not align:
+            keys["skip_affine"] = True
+        keys["out"] = os.path.join(folder, "out")
+        return keys
+
+    def _onProgress(self, job: Job, stage: str, fraction: float, message: str) -> None:
+        job.state = "running"
+        job.onProgress(stage, fraction, message)
+
+    def _onEnd(self, job: Job, task: Task) -> None:
+        job.state, job.message = task.state, job.message or task.message
+        try:
+            if task.state == "done":
+                self._load(job, os.path.dirname(task.path))
+        except Exception as error:
+            job.state, job.message = "failed", _("The result could not be loaded: {error}").format(error=error)
+        finally:
+            shutil.rmtree(task.folder, ignore_errors=True)
+            self.jobs.remove(job)
+            self._observe()
+            job.onDone(job)
+
+    def _load(self, job: Job, folder: str) -> None:
+        scene = slicer.mrmlScene
+        for attribute in ("transform", "warped"):
+            node = getattr(job.outputs, attribute)
+            if node is not None and not scene.IsNodePresent(node):
+                setattr(job.outputs, attribute, None)  # removed meanwhile: a new one takes its place
+        if job.outputs.transform is not None:
+            self.history.remember(job.outputs.transform)
+        job.run = loadRun(folder, job.inputs, job.outputs, job.name)
+
+    # --- what can happen meanwhile ----------------------------------------------------------------------------------
+
+    def _observe(self) -> None:
+        """Watch the scene while there are jobs, and only then: an observer keeps this object alive."""
+        events = {
+            slicer.vtkMRMLScene.StartCloseEvent: self._onSceneClosing,
+            slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent: self._onNodeRemoved,
+        }
+        for event, method in events.items():
+            observed = self.hasObserver(slicer.mrmlScene, event, method)
+            if self.jobs and not observed:
+                self.addObserver(slicer.mrmlScene, event, method)
+            elif not self.jobs and observed:
+                self.removeObserver(slicer.mrmlScene, event, method)
+
+    def _onSceneClosing(self, _caller: Any, _event: Any) -> None:
+        for job in reversed(self.jobs):
+            job.message = _("The scene was closed, so the registration was cancelled.")
+            self.cancel(job)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, _caller: Any, _event: Any, node: Any) -> None:
+        for job in reversed(self.jobs):
+            if any(node is getattr(job.inputs, item.name) for item in fields(Inputs)):
+                job.message = _(
+                    "{name} was removed from the scene, so its registration was cancelled. Choose another node and run "
+                    "again."
+                ).format(name=node.GetName())
+                self.cancel(job)
+
+    # --- temporary files --------------------------------------------------------------------------------------------
+
+    def _session(self) -> str:
+        """The folder of this object, made on first use and removed with it."""
+        if not self._folder or not os.path.isdir(self._folder):
+            parent = self._temporaryFolder or slicer.app.temporaryPath
+            self._folder = tempfile.mkdtemp(prefix="SpikeReg-", dir=parent)
+            self._removeFolder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+    def _jobFolder(self) -> str:
+        try:
+            return tempfile.mkdtemp(prefix="run-", dir=self._session())
+        except OSError as error:
+            raise RegistrationError(self._cannotWrite(error)) from error
+
+    def _cannotWrite(self, error: OSError) -> str:
+        folder = self._folder or self._temporaryFolder or slicer.app.temporaryPath
+        if error.errno in _NO_SPACE:
+            return _(
+                "The disk of the temporary folder {folder} is full. Free some space, or choose another temporary folder "
+                "in Edit / Application Settings / General, and run again."
+            ).format(folder=folder)
+        return _(
+            "The temporary folder {folder} cannot be written ({reason}). Choose another one in Edit / Application "
+            "Settings / General, and run again."
+        ).format(folder=folder, reason=error.strerror or error)

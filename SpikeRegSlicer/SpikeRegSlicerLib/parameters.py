@@ -1,0 +1,206 @@
+"""Everything a person chooses in the panel, kept in the scene's parameter node, and what the worker is asked for it."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Union
+
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from SpikeRegSlicerLib.scene.inputs import Inputs
+
+# typing.Union and None, because Slicer's wrapper knows a union in no other spelling.
+Labels = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
+
+COMPARE_MODES = ("blend", "flicker", "checkerboard", "difference", "jacobian", "grid")
+
+
+class Method(enum.Enum):
+    """Who finds the deformation; the value is the library's name of it, empty for the preset's own."""
+
+    PRESET = ""
+    SPIKING = "spikereg"
+    DENSE = "ann"
+    OPTIMISATION = "optimize"
+
+    def label(self) -> str:
+        return {
+            Method.PRESET: _("as the preset"),
+            Method.SPIKING: _("Spiking network"),
+            Method.DENSE: _("Its dense twin"),
+            Method.OPTIMISATION: _("Optimisation only"),
+        }[self]
+
+
+class Device(enum.Enum):
+    """Where the library computes; the value is its name there."""
+
+    AUTOMATIC = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    METAL = "mps"
+
+    def label(self) -> str:
+        return {
+            Device.AUTOMATIC: _("automatic"),
+            Device.CPU: _("Processor (CPU)"),
+            Device.CUDA: _("NVIDIA card (CUDA)"),
+            Device.METAL: _("Apple chip (Metal)"),
+        }[self]
+
+
+@parameterNodeWrapper
+class Parameters:
+    """The panel's parameter node.
+
+    Attributes:
+        fixed, moving: the pair.
+        preset: name of a preset; `customPreset` holds the TOML text of one that does not ship with the library.
+        outputTransform, outputVolume: nodes that the next run fills; None: it makes new ones and chooses them.
+        method: instead of the preset's.
+        timesteps: of the spiking network; 0 as trained.
+        refineIterations: at each level; -1 as the preset.
+        regularisation: factor on the smoothing of the refinement.
+        initialTransform: brings the moving volume near the fixed one.
+        align: align rigidly and affinely, from the initial transform if there is one.
+        fixedMask, movingMask: where the volumes count.
+        region: where refinement may change the deformation.
+        fixedSegmentation, movingSegmentation: the same structures in both, to measure the overlap.
+        fixedLandmarks, movingLandmarks: the same points in both, in the same order.
+        landmarkWeight: how much of the similarity 1 mm between landmarks outweighs; 0 only measures them.
+        liveUpdate: preview again after each move of a landmark.
+        device, threads, seed: of the computation; 0 threads for all cores.
+        spikeMaps: make a volume of every layer's spike rate.
+        result: transform of the run that is looked at.
+        compareMode: the comparison that is shown, empty for none; the next six are its sliders.
+        blendOpacity, jacobianOpacity: 0..1.
+        flickerRate: Hz.
+        checkerSize, gridSpacing: mm.
+        differenceWindow: share of the fixed volume's intensity window.
+        showSpikes, spikeLayer, spikeOpacity: the overlay of spike rates; layers count from 0 at the first.
+        reviewer: who decides.
+        applyInverse, applyHarden: how the transform is applied to other nodes.
+    """
+
+    fixed: vtkMRMLScalarVolumeNode
+    moving: vtkMRMLScalarVolumeNode
+    preset: str = "brain-t1"
+    customPreset: str = ""
+    outputTransform: vtkMRMLTransformNode
+    outputVolume: vtkMRMLScalarVolumeNode
+
+    method: Method = Method.PRESET
+    timesteps: Annotated[int, WithinRange(0, 64)] = 0
+    refineIterations: Annotated[int, WithinRange(-1, 200)] = -1
+    regularisation: Annotated[float, WithinRange(0.25, 4.0)] = 1.0
+    initialTransform: vtkMRMLTransformNode
+    align: bool = True
+    fixedMask: Labels
+    movingMask: Labels
+    region: vtkMRMLMarkupsROINode
+    fixedSegmentation: Labels
+    movingSegmentation: Labels
+    fixedLandmarks: vtkMRMLMarkupsFiducialNode
+    movingLandmarks: vtkMRMLMarkupsFiducialNode
+    landmarkWeight: Annotated[float, WithinRange(0.0, 1.0)] = 0.1
+    liveUpdate: bool = False
+    device: Device = Device.AUTOMATIC
+    threads: Annotated[int, WithinRange(0, 256)] = 0
+    seed: Annotated[int, WithinRange(0, 999999)] = 0
+    spikeMaps: bool = True
+
+    result: vtkMRMLTransformNode
+    compareMode: Annotated[str, Choice(("", *COMPARE_MODES))] = ""
+    blendOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    flickerRate: Annotated[float, WithinRange(0.5, 10.0)] = 2.0
+    checkerSize: Annotated[float, WithinRange(2.0, 100.0)] = 20.0
+    differenceWindow: Annotated[float, WithinRange(0.05, 2.0)] = 0.5
+    jacobianOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    gridSpacing: Annotated[float, WithinRange(2.0, 50.0)] = 10.0
+    showSpikes: bool = False
+    spikeLayer: Annotated[int, WithinRange(0, 999)] = 0
+    spikeOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    reviewer: str = ""
+    applyInverse: bool = False
+    applyHarden: bool = False
+
+
+ADVANCED = (
+    "method",
+    "timesteps",
+    "refineIterations",
+    "regularisation",
+    "initialTransform",
+    "align",
+    "fixedMask",
+    "movingMask",
+    "region",
+    "fixedSegmentation",
+    "movingSegmentation",
+    "fixedLandmarks",
+    "movingLandmarks",
+    "landmarkWeight",
+    "liveUpdate",
+    "device",
+    "threads",
+    "seed",
+    "spikeMaps",
+)
+"""What "Restore defaults" sets back."""
+
+
+def restoreDefaults(parameters: Parameters) -> None:
+    """Set everything under Advanced back to what a new scene has."""
+    for name in ADVANCED:
+        setattr(parameters, name, parameters.default(name).value)
+
+
+def inputsOf(parameters: Parameters) -> Inputs:
+    """The nodes that a run reads."""
+    return Inputs(
+        fixed=parameters.fixed,
+        moving=parameters.moving,
+        fixedMask=parameters.fixedMask,
+        movingMask=parameters.movingMask,
+        fixedSegmentation=parameters.fixedSegmentation,
+        movingSegmentation=parameters.movingSegmentation,
+        initialTransform=parameters.initialTransform,
+        fixedLandmarks=parameters.fixedLandmarks,
+        movingLandmarks=parameters.movingLandmarks,
+        region=parameters.region,
+    )
+
+
+def optionsOf(parameters: Parameters) -> dict[str, Any]:
+    """The worker's options besides the nodes; one that is left to the preset or the library is not named.
+
+    `preset` is a name here even where the scene holds the preset's text: see `presets.fileOf`.
+    """
+    options: dict[str, Any] = {
+        "preset": parameters.preset,
+        "align": parameters.align,
+        "regularisation": parameters.regularisation,
+        "device": parameters.device.value,
+        "seed": parameters.seed,
+        "spike_maps": parameters.spikeMaps,
+    }
+    if parameters.method is not Method.PRESET:
+        options["method"] = parameters.method.value
+    if parameters.timesteps:
+        options["timesteps"] = parameters.timesteps
+    if parameters.refineIterations >= 0:
+        options["refine_iterations"] = parameters.refineIterations
+    if parameters.fixedLandmarks and parameters.movingLandmarks:
+        options["landmark_weight"] = parameters.landmarkWeight
+    if parameters.threads:
+        options["threads"] = parameters.threads
+    return options

@@ -1,0 +1,1 @@
+"""Parts of the module's panel, each in charge of a few widgets of the .ui file."""
