@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,35 @@ VOXELS_PER_REPORT = 2_000_000
 CONSISTENCY_SAMPLES = 20_000
 
 
+@dataclass(frozen=True)
+class Mapping:
+    """The whole map from fixed to moving points, and what it does to the moving image.
+
+    Attributes:
+        transform, inverse: fixed -> moving points and back.
+        displacement: [3, D, H, W] mm, of `transform` on the grid of fixed.
+        warped: the moving image through it.
+        jacobian: [D, H, W], its determinant.
+        summary: see `metrics.deformation_summary`; with the inverse consistency.
+    """
+
+    transform: Transform
+    inverse: Transform
+    displacement: torch.Tensor
+    warped: Volume
+    jacobian: torch.Tensor
+    summary: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The moving segmentation on the grid of fixed, and how it lies on the fixed one where there is one."""
+
+    warped: Volume
+    dice: dict[str, Any] | None
+    hd95_mm: dict[str, Any] | None
+
+
 def finish(
     run: Run,
     base: Transform,
@@ -56,43 +85,16 @@ def finish(
         method, model, prediction, iterations, similarity: for the result.
     """
 
-    def report(fraction: float, message: str) -> None:
-        run.listener(Progress("finish", fraction, message))
-
     with run.stage("finish"):
-        spacing_mm = deformation.frame.spacing[0]
-        settled, _ = remove_folds(hold_border(deformation.field / spacing_mm), linear=itk_jacobian)
-        deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
-        report(0.1, "inverting")
-        transform = compose(deformation, base)
-        inverse = compose(base.inverse(), fine_inverse(deformation))
-        fixed, moving = run.fixed, run.moving
-        total = torch.empty(3, *fixed.image.frame.shape)
-        values = torch.empty(fixed.image.frame.shape, dtype=moving.image.data.dtype)
-        label_values = None
-        if moving.labels is not None:
-            label_values = torch.empty(fixed.image.frame.shape, dtype=moving.labels.data.dtype)
-        for start, stop, slab in _slabs(fixed.image.frame):
-            report(0.5 + 0.2 * start / len(values), "resampling")
-            total[:, start:stop] = transform.displacement_on(slab)
-            sampled = DisplacementTransform(total[:, start:stop], slab)  # the same map, sampled where it is needed
-            values[start:stop] = warp_image(moving.image, sampled, slab).data
-            if moving.labels is not None and label_values is not None:
-                label_values[start:stop] = warp_image(moving.labels, sampled, slab, interpolation="nearest").data
-        warped = replace(moving.image, data=values, frame=fixed.image.frame)
-        warped_labels = None
-        if moving.labels is not None and label_values is not None:
-            warped_labels = replace(moving.labels, data=label_values, frame=fixed.image.frame)
-        report(0.7, "measuring the deformation")
-        jacobian = metrics.jacobian_determinant(total, fixed.image.frame)
-        report(0.8, "measuring the deformation")
-        summary = metrics.deformation_summary(total, fixed.image.frame, fixed.mask, jacobian=jacobian)
-        summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
-            transform, inverse, fixed.image.frame, fixed.mask, samples=CONSISTENCY_SAMPLES
+        mapping = run.memory.recall(
+            "mapping", lambda: _mapping(run, base, deformation, itk_jacobian), after=("refinement",)
         )
-        report(0.9, "measuring the overlap")
-        dice = _dice(run, base, warped_labels)
-        report(0.95, "measuring the overlap")
+        fixed, moving, transform = run.fixed, run.moving, mapping.transform
+        overlap = run.memory.recall(
+            "overlap",
+            lambda: _overlap(run, base, mapping.displacement),
+            after=("mapping", "fixed segmentation", "moving segmentation"),
+        )
         result: dict[str, Any] = {
             "schema": SCHEMA,
             "method": method,
@@ -107,32 +109,82 @@ def finish(
             "versions": _versions(),
             "peak_memory_mb": None,
             "similarity": similarity,
-            "refinement": {"iterations": list(iterations)},
-            "deformation": summary,
-            "dice": dice,
-            "hd95_mm": _hd95(run, warped_labels),
+            "refinement": {"iterations": list(iterations), **run.options.as_result()},
+            "deformation": dict(mapping.summary),
+            "dice": None if overlap is None else overlap.dice,
+            "hd95_mm": None if overlap is None else overlap.hd95_mm,
             "tre_mm": _landmarks(run, transform),
             "spikes": _spikes(prediction),
             "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
         }
         result["verdict"] = judge(result)
         result["warnings"] = run.warnings
+        result["reused"] = list(run.memory.reused)
     result["timing_s"] = {**run.seconds, "total": sum(run.seconds.values())}
     result["cpu_s"] = {**run.cpu_seconds, "process": time.process_time()}
     result["peak_memory_mb"] = _peak_memory_mb()
     return Registration(
         fixed=fixed.image,
         moving=moving.image,
-        warped=warped,
+        warped=mapping.warped,
         transform=transform,
-        inverse=inverse,
-        displacement=total,
-        jacobian=Volume(jacobian, fixed.image.frame, "jacobian"),
-        warped_labels=warped_labels,
+        inverse=mapping.inverse,
+        displacement=mapping.displacement,
+        jacobian=Volume(mapping.jacobian, fixed.image.frame, "jacobian"),
+        warped_labels=None if overlap is None else overlap.warped,
         fixed_labels=fixed.labels,
         spike_maps={} if prediction is None else prediction.maps,
         result=result,
     )
+
+
+def _report(run: Run, fraction: float, message: str) -> None:
+    run.listener(Progress("finish", fraction, message))
+
+
+def _mapping(
+    run: Run, base: Transform, deformation: DisplacementTransform, itk_jacobian: torch.Tensor | None
+) -> Mapping:
+    """See `finish`."""
+    spacing_mm = deformation.frame.spacing[0]
+    settled, _ = remove_folds(hold_border(deformation.field / spacing_mm), linear=itk_jacobian)
+    deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
+    _report(run, 0.1, "inverting")
+    transform = compose(deformation, base)
+    inverse = compose(base.inverse(), fine_inverse(deformation))
+    frame, moving = run.fixed.image.frame, run.moving.image
+    total = torch.empty(3, *frame.shape)
+    values = torch.empty(frame.shape, dtype=moving.data.dtype)
+    for start, stop, slab in _slabs(frame):
+        _report(run, 0.5 + 0.2 * start / len(values), "resampling")
+        total[:, start:stop] = transform.displacement_on(slab)
+        sampled = DisplacementTransform(total[:, start:stop], slab)  # the same map, sampled where it is needed
+        values[start:stop] = warp_image(moving, sampled, slab).data
+    _report(run, 0.7, "measuring the deformation")
+    jacobian = metrics.jacobian_determinant(total, frame)
+    _report(run, 0.75, "measuring the deformation")
+    summary = metrics.deformation_summary(total, frame, run.fixed.mask, jacobian=jacobian)
+    summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
+        transform, inverse, frame, run.fixed.mask, samples=CONSISTENCY_SAMPLES
+    )
+    return Mapping(transform, inverse, total, replace(moving, data=values, frame=frame), jacobian, summary)
+
+
+def _overlap(run: Run, base: Transform, displacement: torch.Tensor) -> Overlap | None:
+    """None without a moving segmentation."""
+    frame, labels = run.fixed.image.frame, run.moving.labels
+    if labels is None:
+        return None
+    values = torch.empty(frame.shape, dtype=labels.data.dtype)
+    for start, stop, slab in _slabs(frame):
+        _report(run, 0.8 + 0.1 * start / len(values), "resampling the segmentation")
+        sampled = DisplacementTransform(displacement[:, start:stop], slab)
+        values[start:stop] = warp_image(labels, sampled, slab, interpolation="nearest").data
+    warped = replace(labels, data=values, frame=frame)
+    _report(run, 0.9, "measuring the overlap")
+    dice = _dice(run, base, warped)
+    _report(run, 0.95, "measuring the overlap")
+    return Overlap(warped, dice, _hd95(run, warped))
 
 
 def _slabs(frame: Frame) -> Iterator[tuple[int, int, Frame]]:
@@ -145,9 +197,9 @@ def _slabs(frame: Frame) -> Iterator[tuple[int, int, Frame]]:
         yield start, stop, replace(frame, shape=(stop - start, height, width), origin=(x, y, z))
 
 
-def _dice(run: Run, base: Transform, warped: Volume | None) -> dict[str, Any] | None:
+def _dice(run: Run, base: Transform, warped: Volume) -> dict[str, Any] | None:
     fixed, moving = run.fixed.labels, run.moving.labels
-    if fixed is None or moving is None or warped is None:
+    if fixed is None or moving is None:
         return None
     identity = AffineTransform(np.eye(4))
     means = {
@@ -158,8 +210,8 @@ def _dice(run: Run, base: Transform, warped: Volume | None) -> dict[str, Any] | 
     return {**means, "after_mean": fmean(after.values()), "per_label": {str(k): v for k, v in after.items()}}
 
 
-def _hd95(run: Run, warped: Volume | None) -> dict[str, Any] | None:
-    if run.fixed.labels is None or warped is None:
+def _hd95(run: Run, warped: Volume) -> dict[str, Any] | None:
+    if run.fixed.labels is None:
         return None
     values = metrics.hd95_mm(run.fixed.labels, warped)
     return {

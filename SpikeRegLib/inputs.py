@@ -62,21 +62,39 @@ def load_side(
     Raises:
         InputError: any of it is unusable; the message names the file.
     """
+    side = bare_side(load_image(source, allow_nonfinite=allow_nonfinite, role=role), mask, role=role)
+    return with_points(replace(side, labels=load_labels(labels, side.image)), points, role=role)
+
+
+def load_image(source: Source, *, allow_nonfinite: bool = False, role: str = "image") -> Volume:
+    """The image of a side; arguments and errors as in `load_side`."""
     if isinstance(source, Volume):
-        image = _checked(source, role, allow_nonfinite=allow_nonfinite)
-    else:
-        image = read_image(source, allow_nonfinite=allow_nonfinite)
+        return _checked(source, role, allow_nonfinite=allow_nonfinite)
+    return read_image(source, allow_nonfinite=allow_nonfinite)
+
+
+def bare_side(image: Volume, mask: Source | None = None, *, role: str = "image") -> Side:
+    """A side without labels and points; arguments and errors as in `load_side`."""
     region = foreground_mask(image) if mask is None else _labels_on(mask, image, "mask").data > 0
     if not bool(region.any()):
         raise InputError(f"{_name(mask) or image.name or role}: the mask is empty; give one that covers the anatomy")
-    side = Side(
+    return Side(
         image=image,
         scaled=normalise_intensity(image, region),
         mask=region,
         mask_given=mask is not None,
-        labels=None if labels is None else _labels_on(labels, image, "segmentation"),
+        labels=None,
         points=None,
     )
+
+
+def load_labels(source: Source | None, image: Volume) -> Volume | None:
+    """The segmentation of a side, if there is one; errors as in `load_side`."""
+    return None if source is None else _labels_on(source, image, "segmentation")
+
+
+def with_points(side: Side, points: torch.Tensor | str | os.PathLike[str] | None, *, role: str = "image") -> Side:
+    """The side with landmarks; arguments and errors as in `load_side`."""
     if points is None:
         return side
     if isinstance(points, torch.Tensor):
@@ -87,7 +105,7 @@ def load_side(
             )
     else:
         coordinates, where = read_points(points), str(points)
-    check_inside(coordinates, image.frame, where)
+    check_inside(coordinates, side.image.frame, where)
     return replace(side, points=coordinates)
 
 

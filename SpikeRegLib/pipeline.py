@@ -25,7 +25,17 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.images import Volume
 from SpikeRegLib.initial import align_pair
-from SpikeRegLib.inputs import Side, Source, check_pair, load_side, on_working_frame, working_frame
+from SpikeRegLib.inputs import (
+    Side,
+    Source,
+    bare_side,
+    check_pair,
+    load_image,
+    load_labels,
+    on_working_frame,
+    with_points,
+    working_frame,
+)
 from SpikeRegLib.losses import lncc
 from SpikeRegLib.predict import Prediction, predict
 from SpikeRegLib.progress import Listener, Progress, part_of_stage, silent
@@ -33,9 +43,11 @@ from SpikeRegLib.refine import refine
 from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
 from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.refinement.schedule import RefinementSchedule
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, read_transform, warp_image
+from SpikeRegLib.warm import Memory, file_key
 
 JUDGED_VOXELS = 2.0
 # Scaled intensity below which a voxel of an image without a mask does not count.
@@ -56,6 +68,7 @@ class Run:
     seed: int
     listener: Listener
     options: RefinementOptions = field(default_factory=RefinementOptions)
+    memory: Memory = field(default_factory=Memory)
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
@@ -157,6 +170,7 @@ def register(
     spike_maps: bool = False,
     allow_nonfinite: bool = False,
     listener: Listener = silent,
+    memory: Memory | None = None,
 ) -> Registration:
     """Find the map from points of `fixed` to points of `moving` and resample `moving` with it.
 
@@ -183,6 +197,7 @@ def register(
         spike_maps: keep a spike-rate volume of every layer.
         allow_nonfinite: take NaN and infinite voxels as background.
         listener: hears the progress; raises Cancelled to stop the run.
+        memory: what an earlier run read and found; used where nothing it depends on has changed, then kept up to date.
 
     Raises:
         InputError: something given cannot be used.
@@ -204,30 +219,33 @@ def register(
     options.check(points_given=fixed_points is not None and moving_points is not None)
     if align and (initial_transform is None or skip_affine):
         raise InputError("--align: goes on from a given transform; add --initial-transform, without --skip-affine")
+    memory = memory or Memory()
+    memory.begin()
     model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
-    network = None if model_path is None else models.load_for(model_path, method, timesteps)
-    fine_path, fine = None, None
-    if network is not None and settings.fine_model and model is None:
+    fine_path = None
+    if model_path is not None and settings.fine_model and model is None:
         fine_path = models.find(settings.fine_model, method)
-        fine = models.load_for(fine_path, method, timesteps)
-    base_given = None if initial_transform is None else _as_transform(initial_transform)
+    network = _recall_network(memory, "network", model_path, method, timesteps)
+    fine = _recall_network(memory, "fine network", fine_path, method, timesteps)
+    base_given = memory.recall(
+        "initial transform", lambda: _as_transform(initial_transform), key=file_key(initial_transform)
+    )
     chosen, count = choose_device(device), set_threads(threads)
     torch.manual_seed(seed)
 
     began = time.perf_counter(), time.process_time()
     listener(Progress("prepare", 0.0))
     sides = []
-    for role, source, mask, labels, points in (
-        ("fixed image", fixed, fixed_mask, fixed_labels, fixed_points),
-        ("moving image", moving, moving_mask, moving_labels, moving_points),
+    for name, source, mask, labels, points in (
+        ("fixed", fixed, fixed_mask, fixed_labels, fixed_points),
+        ("moving", moving, moving_mask, moving_labels, moving_points),
     ):
-        sides.append(
-            load_side(source, mask=mask, labels=labels, points=points, allow_nonfinite=allow_nonfinite, role=role)
-        )
-        listener(Progress("prepare", len(sides) / 2, f"read the {role}"))
+        side = _recall_side(memory, name, source, mask, labels, allow_nonfinite=allow_nonfinite, threads=count)
+        sides.append(with_points(side, points, role=f"{name} image"))
+        listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:
         options = replace(options, region=read_region(region, sides[0].image))
-    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options)
+    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory)
     check_pair(run.fixed, run.moving)
     for side in sides:
         if side.image.nonfinite:
@@ -239,74 +257,105 @@ def register(
         time.process_time() - began[1],
     )
     with run.stage("align"):
-        base = _align(run, base_given, align, skip_affine)
-        working = _working(run, base)
-        # Judged where the eye judges: on voxels of 2 mm at brain scale.
-        judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
-        if not bool(judged.mask.any()):
-            raise InputError(
-                f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
-                "give one that covers the anatomy"
-            )
-        itk_jacobian = itk_reading(run.fixed.image.frame, base)
+        alignment = memory.recall(
+            "alignment",
+            lambda: _align(run, base_given, align, skip_affine),
+            key=(align, skip_affine, seed),
+            after=("fixed mask", "moving mask", "initial transform"),
+        )
+        run.warnings += alignment.warnings
+        pair = memory.recall(
+            "working pair",
+            lambda: _pair(run, alignment.transform),
+            key=(settings.working_spacing_mm, settings.working_voxels, settings.similarity),
+            after=("alignment",),
+        )
     with run.stage("predict"):
-        prediction, after = None, None
-        deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
-        if network is not None:
-            seen = working.coarser(network.spec.input_spacing_mm)
-            prediction = predict(
-                network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
-                passes=max(1, settings.passes), device=chosen, spike_maps=spike_maps,
-                listener=listener if fine is None else part_of_stage(listener, 0.0, 0.5),
-            )  # fmt: skip
-            deformation = Deformation(prediction.displacement, seen.grid)
-            if fine is not None:
-                pair = working.coarser(fine.spec.input_spacing_mm)
-                prediction, deformation, after = _fine_pass(
-                    run, fine, pair, judged, prediction, deformation, spike_maps
-                )
-            run.warnings += prediction.warnings
+        predicted = memory.recall(
+            "prediction",
+            lambda: _predict(run, pair, network, fine, spike_maps),
+            key=(settings.passes, chosen, spike_maps),
+            after=("network", "fine network", "working pair"),
+        )
+        run.warnings += predicted.warnings
     with run.stage("refine"):
-        after = deformation.similarity(judged) if after is None else after
-        refined = _refine(run, working, base, deformation, itk_jacobian)
-        listener(Progress("refine", 1.0, "measuring the similarity"))
-        if refined is not None:
-            start, after = after, refined.similarity(judged)
-            if after < start:
-                run.warnings.append("refinement did not improve the similarity; its start was kept")
-                after = start
-            else:
-                deformation = refined
-        similarity = {
-            "lncc_before": _similarity_by_header(run, judged),
-            "lncc_aligned": judged.similarity(),
-            "lncc_after": after,
-        }
-        if similarity["lncc_after"] < similarity["lncc_aligned"]:
-            run.warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
-    result_of_model: dict[str, Any] = {"name": None, "sha256": None}
-    if model_path is not None:
-        result_of_model = {"name": model_path.stem, "sha256": models.sha256(model_path)}
-    if fine_path is not None:
-        result_of_model["fine"] = {"name": fine_path.stem, "sha256": models.sha256(fine_path)}
+        refined = memory.recall(
+            "refinement",
+            lambda: _refine(run, pair, alignment.transform, predicted),
+            key=_refinement_key(run, pair, file_key(region)),
+            after=("prediction",),
+        )
+        run.warnings += refined.warnings
+    facts: dict[str, Any] = {"name": None, "sha256": None} if network is None else dict(network.facts)
+    if fine is not None:
+        facts["fine"] = fine.facts
     return finish.finish(
-        run, base, DisplacementTransform(deformation.field, working.frame_of(deformation.grid)),
-        itk_jacobian=itk_jacobian, method=method, model=result_of_model,
-        prediction=prediction, iterations=deformation.iterations,
-        similarity={"measure": working.comparison.measure, **similarity},
+        run, alignment.transform,
+        DisplacementTransform(refined.deformation.field, pair.working.frame_of(refined.deformation.grid)),
+        itk_jacobian=pair.itk_jacobian, method=method, model=facts, prediction=predicted.prediction,
+        iterations=refined.deformation.iterations,
+        similarity={"measure": pair.working.comparison.measure, **refined.similarity},
     )  # fmt: skip
 
 
-def _as_transform(given: Transform | str | os.PathLike[str]) -> Transform:
-    return given if isinstance(given, Transform) else read_transform(given)
+def _as_transform(given: Transform | str | os.PathLike[str] | None) -> Transform | None:
+    return given if given is None or isinstance(given, Transform) else read_transform(given)
 
 
-def _align(run: Run, given: Transform | None, go_on: bool, skip: bool) -> Transform:
-    """The map fixed -> moving before deformation; `go_on` aligns from a given one."""
+@dataclass(frozen=True)
+class _Network:
+    """A network, and the name and digest of its file."""
+
+    network: RegistrationUNet
+    facts: dict[str, Any]
+
+
+def _recall_network(
+    memory: Memory, part: str, path: Path | None, method: str, timesteps: int | None
+) -> _Network | None:
+    def load() -> _Network | None:
+        if path is None:
+            return None
+        facts = {"name": path.stem, "sha256": models.sha256(path)}
+        return _Network(models.load_for(path, method, timesteps), facts)
+
+    return memory.recall(part, load, key=(file_key(path), method, timesteps))
+
+
+def _recall_side(
+    memory: Memory, name: str, source: Source, mask: Source | None, labels: Source | None, *, allow_nonfinite: bool,
+    threads: int,
+) -> Side:  # fmt: skip
+    """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
+    image_part, role = f"{name} image", f"{name} image"
+    image = memory.recall(
+        image_part,
+        lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role),
+        key=(file_key(source), allow_nonfinite),
+    )
+    side = memory.recall(
+        f"{name} mask", lambda: bare_side(image, mask, role=role), key=(file_key(mask), threads), after=(image_part,)
+    )
+    segmentation = memory.recall(
+        f"{name} segmentation", lambda: load_labels(labels, image), key=file_key(labels), after=(image_part,)
+    )
+    return replace(side, labels=segmentation)
+
+
+@dataclass(frozen=True)
+class _Aligned:
+    """The map fixed -> moving before deformation."""
+
+    transform: Transform
+    warnings: tuple[str, ...] = ()
+
+
+def _align(run: Run, given: Transform | None, go_on: bool, skip: bool) -> _Aligned:
+    """Of a pair that is not aligned yet, or goes on from a given map."""
     if given is not None and not go_on:
-        return given
+        return _Aligned(given)
     if skip:
-        return AffineTransform(np.eye(4))
+        return _Aligned(AffineTransform(np.eye(4)))
     masks = [
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
         for side in (run.fixed, run.moving)
@@ -320,8 +369,33 @@ def _align(run: Run, given: Transform | None, go_on: bool, skip: bool) -> Transf
         seed=run.seed,
         listener=run.listener,
     )
-    run.warnings += alignment.warnings
-    return transform
+    return _Aligned(transform, tuple(alignment.warnings))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The pair to be deformed.
+
+    Attributes:
+        working: on the working frame.
+        judged: where the eye judges: on voxels of 2 mm at brain scale.
+        itk_jacobian: see `itk_reading`.
+    """
+
+    working: Working
+    judged: Working
+    itk_jacobian: torch.Tensor | None
+
+
+def _pair(run: Run, base: Transform) -> _Pair:
+    working = _working(run, base)
+    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+    if not bool(judged.mask.any()):
+        raise InputError(
+            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
+            "give one that covers the anatomy"
+        )
+    return _Pair(working, judged, itk_reading(run.fixed.image.frame, base))
 
 
 def _working(run: Run, base: Transform) -> Working:
@@ -342,6 +416,37 @@ def _working(run: Run, base: Transform) -> Working:
             "check the initial transform or leave out --skip-affine"
         )
     return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """What the networks found, None without one; the deformation, and the similarity it reaches."""
+
+    prediction: Prediction | None
+    deformation: Deformation
+    similarity: float
+
+    @property
+    def warnings(self) -> list[str]:
+        return [] if self.prediction is None else self.prediction.warnings
+
+
+def _predict(run: Run, pair: _Pair, network: _Network | None, fine: _Network | None, spike_maps: bool) -> _Predicted:
+    judged = pair.judged
+    if network is None:
+        deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
+        return _Predicted(None, deformation, deformation.similarity(judged))
+    seen = pair.working.coarser(network.network.spec.input_spacing_mm)
+    prediction = predict(
+        network.network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
+        passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
+        listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5),
+    )  # fmt: skip
+    deformation = Deformation(prediction.displacement, seen.grid)
+    if fine is None:
+        return _Predicted(prediction, deformation, deformation.similarity(judged))
+    finer = pair.working.coarser(fine.network.spec.input_spacing_mm)
+    return _Predicted(*_fine_pass(run, fine.network, finer, judged, prediction, deformation, spike_maps))
 
 
 def _fine_pass(
@@ -377,13 +482,59 @@ def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
     return reading if sound else None
 
 
-def _refine(
+@dataclass(frozen=True)
+class _Refined:
+    """The deformation to be finished, and the similarities on the way to it."""
+
+    deformation: Deformation
+    similarity: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+def _refinement_key(run: Run, pair: _Pair, region: Any) -> Any:
+    """What a refinement depends on besides the prediction; nothing, where there is none."""
+    schedule = _schedule(run, pair.working)
+    if schedule is None:
+        return None
+    points = None
+    if run.options.landmark_weight:
+        points = [side.points.tolist() for side in (run.fixed, run.moving) if side.points is not None]
+    return schedule, run.preset.refine.start_sigma_mm, replace(run.options, region=None), points, region
+
+
+def _refine(run: Run, pair: _Pair, base: Transform, predicted: _Predicted) -> _Refined:
+    judged, warnings = pair.judged, []
+    deformation, after = predicted.deformation, predicted.similarity
+    refined = _refined(run, pair.working, base, deformation, pair.itk_jacobian)
+    run.listener(Progress("refine", 1.0, "measuring the similarity"))
+    if refined is not None:
+        start, after = after, refined.similarity(judged)
+        if after < start:
+            warnings.append("refinement did not improve the similarity; its start was kept")
+            after = start
+        else:
+            deformation = refined
+    similarity = {
+        "lncc_before": _similarity_by_header(run, judged),
+        "lncc_aligned": judged.similarity(),
+        "lncc_after": after,
+    }
+    if similarity["lncc_after"] < similarity["lncc_aligned"]:
+        warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
+    return _Refined(deformation, similarity, tuple(warnings))
+
+
+def _schedule(run: Run, working: Working) -> RefinementSchedule | None:
+    return run.preset.schedule(
+        run.options.iterations, spacing_mm=working.frame.spacing[0], regularisation=run.options.regularisation
+    )
+
+
+def _refined(
     run: Run, working: Working, base: Transform, start: Deformation, itk_jacobian: torch.Tensor | None
 ) -> Deformation | None:
     """The refined deformation; None where preset and options leave refinement out."""
-    schedule = run.preset.schedule(
-        run.options.iterations, spacing_mm=working.frame.spacing[0], regularisation=run.options.regularisation
-    )
+    schedule = _schedule(run, working)
     if schedule is None:
         return None
     smoothed = gaussian(start.field, run.preset.refine.start_sigma_mm / start.grid.spacing_mm)

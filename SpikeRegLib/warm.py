@@ -1,0 +1,92 @@
+"""What a process keeps of the last run, so that the next one starts from the first stage that a change concerns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+# Formats whose voxels lie in a second file beside the header, and formats whose header may say so.
+_HEADERS = (".nhdr", ".mhd", ".hdr", ".img")
+_MAYBE_HEADERS = (".nrrd", ".mha")
+_LONGEST_HEADER = 1 << 14
+
+
+@dataclass(frozen=True)
+class _Part:
+    key: Any
+    after: tuple[str, ...]
+    value: Any
+
+
+class Memory:
+    """The parts of one run: what was read and what each stage found.
+
+    A part is taken from here if its key is what it was and nothing it was made from has been made anew; what it holds
+    is then bit for bit what making it would give. Parts are never changed once they are made.
+
+    Attributes:
+        reused: parts taken from here since `begin`, in order.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[str, _Part] = {}
+        self.reused: list[str] = []
+
+    def begin(self) -> None:
+        """A new run."""
+        self.reused = []
+
+    def recall(self, name: str, make: Callable[[], Value], *, key: Any = (), after: tuple[str, ...] = ()) -> Value:
+        """The part `name`, made by `make` where it is not known.
+
+        Args:
+            name: of the part.
+            make: makes it; what it raises leaves the part unknown.
+            key: everything that it depends on besides other parts; compared by ==.
+            after: the parts that it is made from, recalled before.
+        """
+        known = self._parts.get(name)
+        if known is not None and (known.key, known.after) == (key, after):
+            if known.value is not None:  # what was not given was not reused either
+                self.reused.append(name)
+            return known.value
+        self._forget(name)  # first, so that old and new are never held together
+        value = make()
+        self._parts[name] = _Part(key, after, value)
+        return value
+
+    def _forget(self, name: str) -> None:
+        self._parts.pop(name, None)
+        for other in [other for other, part in self._parts.items() if name in part.after]:
+            self._forget(other)
+
+
+def file_key(source: Any) -> Any:
+    """What a source is known by: path, size and time of change (ns) of a file; None for None.
+
+    Anything else (a volume in memory, a file that is missing or whose voxels lie in another one) has a key that equals
+    no other.
+    """
+    if source is None:
+        return None
+    try:
+        status = os.stat(source)
+        if not _holds_all(Path(source)):
+            return object()
+    except (TypeError, OSError, ValueError):
+        return object()
+    return os.fspath(source), status.st_size, status.st_mtime_ns
+
+
+def _holds_all(path: Path) -> bool:
+    kind = path.suffix.lower()
+    if kind not in _MAYBE_HEADERS:
+        return kind not in _HEADERS
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_HEADER).lower().replace(b" ", b"")
+    return b"datafile:" not in head and (b"elementdatafile=" not in head or b"elementdatafile=local" in head)
