@@ -23,7 +23,7 @@ def jacobianColours(scene: Any) -> Any:
 
 
 def spikeRateColours(scene: Any) -> Any:
-    """Sequential with evenly growing lightness; no spikes is transparent, so the anatomy beneath stays visible."""
+    """Sequential with evenly growing lightness from black; no spikes is transparent: the anatomy stays as it is."""
     return _node(scene, "spikes", "SpikeReg spike rate", _spikeTable)
 
 
@@ -41,17 +41,15 @@ def _jacobianTable() -> np.ndarray:
     exponent = np.log(np.maximum(determinant, 1e-6)) / np.log(JACOBIAN_LIMIT)
     table = DIVERGING[np.clip((exponent + 1) / 2 * 255, 0, 255).round().astype(int)].astype(float)
     table[determinant < 0] = FOLD
-    table[np.abs(determinant - 1).argmin()] = 255
+    table += (8 * np.clip(1 - 4 * np.abs(exponent), 0, 1))[:, None]  # from the scale's light grey to white at 1
     return _opaque(table)
 
 
 def _spikeTable() -> np.ndarray:
     from SpikeRegLib.report.colours import SEQUENTIAL
 
-    share = np.linspace(0, 1, _SIZE)
-    # The darkest fifth of the scale would only darken the anatomy: low rates are thin purple instead.
-    table = _opaque(SEQUENTIAL[(51 + share * 204).round().astype(int)].astype(float))
-    table[:, 3] = np.minimum(1, 1.6 * share**0.7)
+    # A slice view knows transparent and opaque only. From black on, low rates dim the anatomy and tint nothing.
+    table = _opaque(SEQUENTIAL.astype(float))
     table[0, 3] = 0
     return table
 

@@ -1,0 +1,146 @@
+"""How the nodes of a run look: Jacobian, spike rates, transform; and the colour legend in the slice views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+
+from SpikeRegSlicerLib.display import colours
+
+TRANSFORM_MODES = ("grid", "glyph", "contour", "off")
+GRID_SPACING_MM = 10.0
+_GRID_COLOUR = (1.0, 0.77, 0.24)
+_CONTOUR_COUNT = 8
+
+
+def styleRun(run: Any) -> None:
+    """Give the nodes of a run their colours, and its transform a grid that is ready but not yet shown.
+
+    Args:
+        run: as `scene.results.loadRun` returns it; what a run does not have is None or empty.
+    """
+    if run.jacobian is not None:
+        styleJacobian(run.jacobian)
+    for volume in run.spikes:
+        styleSpikes(volume)
+    if run.transform is not None:
+        setTransformDisplay(run.transform, "grid", GRID_SPACING_MM)
+        setTransformDisplay(run.transform, "off", GRID_SPACING_MM)
+
+
+def styleJacobian(volume: Any) -> None:
+    """Colours centred at 1, always over the same window, so that two runs can be compared."""
+    display = _display(volume)
+    display.SetAndObserveColorNodeID(colours.jacobianColours(volume.GetScene()).GetID())
+    setWindow(display, *colours.JACOBIAN_RANGE)
+
+
+def styleSpikes(volume: Any) -> None:
+    """Colours from no spikes, which is transparent, to a round rate that one firing voxel in twenty exceeds.
+
+    Voxels are drawn as blocks: the layer's own coarse grid is part of what there is to see.
+    """
+    display = _display(volume)
+    display.SetAndObserveColorNodeID(colours.spikeRateColours(volume.GetScene()).GetID())
+    display.SetInterpolate(0)
+    rates = slicer.util.arrayFromVolume(volume)
+    firing = rates[rates > 0]
+    setWindow(display, 0.0, _roundUp(float(np.percentile(firing, 95))) if firing.size else 1.0)
+
+
+def setWindow(display: Any, low: float, high: float) -> None:
+    """Fix the display's window, also against the one that is computed when the image changes."""
+    display.SetAutoWindowLevel(0)
+    display.SetWindowLevelMinMax(low, high)
+
+
+def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_SPACING_MM) -> None:
+    """Show a transform in slice and 3-D views, or not.
+
+    Args:
+        transformNode: drawn from its own space to its parent's: the moving image's grid as it lies on the fixed one.
+        mode: "grid", "glyph" (arrows), "contour" (lines of equal displacement) or "off".
+        spacingMm: distance of grid lines and arrows.
+
+    Raises:
+        ValueError: if the mode is none of these.
+    """
+    if mode not in TRANSFORM_MODES:
+        raise ValueError(f"transform display {mode!r}: choose one of {', '.join(TRANSFORM_MODES)}")
+    if transformNode.GetDisplayNode() is None:
+        transformNode.CreateDefaultDisplayNodes()
+    display = transformNode.GetDisplayNode()
+    changing = display.StartModify()
+    if mode != "off":
+        kinds = {"grid": display.VIS_MODE_GRID, "glyph": display.VIS_MODE_GLYPH, "contour": display.VIS_MODE_CONTOUR}
+        display.SetVisualizationMode(kinds[mode])
+        display.SetGridSpacingMm(spacingMm)
+        display.SetGridResolutionMm(max(1.0, spacingMm / 5))
+        display.SetGridScalePercent(100)
+        display.SetGridLineDiameterMm(0.1 * spacingMm)
+        display.SetGlyphSpacingMm(spacingMm)
+        display.SetGlyphScalePercent(100)
+        display.SetGlyphDiameterMm(0.25 * spacingMm)
+        display.SetContourResolutionMm(max(1.0, spacingMm / 4))
+        display.SetScalarVisibility(mode != "grid")  # a grid shows the displacement by itself; arrows by colour too
+        display.SetColor(*_GRID_COLOUR)
+        display.SetOpacity(0.9)
+        if mode == "contour":
+            _setContours(display, transformNode)
+        region = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+        if region is not None and display.GetRegionNode() is None:
+            display.SetAndObserveRegionNode(region)  # without one nothing is drawn in 3-D
+    display.SetVisibility(mode != "off")
+    display.SetVisibility2D(mode != "off")
+    display.SetVisibility3D(mode != "off")
+    display.EndModify(changing)
+
+
+def addLegend(volume: Any, title: str, labels: int, labelFormat: str) -> Any:
+    """A colour legend at the right edge of every slice view that shows `volume`; the caller removes the node.
+
+    Made after the volume is shown: a legend does not notice when a view's volume is changed by a program.
+    """
+    legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume.GetDisplayNode())
+    changing = legend.StartModify()
+    legend.SetTitleText(title)
+    legend.SetNumberOfLabels(labels)
+    legend.SetLabelFormat(labelFormat)
+    legend.SetSize(0.08, 0.3)  # the text grows with it
+    legend.SetPosition(0.99, 0.03)
+    legend.GetLabelTextProperty().SetFontFamilyToArial()
+    legend.SetVisibility(1)
+    legend.EndModify(changing)
+    return legend
+
+
+def _display(volume: Any) -> Any:
+    if volume.GetDisplayNode() is None:
+        volume.CreateDefaultDisplayNodes()
+    return volume.GetDisplayNode()
+
+
+def _setContours(display: Any, transformNode: Any) -> None:
+    """Levels at round steps up to the largest displacement at the corners and the centre of the region shown."""
+    volume = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
+    if volume is None:
+        return
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    toParent = transformNode.GetTransformFromParent()
+    grid = np.stack(np.meshgrid(*[np.linspace(bounds[2 * n], bounds[2 * n + 1], 7) for n in range(3)]), -1)
+    largest = max(float(np.linalg.norm(np.subtract(toParent.TransformPoint(p), p))) for p in grid.reshape(-1, 3))
+    step = _roundUp(largest / _CONTOUR_COUNT)
+    display.SetContourLevelsMmFromString(" ".join(f"{step * n:g}" for n in range(1, _CONTOUR_COUNT + 1)))
+
+
+def _roundUp(value: float) -> float:
+    """The next round number of two digits at or above `value`; 0.001 for what is lower."""
+    if value <= 0.001:
+        return 0.001
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(
+        next(step * power for step in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if value <= step * power * (1 + 1e-9))
+    )
