@@ -10,9 +10,9 @@ coarse as the images that drive it. Work on three channels then costs an eighth,
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,20 +21,22 @@ from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refinement.diffeomorphic import remove_folds
-from SpikeRegLib.refinement.displacement import hold_border, sample
+from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
+from SpikeRegLib.refinement.image_pair import ImagePair
+from SpikeRegLib.refinement.landmarks import Landmarks, Pull, add_within, displacement_at
+from SpikeRegLib.refinement.region import Region, changed_only_inside
 from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
 
 __all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
 
-# The images are smoothed by this fraction of a level's spacing before they are sub-sampled to it.
-_ANTI_ALIAS = 0.35
 # Spacing of the images on which the final field is compared with the one it started from.
 _JUDGE_SPACING_MM = 2.0
 # A level ends when so many iterations together gained less than this.
 _PATIENCE, _SMALLEST_GAIN = 4, 5e-4
 _BACKTRACKS = 3
+# Parts of their way that landmarks are carried at the end, the first that is worth it.
+_SHARES = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
@@ -67,81 +69,21 @@ class Refinement:
         return resample(self.field, self.grid, self.frame_grid)
 
 
-class _Pair:
-    """Both images at one level, the fixed one cropped to its content, and the similarity of fields on them."""
-
-    def __init__(
-        self, images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, spacing_mm: float,
-        content: tuple[list[int], list[int]], window: int,
-    ) -> None:  # fmt: skip
-        fixed, moving, mask = images
-        ratio = spacing_mm / frame.spacing_mm
-        self._whole = whole = frame.coarser(spacing_mm)
-        sigma = _ANTI_ALIAS * spacing_mm if ratio > 1 else 0.0
-        lower = [max(0, int(a / ratio) - window // 2) for a in content[0]]
-        upper = [min(n, int(b / ratio) + 2 + window // 2) for b, n in zip(content[1], whole.shape, strict=True)]
-        self.grid = whole.cropped((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
-        self._start = (float(lower[0]), float(lower[1]), float(lower[2]))
-        self._moving = self._original = resample(moving, frame, whole, sigma_mm=sigma)
-        self._positions: torch.Tensor | None = None
-        weight = None if mask is None else resample(mask.to(fixed.dtype), frame, self.grid, sigma_mm=sigma)
-        self._correlations = [
-            LocalCorrelation(channel, window=window, weight=weight)
-            for channel in resample(fixed, frame, self.grid, sigma_mm=sigma)
-        ]
-
-    def move_through(self, field: torch.Tensor | None, grid: Grid) -> None:
-        """From now on `field` (voxels of `grid`) comes after every other: the moving image is warped with it, once."""
-        self._moving = self._original
-        if field is not None:
-            fine = [resample(component, grid, self._whole) for component in field]
-            self._moving = sample(self._original, fine, scale=grid.spacing_mm / self._whole.spacing_mm)
-
-    def similarity(self, field: torch.Tensor, grid: Grid) -> float:
-        """Mean local correlation when the moving image is seen through `field` (voxels of `grid`)."""
-        warped = self._warped(field, grid)
-        return fmean(at.value(channel) for at, channel in zip(self._correlations, warped, strict=True))
-
-    def _warped(self, field: torch.Tensor, grid: Grid) -> torch.Tensor:
-        # One component at a time, and one buffer for all iterations: the system hands out larger pieces of memory page
-        # by page, cleared, which took a third of an iteration at 1 mm.
-        fine = (resample(component, grid, self.grid) for component in field)
-        scale = grid.spacing_mm / self.grid.spacing_mm
-        if self._positions is None:
-            self._positions = field.new_empty(*self.grid.shape, 3)
-        return sample(self._moving, list(fine), start=self._start, scale=scale, buffer=self._positions)
-
-    def similarity_and_velocity(
-        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Callable[[], None]
-    ) -> tuple[float, torch.Tensor]:
-        """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it.
-
-        `tick` is called between the longer steps.
-        """
-        values, velocity = [], field.new_zeros(3, *grid.shape)
-        slope = field.new_zeros(self.grid.shape)
-        warped_channels = self._warped(field, grid)
-        for at, warped in zip(self._correlations, warped_channels, strict=True):
-            tick()
-            value, gradient = at.value_and_gradient(warped)
-            tick()
-            values.append(value)
-            for component, axis in enumerate((2, 1, 0)):
-                ahead, behind = (warped.narrow(axis, at, warped.shape[axis] - 2) for at in (2, 0))
-                torch.sub(ahead, behind, out=slope.narrow(axis, 1, warped.shape[axis] - 2))
-                for face in (0, warped.shape[axis] - 1):
-                    slope.select(axis, face).zero_()
-                velocity[component] += resample(slope.mul_(gradient), self.grid, grid, sigma_mm=sigma_mm)
-            tick()
-        return fmean(values), velocity
-
-
-def _content(fixed: torch.Tensor) -> tuple[list[int], list[int]]:
-    """First and last index along each axis at which the fixed image is not empty; the whole array when it is."""
+def _content(fixed: torch.Tensor, region: Region | None) -> tuple[list[int], list[int]]:
+    """First and last index along each axis at which the fixed image is not empty, and inside the region if there is
+    one; the whole array when it is empty."""
     there = (fixed > 1e-3).any(0).nonzero()
-    if not len(there):
-        return [0, 0, 0], [n - 1 for n in fixed.shape[1:]]
-    return there.amin(0).tolist(), there.amax(0).tolist()
+    first, last = [0, 0, 0], [n - 1 for n in fixed.shape[1:]]
+    if len(there):
+        first, last = there.amin(0).tolist(), there.amax(0).tolist()
+    if region is not None:
+        low, high = ([*values] for values in region.content)
+        common = (
+            [max(a, b) for a, b in zip(first, low, strict=True)],
+            [min(a, b) for a, b in zip(last, high, strict=True)],
+        )
+        first, last = common if all(a < b for a, b in zip(*common, strict=True)) else (low, high)
+    return first, last
 
 
 def refine(
@@ -154,6 +96,8 @@ def refine(
     mask: torch.Tensor | None = None,
     schedule: RefinementSchedule = DEFAULT,
     itk_jacobian: torch.Tensor | None = None,
+    landmarks: Landmarks | None = None,
+    region: Region | None = None,
     listener: Listener = silent,
 ) -> Refinement:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
@@ -167,6 +111,9 @@ def refine(
         initial_grid: where `initial` lives when it is not the frame of the images.
         mask: [D, H, W], weight of each voxel of the fixed image.
         itk_jacobian: from `as_itk_sees`; the field then has no folds in ITK's reading of its Jacobian either.
+        landmarks: pull as well: what is maximised is the similarity less their penalty, and a result may agree less in
+            the images where they agree more.
+        region: outside of it the field stays as it is; where the images agree is then judged around it alone.
         listener: called every iteration; what it raises ends the run.
 
     Raises:
@@ -189,20 +136,23 @@ def refine(
     if fixed.ndim == 3:
         fixed, moving = fixed[None], moving[None]
     with torch.no_grad():
-        return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, listener)
+        return _refine(
+            (fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, landmarks, region, listener
+        )
 
 
 def _refine(
     images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, initial: torch.Tensor | None,
-    initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, listener: Listener,
+    initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
+    region: Region | None, listener: Listener,
 ) -> Refinement:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
-    content = _content(images[0])
-    pairs: dict[float, _Pair] = {}
+    content = _content(images[0], region)
+    pairs: dict[float, ImagePair] = {}
 
-    def pair_at(spacing_mm: float) -> _Pair:
+    def pair_at(spacing_mm: float) -> ImagePair:
         if spacing_mm not in pairs:
-            pairs[spacing_mm] = _Pair(images, frame, spacing_mm, content, schedule.window)
+            pairs[spacing_mm] = ImagePair(images, frame, spacing_mm, content, schedule.window)
         return pairs[spacing_mm]
 
     judge = pair_at(max(_JUDGE_SPACING_MM, frame.spacing_mm))
@@ -213,7 +163,11 @@ def _refine(
     start = images[0].new_zeros(3, *finest.shape)
     if initial is not None:
         start = hold_border(resample(initial, initial_grid, finest) / finest.spacing_mm)
-    before = judge.similarity(start, finest)
+
+    def penalty(field: torch.Tensor) -> float:
+        return 0.0 if landmarks is None else landmarks.penalty(field * finest.spacing_mm, finest)
+
+    before, penalty_before = judge.similarity(start, finest), penalty(start)
     start, _ = remove_folds(start, linear=linear)
 
     # While the levels are coarser than a given start, they look for what is left to do: a field that comes first and
@@ -237,15 +191,23 @@ def _refine(
             message = f"{spacing_mm:g} mm: similarity {value:.4f}"
             listener(Progress("refine", min(1.0, (offset + count) / max(1, total)), message))
 
-        field, count = _climb(pair, level, field, grid, schedule.momentum, report)
+        weight = None if region is None else region.weight_on(grid)
+        pull = None
+        if landmarks is not None:
+            pull = Pull(landmarks, grid, weight, after=None if base is None else (base, finest))
+        field, count = _climb(pair, level, field, grid, schedule.momentum, report, weight=weight, pull=pull)
         iterations.append(count)
         pair.move_through(None, finest)
     field = resample(field, grid, finest) * (grid.spacing_mm / finest.spacing_mm)
     if base is not None:
         field = compose(field[None], base[None])[0]
+    if landmarks is not None:
+        field = _settled(field, finest, landmarks, region, judge, listener)
     field, folded = remove_folds(hold_border(field), linear=linear)
+    if region is not None:
+        field = changed_only_inside(region.weight_on(finest), field, start, linear)
     after = judge.similarity(field, finest)
-    accepted = after > before
+    accepted = after - penalty(field) > before - penalty_before
     if not accepted:
         field, after = start, judge.similarity(start, finest)
     return Refinement(
@@ -261,17 +223,26 @@ def _refine(
 
 
 def _climb(
-    pair: _Pair, level: Level, field: torch.Tensor, grid: Grid, momentum: float, report: Callable[[int, float], None]
-) -> tuple[torch.Tensor, int]:
-    """Up to `level.iterations` updates of `field` (voxels of `grid`), and how many were made."""
-    best, best_velocity, values = field, field, [-1.0]
+    pair: ImagePair, level: Level, field: torch.Tensor, grid: Grid, momentum: float,
+    report: Callable[[int, float], None], *, weight: torch.Tensor | None, pull: Pull | None,
+) -> tuple[torch.Tensor, int]:  # fmt: skip
+    """Up to `level.iterations` updates of `field` (voxels of `grid`), and how many were made.
+
+    Args:
+        weight: [d, h, w] on `grid`, how far each node may move.
+        pull: of landmarks, which take part in what is climbed.
+    """
+    best, best_velocity, values = field, field, [-math.inf]
     previous: torch.Tensor | None = None
-    step, backtracks = level.step, 0
+    step, backtracks, similarity = level.step, 0, 0.0
     for count in range(level.iterations):
-        value, velocity = pair.similarity_and_velocity(
-            field, grid, level.velocity_sigma_mm, functools.partial(report, count, max(0.0, values[-1]))
+        similarity, velocity = pair.similarity_and_velocity(
+            field, grid, level.velocity_sigma_mm, functools.partial(report, count, similarity)
         )
-        report(count, value)
+        report(count, similarity)
+        if weight is not None:
+            velocity *= weight
+        value = similarity if pull is None else similarity - pull.penalty(field)
         if value >= values[-1]:
             values.append(value)
             if len(values) > _PATIENCE + 1 and value - values[-1 - _PATIENCE] < _SMALLEST_GAIN:
@@ -288,8 +259,40 @@ def _climb(
             velocity = best_velocity
         previous = velocity
         largest = float(velocity.square().sum(0).max()) ** 0.5
-        if largest == 0:
+        if largest == 0 and pull is None:
             return best, count
-        update = velocity * (step / largest)
-        field = hold_border(gaussian(compose(update[None], best[None])[0], level.field_sigma_mm / grid.spacing_mm))
+        update = velocity * (step / largest) if largest else velocity.clone()
+        if pull is not None:
+            # A landmark counts in proportion to the image, as the gradient of what is climbed has it.
+            force = pull.landmarks.weight / len(pull.landmarks.fixed) * pair.unit_force(level.velocity_sigma_mm)
+            longest_mm = force * step / largest * grid.spacing_mm if largest else math.inf
+            part, begin = pull.step(best, update=update, longest_mm=longest_mm, share=step / level.step)
+            add_within(update, part, begin)
+        composed = compose(update[None], best[None])[0]
+        smoothed = gaussian(composed, level.field_sigma_mm / grid.spacing_mm)
+        if weight is not None:
+            smoothed = composed + weight * (smoothed - composed)
+        field = hold_border(smoothed)
     return field, level.iterations
+
+
+def _settled(
+    field: torch.Tensor, grid: Grid, landmarks: Landmarks, region: Region | None, judge: ImagePair, listener: Listener
+) -> torch.Tensor:
+    """`field` (voxels of `grid`) with the landmarks brought together, as far as that is worth what the images lose."""
+
+    def tick(distance_mm: float) -> None:
+        listener(Progress("refine", 1.0, f"landmarks: {distance_mm:.1f} mm apart at most"))
+
+    def value(candidate: torch.Tensor) -> float:
+        return judge.similarity(candidate, grid) - landmarks.penalty(candidate * grid.spacing_mm, grid)
+
+    start = value(field)
+    weight = None if region is None else region.weight_on(grid)
+    reached = landmarks.fixed + displacement_at(field, grid, landmarks.fixed) * grid.spacing_mm
+    for share in _SHARES:
+        goals = replace(landmarks, moving=torch.lerp(reached, landmarks.moving, share))
+        candidate = Pull(goals, grid, weight).settle(field, tick)
+        if value(candidate) > start:
+            return candidate
+    return field
