@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from SpikeRegLib.report.colours import css_gradient
-from SpikeRegLib.report.planes import Plane
 from SpikeRegLib.report.png import data_uri
+
+if TYPE_CHECKING:
+    from SpikeRegLib.report.planes import Plane
 
 _RULER_MM = 50
 _NOT_MEASURED = "not measured"
