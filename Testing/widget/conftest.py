@@ -1,0 +1,38 @@
+"""The host that stands in for Slicer's application, for the tests of this folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slicer", reason="needs slicer-core (pip install -e .[slicer-test])")
+pytest.importorskip("PySide6", reason="needs PySide6 (pip install -e .[slicer-test])")
+sys.path.insert(0, str(Path(__file__).parents[1] / "scene"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import host
+import slicer_scene
+from host import dialogs, services, signals
+
+
+@pytest.fixture
+def application():
+    """`slicer.app`; a window that nobody expected and an error in a slot are this test's, not the next one's."""
+    running = host.start()
+    dialogs.reset()
+    signals.errors.clear()
+    services.installRequests.clear()
+    yield running
+    running.setTesting(False)
+    raised, signals.errors[:] = list(signals.errors), []
+    if raised:
+        pytest.fail(f"a slot raised {raised[0]!r}")
+
+
+@pytest.fixture
+def scene(application):
+    """The application's scene, empty; what a test leaves in it is gone before the next one."""
+    yield slicer_scene.emptyScene()
+    slicer_scene.emptyScene()

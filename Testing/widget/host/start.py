@@ -1,0 +1,93 @@
+"""Start the host, load a scripted module as Slicer does, unload it."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import sys
+import types
+from pathlib import Path
+
+import slicer
+import slicer_scene
+from PySide6 import QtCore
+
+_application = None
+
+
+def start():
+    """The one application of this process (`slicer.app`), with `qt`, `ctk` and Slicer's Python modules importable."""
+    global _application
+    if _application is None:
+        slicer_scene.boot()
+        from . import application, parameter_node, scripted_module, services, ui_loader, widgets_mrml  # noqa: F401
+
+        _application = slicer.app = application.makeApplication()
+        atexit.register(application.removeFolders, _application)
+        application.recordWindows()
+        services.install()
+        parameter_node.install()
+    return _application
+
+
+def loadModule(path: str | Path) -> tuple[types.ModuleType, object]:
+    """Load a scripted module and open its panel, in Slicer's order.
+
+    Import; `<Name>(parent)`, `slicer.modules.<name>` and `startupCompleted`; then `<Name>Widget(parent)`, `setup()`
+    and `enter()`. The instance of `<Name>` is `slicer.modules.<Name>Instance`.
+
+    Returns:
+        The Python module and the instance of `<Name>Widget`.
+    """
+    application, path = start(), Path(path).resolve()
+    name = path.stem
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.import_module(name)
+    description = ModuleDescription(name, str(path))
+    setattr(slicer.modules, name.lower(), description)
+    description.instance = getattr(module, name)(description)
+    setattr(slicer.modules, f"{name}Instance", description.instance)
+    application.moduleManager().moduleLoaded.emit(name)
+    application.startupCompleted.emit()
+    application.startupCompleted.disconnect()
+    description.widget = makeWidget(module, name)
+    return module, description.widget
+
+
+def makeWidget(module: types.ModuleType, name: str):
+    """A panel of a loaded module: constructor, `setup()`, `enter()`."""
+    from .scripted_module import makeParent
+
+    widget = getattr(module, f"{name}Widget")(makeParent())
+    setattr(slicer.modules, f"{name}Widget", widget)
+    widget.setup()
+    if hasattr(widget, "enter"):
+        widget.enter()
+    return widget
+
+
+def closeModule(widget) -> None:
+    """Leave the panel and unload the module: `exit()`, `cleanup()`, then the panel is deleted."""
+    if hasattr(widget, "exit"):
+        widget.exit()
+    slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(widget.moduleName)
+    widget.parent.deleteLater()
+    slicer.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
+    slicer.app.processEvents()
+
+
+class ModuleDescription:
+    """`parent` of a scripted module and `slicer.modules.<name>`: what qSlicerScriptedLoadableModule holds."""
+
+    def __init__(self, name: str, path: str):
+        self.name, self.path = name, path
+        self.title, self.helpText, self.acknowledgementText = "", "", ""
+        self.categories, self.dependencies, self.contributors = [], [], []
+        self.icon, self.hidden, self.index = None, False, -1
+        self.associatedNodeTypes = []
+        self.instance = self.widget = None
+
+    def logic(self):
+        """A scripted module's logic is reached through its widget."""
+        return getattr(self.widget, "logic", None)

@@ -1,0 +1,336 @@
+"""Slicer's own widgets (`slicer.qMRML...`): stand-ins on the real MRML scene."""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+from PySide6 import QtCore, QtWidgets
+from PySide6.QtCore import Property, Signal
+
+from .properties import exposeStandIn, native, stored
+from .qt_module import qt
+from .widgets_ctk import ctk
+
+
+class _OnScene:
+    """Holds a scene: `setMRMLScene`, `mrmlScene`."""
+
+    def setMRMLScene(self, scene) -> None:
+        self._scene = scene
+        native(self, "mrmlSceneChanged").emit(scene)
+
+    def mrmlScene(self):
+        return self.__dict__.get("_scene")
+
+
+@exposeStandIn(slicer)
+class qMRMLWidget(_OnScene, qt.QWidget):
+    mrmlSceneChanged = Signal(object)
+
+
+@exposeStandIn(slicer)
+class qSlicerWidget(_OnScene, qt.QWidget):
+    mrmlSceneChanged = Signal(object)
+
+
+@exposeStandIn(slicer)
+class qMRMLSliderWidget(_OnScene, ctk.ctkSliderWidget):
+    mrmlSceneChanged = Signal(object)
+    quantity = stored(str, "quantity", "")
+    unitAwareProperties = stored("QVariant", "unitAwareProperties", None)
+
+
+@exposeStandIn(slicer)
+class qMRMLSpinBox(_OnScene, ctk.ctkDoubleSpinBox):
+    mrmlSceneChanged = Signal(object)
+    quantity = stored(str, "quantity", "")
+
+
+@exposeStandIn(slicer)
+class qMRMLNodeComboBox(qt.QWidget):
+    """A drop-down list of the scene's nodes of some classes; not a QComboBox, but it contains one."""
+
+    mrmlSceneChanged = Signal(object)
+    currentNodeChanged = Signal(object)
+    currentNodeIDChanged = Signal(str)
+    currentNodeRenamed = Signal(str)
+    nodeActivated = Signal(object)
+    nodeAdded = Signal(object)
+    nodeAddedByUser = Signal(object)
+    nodeAboutToBeRemoved = Signal(object)
+    nodeTypes = stored("QStringList", "nodeTypes", [], after="_refresh")
+    showHidden = stored(bool, "showHidden", False, after="_refresh")
+    showChildNodeTypes = stored(bool, "showChildNodeTypes", True, after="_refresh")
+    hideChildNodeTypes = stored("QStringList", "hideChildNodeTypes", [], after="_refresh")
+    baseName = stored(str, "baseName", "")
+    noneEnabled = stored(bool, "noneEnabled", False, after="_refresh")
+    noneDisplay = stored(str, "noneDisplay", "None", after="_refresh")
+    addEnabled = stored(bool, "addEnabled", True, after="_refresh")
+    removeEnabled = stored(bool, "removeEnabled", True, after="_refresh")
+    editEnabled = stored(bool, "editEnabled", False, after="_refresh")
+    renameEnabled = stored(bool, "renameEnabled", False, after="_refresh")
+    selectNodeUponCreation = stored(bool, "selectNodeUponCreation", True)
+    interactionNodeSingletonTag = stored(str, "interactionNodeSingletonTag", "")
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self._scene, self._current, self._nodes, self._attributes, self._observed = None, None, [], [], []
+        self._combo = QtWidgets.QComboBox()
+        self._combo.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._combo)
+        self._combo.activated.connect(self._onActivated)
+        native(self, "destroyed").connect(self._unobserve)
+        self._refresh()
+
+    currentNodeID = Property(
+        str, lambda self: self._current.GetID() if self._current else "", lambda self, to: self.setCurrentNode(to)
+    )
+
+    def mrmlScene(self):
+        return self._scene
+
+    def setMRMLScene(self, scene) -> None:
+        if scene is self._scene:
+            return
+        self._unobserve()
+        self._scene = scene
+        if scene:
+            events = {
+                scene.NodeAddedEvent: self._onNodeAdded,
+                scene.NodeAboutToBeRemovedEvent: self._onNodeAboutToBeRemoved,
+                scene.NodeRemovedEvent: self._onSceneChanged,
+                scene.EndBatchProcessEvent: self._onSceneChanged,
+            }
+            self._observed = [(scene, scene.AddObserver(event, call)) for event, call in events.items()]
+        self._refresh()
+        native(self, "mrmlSceneChanged").emit(scene)
+
+    def currentNode(self):
+        return self._current
+
+    def setCurrentNode(self, node) -> None:
+        """A node, or the identifier of one; None or a node that is not offered selects nothing."""
+        if isinstance(node, str):
+            node = self._scene.GetNodeByID(node) if self._scene and node else None
+        if node is not None and node not in self._nodes:
+            node = None
+        if node is self._current:
+            return
+        self._current = node
+        self._show()
+        native(self, "currentNodeChanged").emit(node)
+        native(self, "currentNodeIDChanged").emit(node.GetID() if node else "")
+
+    def setCurrentNodeIndex(self, index: int) -> None:
+        self.setCurrentNode(self.nodeFromIndex(index))
+
+    def nodeCount(self) -> int:
+        return len(self._nodes)
+
+    def nodeFromIndex(self, index: int):
+        return self._nodes[index] if 0 <= index < len(self._nodes) else None
+
+    def addAttribute(self, nodeType: str, name: str, value=None) -> None:
+        """Offer nodes of this class only where they have the attribute (with this value)."""
+        self._attributes.append((nodeType, name, value))
+        self._refresh()
+
+    def addNode(self, className: str = ""):
+        """What the entry "Create new ..." does."""
+        className = className or self.__dict__.get("_nodeTypes", [""])[0]
+        tag = self._scene.CreateNodeByClass(className)
+        tag.UnRegister(None)
+        tag.SetName(self._scene.GenerateUniqueName(self.__dict__.get("_baseName") or tag.GetNodeTagName()))
+        node = self._scene.AddNode(tag)
+        if native(self, "selectNodeUponCreation"):
+            self.setCurrentNode(node)
+        native(self, "nodeAddedByUser").emit(node)
+        return node
+
+    def removeCurrentNode(self) -> None:
+        if self._current:
+            self._scene.RemoveNode(self._current)
+
+    def _offered(self) -> list:
+        found = []
+        for className in self.__dict__.get("_nodeTypes", []) if self._scene else []:
+            collection = self._scene.GetNodesByClass(className)
+            collection.UnRegister(None)
+            found += [node for node in _items(collection) if node not in found and self._accepts(node, className)]
+        return found
+
+    def _accepts(self, node, className: str) -> bool:
+        if node.GetHideFromEditors() and not native(self, "showHidden"):
+            return False
+        if not native(self, "showChildNodeTypes") and node.GetClassName() != className:
+            return False
+        if any(node.IsA(hidden) for hidden in native(self, "hideChildNodeTypes")):
+            return False
+        return all(
+            node.GetAttribute(name) is not None and (value is None or node.GetAttribute(name) == str(value))
+            for nodeType, name, value in self._attributes
+            if node.IsA(nodeType)
+        )
+
+    def _refresh(self) -> None:
+        if "_combo" not in self.__dict__:
+            return
+        self._nodes = self._offered()
+        if self._current not in self._nodes:
+            first = self._nodes[0] if self._nodes and not native(self, "noneEnabled") else None
+            self._current = self._current if first is None else None
+            self.setCurrentNode(first)
+        self._show()
+
+    def _entries(self) -> list[tuple[str, object]]:
+        entries = [(native(self, "noneDisplay"), None)] if native(self, "noneEnabled") else []
+        return entries + [(node.GetName(), node) for node in self._nodes]
+
+    def _show(self) -> None:
+        self._combo.blockSignals(True)
+        self._combo.clear()
+        entries = self._entries()
+        for text, _ in entries:
+            self._combo.addItem(text)
+        actions = self._actions()
+        if entries and actions:
+            self._combo.insertSeparator(len(entries))
+        for text, _ in actions:
+            self._combo.addItem(text)
+        chosen = [index for index, (_, node) in enumerate(entries) if node is self._current]
+        self._combo.setCurrentIndex(chosen[0] if chosen else -1)
+        if not chosen:
+            self._combo.setPlaceholderText(f"Select a {self._label()}")
+        self._combo.blockSignals(False)
+
+    def _label(self) -> str:
+        types = self.__dict__.get("_nodeTypes", [])
+        return types[0].removeprefix("vtkMRML").removesuffix("Node") if types else "node"
+
+    def _actions(self) -> list[tuple[str, str]]:
+        actions = []
+        if native(self, "renameEnabled") and self._current:
+            actions.append(("Rename current node...", "rename"))
+        if native(self, "addEnabled"):
+            actions.append((f"Create new {self._label()}", "add"))
+        if native(self, "removeEnabled") and self._current:
+            actions.append((f"Delete current {self._label()}", "remove"))
+        return actions
+
+    def _onActivated(self, index: int) -> None:
+        entries = self._entries()
+        if index < len(entries):
+            self.setCurrentNode(entries[index][1])
+            native(self, "nodeActivated").emit(self._current)
+            return
+        action = dict(self._actions()).get(self._combo.itemText(index))
+        if action == "add":
+            self.addNode()
+        elif action == "remove":
+            self.removeCurrentNode()
+        elif action == "rename":
+            self._current.SetName(qt.QInputDialog.getText(self, "Rename", "New name:"))
+            self._show()
+            native(self, "currentNodeRenamed").emit(self._current.GetName())
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, scene, event, node) -> None:
+        if not scene.IsBatchProcessing():
+            self._refresh()
+            if node in self._nodes:
+                native(self, "nodeAdded").emit(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, scene, event, node) -> None:
+        if node in self._nodes:
+            native(self, "nodeAboutToBeRemoved").emit(node)
+
+    def _onSceneChanged(self, scene, event) -> None:
+        if not scene.IsBatchProcessing():
+            self._refresh()
+
+    def _unobserve(self, *_) -> None:
+        observed = self.__dict__.get("_observed", [])
+        for subject, tag in observed:
+            subject.RemoveObserver(tag)
+        observed.clear()
+
+
+@exposeStandIn(slicer)
+class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
+    """Several nodes can be ticked; unticked at first."""
+
+    checkedNodesChanged = Signal()
+
+    def checkState(self, node) -> QtCore.Qt.CheckState:
+        return QtCore.Qt.Checked if node in self._ticked() else QtCore.Qt.Unchecked
+
+    def setCheckState(self, node, state: QtCore.Qt.CheckState) -> None:
+        ticked = self._ticked()
+        if node not in self._nodes or (node in ticked) == (state == QtCore.Qt.Checked):
+            return
+        if state == QtCore.Qt.Checked:
+            ticked.append(node)
+        else:
+            ticked.remove(node)
+        self._show()
+        native(self, "checkedNodesChanged").emit()
+
+    def checkedNodes(self) -> list:
+        return [node for node in self._nodes if node in self._ticked()]
+
+    def uncheckedNodes(self) -> list:
+        return [node for node in self._nodes if node not in self._ticked()]
+
+    def allChecked(self) -> bool:
+        return not self.uncheckedNodes()
+
+    def noneChecked(self) -> bool:
+        return not self.checkedNodes()
+
+    def _ticked(self) -> list:
+        return self.__dict__.setdefault("_checked", [])
+
+    def _entries(self) -> list[tuple[str, object]]:
+        return [(("☑ " if node in self._ticked() else "☐ ") + node.GetName(), node) for node in self._nodes]
+
+    def _onActivated(self, index: int) -> None:
+        node = self.nodeFromIndex(index)
+        if node:
+            ticked = node in self._ticked()
+            self.setCheckState(node, QtCore.Qt.Unchecked if ticked else QtCore.Qt.Checked)
+
+
+@exposeStandIn(slicer)
+class qMRMLTableView(qt.QTableWidget):
+    """Shows a table node and follows it."""
+
+    def setMRMLScene(self, scene) -> None:
+        self._scene = scene
+
+    def mrmlTableNode(self):
+        return self.__dict__.get("_table")
+
+    def setMRMLTableNode(self, node) -> None:
+        if self.__dict__.get("_tag") is not None:
+            self._table.RemoveObserver(self._tag)
+        self._table = node
+        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._fill()) if node else None
+        self._fill()
+
+    def _fill(self) -> None:
+        widget, node = QtWidgets.QTableWidget, self.mrmlTableNode()
+        columns = node.GetNumberOfColumns() if node else 0
+        rows = node.GetNumberOfRows() if node else 0
+        widget.setColumnCount(self, columns)
+        widget.setRowCount(self, rows)
+        widget.setHorizontalHeaderLabels(self, [node.GetColumnName(column) for column in range(columns)])
+        for row in range(rows):
+            for column in range(columns):
+                widget.setItem(self, row, column, QtWidgets.QTableWidgetItem(node.GetCellText(row, column)))
+
+
+def _items(collection) -> list:
+    return [collection.GetItemAsObject(index) for index in range(collection.GetNumberOfItems())]
