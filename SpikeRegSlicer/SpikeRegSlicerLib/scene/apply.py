@@ -1,0 +1,115 @@
+"""Take other nodes along: under the transform of a registration, or hardened by it, in either direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+
+from . import grids, hierarchy, transforms
+
+_IDENTITY_TOLERANCE = 1e-9
+
+
+def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, reference=None) -> list[str]:
+    """Bring nodes from the moving to the fixed space, or back.
+
+    A node goes along as it is seen: one that lies on the moving volume lies on the fixed volume afterwards, whatever
+    linear transforms the two were under. What the node was under before is replaced.
+
+    Args:
+        transformNode: of a registration, fixed to moving points.
+        nodes: volumes, segmentations, markups and models.
+        inverse: take nodes of the fixed space to the moving space.
+        harden: change the nodes themselves. Volumes are resampled in place (label maps to the nearest voxel, others
+            linearly); other nodes get new coordinates.
+        reference: the volume on whose grid volumes are resampled; default: the fixed volume, with `inverse` the moving
+            one. Without either, and for a linear transform without `reference`, a volume is moved, not resampled.
+
+    Returns:
+        A sentence for each node that was left as it is; [] = all done.
+    """
+    left = []
+    for node in nodes:
+        reason = _reasonAgainst(transformNode, node)
+        if reason:
+            left.append(reason)
+            continue
+        placement = grids.nodeToWorld(node)
+        if not inverse:
+            placement = np.linalg.inv(transforms.movingToWorld(transformNode)) @ placement
+        grid = _targetGrid(transformNode, inverse, reference) if harden and node.IsA("vtkMRMLVolumeNode") else None
+        if grid is None:
+            _place(node, transformNode, placement, inverse, harden)
+        else:
+            _resampleInPlace(node, transformNode, placement, inverse, grid)
+    return left
+
+
+def _reasonAgainst(transformNode, node) -> str | None:
+    name = node.GetName()
+    if node is transformNode or not node.IsA("vtkMRMLTransformableNode"):
+        return f'"{name}" cannot be transformed; take it out of the list.'
+    if transformNode in _parents(node):
+        return (
+            f'"{name}" is under "{transformNode.GetName()}" already; take it out of that transform to apply it again.'
+        )
+    if grids.nodeToWorld(node) is None:
+        return (
+            f'"{name}" is under the non-linear transform "{node.GetParentTransformNode().GetName()}"; '
+            "harden it, or take it out of that transform first."
+        )
+    if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
+        return f'"{name}" has no data; load its image, or take it out of the list.'
+    return None
+
+
+def _parents(node) -> list:
+    parent = node.GetParentTransformNode()
+    return [] if parent is None else [parent, *_parents(parent)]
+
+
+def _targetGrid(transformNode, inverse: bool, reference) -> grids.Grid | None:
+    """The grid to resample on, in the coordinates of the side the nodes go to; None = move without resampling."""
+    if reference is None and transformNode.IsLinear():
+        return None
+    moving = transforms.movingOf(transformNode)
+    volume = reference or (moving if inverse else transforms.fixedOf(transformNode))
+    if volume is None or volume.GetImageData() is None:
+        return None
+    if not inverse:
+        return grids.worldGrid(volume) if grids.nodeToWorld(volume) is not None else None
+    if volume is moving:  # which may be under the result by now
+        return grids.ownGrid(volume)
+    if grids.nodeToWorld(volume) is None:
+        return None
+    world = grids.worldGrid(volume)
+    return grids.Grid(np.linalg.inv(transforms.movingToWorld(transformNode)) @ world.matrix, world.size)
+
+
+def _resampleInPlace(volume, transformNode, placement: np.ndarray, inverse: bool, grid: grids.Grid) -> None:
+    # Resampling asks where a point of the result comes from: the other direction than that of the nodes.
+    transform = transformNode.GetTransformToParent() if inverse else transformNode.GetTransformFromParent()
+    labels = volume.IsA("vtkMRMLLabelMapVolumeNode")
+    image = grids.resample(volume.GetImageData(), placement @ grids.ownGrid(volume).matrix, grid, transform, labels)
+    matrix = transforms.movingToWorld(transformNode) @ grid.matrix if inverse else grid.matrix
+    volume.SetAndObserveTransformNodeID(None)
+    volume.SetIJKToRASMatrix(grids.toMatrix(matrix))
+    volume.SetAndObserveImageData(image)
+
+
+def _place(node, transformNode, placement: np.ndarray, inverse: bool, harden: bool) -> None:
+    """Put a node under the transform, by way of a linear one where it is not placed as the transform expects."""
+    parent = transforms.inverseNode(transformNode) if inverse else transformNode
+    helper = None
+    if np.abs(placement - np.eye(4)).max() > _IDENTITY_TOLERANCE:
+        helper = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", f"{node.GetName()} placement")
+        helper.SetMatrixTransformToParent(grids.toMatrix(placement))
+        helper.SetAndObserveTransformNodeID(parent.GetID())
+    node.SetAndObserveTransformNodeID((helper or parent).GetID())
+    folder = hierarchy.folderOf(transformNode)
+    if harden:
+        node.HardenTransform()
+        if helper is not None:
+            slicer.mrmlScene.RemoveNode(helper)
+    elif helper is not None and folder is not None:
+        folder.add(helper, "placement")

@@ -1,0 +1,138 @@
+"""The inputs of a run as files for the library: exact, and rewritten only where the node has changed."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import slicer
+import vtk
+
+from SpikeRegLib.errors import InputError
+
+from . import files, grids
+from .inputs import Inputs
+from .labelmaps import labelArray, regionMask, segmentsOf, sharedNames
+
+_written = files.WrittenFiles()
+
+
+def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
+    """Write what a run reads into `folder` and return it as keys of a worker's request.
+
+    The fixed side is written in the world, linear parents applied; the moving side in the moving volume's own
+    coordinates. A linear parent of the moving volume becomes the initial transform from which the alignment goes on
+    (`align`); an explicit initial transform stands instead of that parent. Files of unchanged nodes are left alone, so
+    that a warm worker sees what it need not compute again.
+
+    Args:
+        inputs: nodes without `inputs.problems`.
+        folder: made where missing.
+
+    Raises:
+        InputError: a file cannot be written, or a mask or segmentation has no voxel on its volume.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another temporary folder") from error
+    fixedGrid, movingGrid = grids.worldGrid(inputs.fixed), grids.ownGrid(inputs.moving)
+    movingToWorld = grids.nodeToWorld(inputs.moving)
+    request: dict[str, str | bool] = {
+        "fixed": _image(folder, "fixed", inputs.fixed, fixedGrid),
+        "moving": _image(folder, "moving", inputs.moving, movingGrid),
+        **_initial(folder, inputs.initialTransform, movingToWorld),
+    }
+    names = sharedNames(inputs.fixedSegmentation, inputs.movingSegmentation)
+    sides = (("fixed", fixedGrid, np.eye(4)), ("moving", movingGrid, movingToWorld))
+    for side, grid, toWorld in sides:
+        for key, attribute, values in (("mask", "Mask", None), ("seg", "Segmentation", names)):
+            node = getattr(inputs, side + attribute)
+            if node is not None:
+                request[f"{side}_{key}"] = _labels(folder, f"{side}_{key}", node, grid, toWorld, values)
+        landmarks = getattr(inputs, side + "Landmarks")
+        if landmarks is not None:
+            request[f"{side}_points"] = _points(folder, f"{side}_points", landmarks, toWorld)
+    if inputs.region is not None:
+        request["region"] = _region(folder, inputs.region, fixedGrid)
+    return request
+
+
+def _image(folder: str, name: str, volume, grid: grids.Grid) -> str:
+    image = volume.GetImageData()
+    signature = (image.GetAddressAsString(""), image.GetMTime(), _numbers(grid.matrix))
+    path = os.path.join(folder, name + ".nrrd")
+    return _written.keep(path, signature, lambda part: files.writeImage(part, image, grid.matrix))
+
+
+def _labels(folder: str, name: str, node, grid: grids.Grid, toWorld: np.ndarray, names) -> str:
+    placed = np.linalg.inv(toWorld) @ grids.nodeToWorld(node)
+    signature = (node.GetID(), _contentOf(node), _numbers(placed), _numbers(grid.matrix), grid.size, str(names))
+
+    def write(part: str) -> None:
+        values = labelArray(node, grid, toWorld, names)
+        if not values.any():
+            raise InputError(f'"{node.GetName()}" has no voxel on its volume; choose the one drawn on that volume.')
+        files.writeImage(part, grids.imageOf(values), grid.matrix)
+
+    return _written.keep(os.path.join(folder, name + ".nrrd"), signature, write)
+
+
+def _contentOf(node) -> tuple:
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return (node.GetImageData().GetAddressAsString(""), node.GetImageData().GetMTime())
+    kind = node.GetSegmentation().GetSourceRepresentationName()
+    return tuple(
+        (segment.GetName(), segment.GetLabelValue(), segment.GetRepresentation(kind).GetMTime())
+        for segment in segmentsOf(node).values()
+    )
+
+
+def _points(folder: str, name: str, landmarks, toWorld: np.ndarray) -> str:
+    """Points in the coordinates of their volume, as .csv of x,y,z in LPS mm with every digit a double has."""
+    world = [landmarks.GetNthControlPointPositionWorld(n) for n in range(landmarks.GetNumberOfControlPoints())]
+    inverse = np.linalg.inv(toWorld)
+    points = np.array([list(point) for point in world]) @ inverse[:3, :3].T + inverse[:3, 3]
+    lps = points * (-1, -1, 1)
+    text = "x,y,z\n" + "".join(",".join(map(repr, row)) + "\n" for row in lps.tolist())
+    return _written.keep(os.path.join(folder, name + ".csv"), text, lambda part: files.writeText(part, text))
+
+
+def _region(folder: str, roi, grid: grids.Grid) -> str:
+    box = grids.toArray(roi.GetObjectToWorldMatrix())
+    signature = (_numbers(box), tuple(roi.GetSize()), _numbers(grid.matrix), grid.size)
+    path = os.path.join(folder, "region.nrrd")
+    return _written.keep(
+        path, signature, lambda part: files.writeImage(part, grids.imageOf(regionMask(roi, grid)), grid.matrix)
+    )
+
+
+def _initial(folder: str, node, movingToWorld: np.ndarray) -> dict[str, str | bool]:
+    """Keys for where the alignment starts: the map from the world to the moving volume's own coordinates."""
+    if node is None and np.array_equal(movingToWorld, np.eye(4)):
+        return {}
+    fromWorld = vtk.vtkGeneralTransform()
+    if node is None:
+        fromWorld.Concatenate(grids.toMatrix(np.linalg.inv(movingToWorld)))
+    else:
+        node.GetTransformFromWorld(fromWorld)
+    linear = grids.linearized(fromWorld)
+    if linear.IsA("vtkTransform"):
+        name, signature = "initial.tfm", _numbers(grids.toArray(linear.GetMatrix()))
+    else:
+        chain = [node, *_ancestors(node)]
+        name, signature = (
+            "initial.h5",
+            tuple((link.GetID(), link.GetTransformFromParent().GetMTime()) for link in chain),
+        )
+    path = _written.keep(os.path.join(folder, name), signature, lambda part: files.writeTransform(part, linear))
+    return {"initial_transform": path, "align": True} if node is None else {"initial_transform": path}
+
+
+def _ancestors(node) -> list[slicer.vtkMRMLTransformNode]:
+    parent = node.GetParentTransformNode()
+    return [] if parent is None else [parent, *_ancestors(parent)]
+
+
+def _numbers(matrix: np.ndarray) -> tuple[float, ...]:
+    return tuple(matrix.ravel().tolist())

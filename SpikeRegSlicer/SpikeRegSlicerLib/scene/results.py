@@ -1,0 +1,241 @@
+"""The folder a registration wrote, as nodes of the scene, and the runs a scene holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import slicer
+
+from SpikeRegLib.errors import InputError
+
+from . import files, grids, review, transforms
+from .hierarchy import LAYER, RunFolder, isMadeByRun, runFolders
+from .inputs import Inputs
+from .labelmaps import addSegments, segmentsOf, sharedNames
+
+_SAME_PLACE_MM = 1e-3  # .nii.gz keeps single precision; a grid this close to the fixed volume's is that grid
+_FOLD_COLOUR = (0.9, 0.1, 0.1)
+
+
+@dataclass
+class Outputs:
+    """Nodes chosen for the result, which keep their IDs; None = made on demand."""
+
+    transform: Any = None  # vtkMRMLTransformNode
+    warped: Any = None  # vtkMRMLScalarVolumeNode
+
+
+@dataclass
+class Run:
+    """One registration in the scene; every node may be None, since users remove nodes.
+
+    Attributes:
+        folder: its subject-hierarchy folder.
+        transform: fixed (world) to moving points; put moving nodes under it.
+        warped, jacobian: on the fixed grid, in the world.
+        folds: segmentation of the voxels whose Jacobian determinant is not positive; None where there are none.
+        segmentation: the moving segmentation on the fixed grid; None where none was given.
+        spikes: rate volumes of the layers, encoder to head.
+        result: what result.json holds, with `label_names` (value as text -> name) where segmentations were given.
+    """
+
+    folder: RunFolder
+    transform: Any = None
+    warped: Any = None
+    jacobian: Any = None
+    folds: Any = None
+    segmentation: Any = None
+    spikes: list = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folderItem(self) -> int:
+        return self.folder.item
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def remove(self) -> None:
+        """Take the run out of the scene: every node of it but the user's own."""
+        self.folder.remove()
+
+
+def loadRun(folder: str, inputs: Inputs, outputs: Outputs, name: str) -> Run:
+    """Load everything that a registration wrote into `folder`; the folder can be deleted afterwards.
+
+    Args:
+        inputs: what the run was given; nodes that have left the scene since are taken as not given.
+        outputs: nodes to fill.
+        name: of the run's folder; the nodes are named after it.
+
+    Raises:
+        InputError: a file is missing or unreadable; the scene is as it was before.
+    """
+    run = Run(RunFolder(name))
+    try:
+        run.result = _readResult(os.path.join(folder, "result.json"))
+        _loadVolumes(run, folder, _present(inputs.fixed), _present(inputs.moving))
+        _loadSegmentation(run, folder, inputs)
+        _loadSpikes(run, folder)
+        _storeResult(run)
+        _loadOutputs(run, folder, inputs, outputs)  # last, since only these change nodes of the user's
+    except BaseException:
+        run.remove()
+        raise
+    return run
+
+
+def runs(scene=None) -> list[Run]:
+    """Every run in the scene, found by what is saved with it, in the order of the subject hierarchy."""
+    if scene is not None and scene is not slicer.mrmlScene:
+        raise ValueError("runs are found in the application's scene")
+    found = []
+    for folder in runFolders():
+        run = Run(folder, result=_storedResult(folder))
+        for role in ("transform", "warped", "jacobian", "folds", "segmentation"):
+            setattr(run, role, next(iter(folder.nodes(role)), None))
+        layers = [layer["name"] for layer in _layers(run.result)]
+        volumes = [node for node in folder.nodes("spikes") if node.GetAttribute(LAYER) in layers]
+        run.spikes = sorted(volumes, key=lambda node: layers.index(node.GetAttribute(LAYER)))
+        for node in (*folder.nodes("transform"), *folder.nodes("inverse")):
+            transforms.restoreInterpolation(node)
+        found.append(run)
+    return found
+
+
+def _loadVolumes(run: Run, folder: str, fixed, moving) -> None:
+    run.jacobian = _newVolume(run, "jacobian", "Jacobian", os.path.join(folder, "jacobian.nii.gz"), fixed)
+    folded = grids.arrayOf(run.jacobian.GetImageData()) <= 0
+    if folded.any():
+        run.folds = _newNode(run, "vtkMRMLSegmentationNode", "folds", "folded voxels")
+        matrix = grids.ownGrid(run.jacobian).matrix
+        (identifier,) = addSegments(run.folds, folded.astype(np.uint8), matrix, {1: "Folded voxels"})
+        run.folds.GetSegmentation().GetSegment(identifier).SetColor(*_FOLD_COLOUR)
+
+
+def _loadSegmentation(run: Run, folder: str, inputs: Inputs) -> None:
+    path = os.path.join(folder, "warped_seg.nii.gz")
+    given = [_present(inputs.fixedSegmentation), _present(inputs.movingSegmentation)]
+    if given == [None, None] or not os.path.isfile(path):
+        return
+    names = sharedNames(*given)
+    run.result["label_names"] = {str(value): text for value, text in names.items()}
+    labels = _readVolume(path, _present(inputs.fixed))
+    run.segmentation = _newNode(run, "vtkMRMLSegmentationNode", "segmentation", "warped segmentation")
+    added = addSegments(run.segmentation, grids.arrayOf(labels.GetImageData()), grids.ownGrid(labels).matrix, names)
+    colours = {}
+    for node in given:
+        if node is not None and node.IsA("vtkMRMLSegmentationNode"):
+            colours.update({segment.GetName(): segment.GetColor() for segment in segmentsOf(node).values()})
+    for identifier in added:
+        segment = run.segmentation.GetSegmentation().GetSegment(identifier)
+        if segment.GetName() in colours:
+            segment.SetColor(*colours[segment.GetName()])
+
+
+def _loadSpikes(run: Run, folder: str) -> None:
+    for layer in _layers(run.result):
+        path = os.path.join(folder, "spikes", layer["name"] + ".nii.gz")
+        if os.path.isfile(path):
+            node = _newVolume(run, "spikes", f"spike rate {layer['name']}", path, None)
+            node.SetAttribute(LAYER, layer["name"])
+            run.spikes.append(node)
+
+
+def _loadOutputs(run: Run, folder: str, inputs: Inputs, outputs: Outputs) -> None:
+    fixed, moving = _present(inputs.fixed), _present(inputs.moving)
+    volume = _readVolume(os.path.join(folder, "warped.nii.gz"), fixed)
+    fromParent = transforms.readTransform(os.path.join(folder, "transform.h5"))
+    run.transform = _outputNode(run, outputs.transform, "vtkMRMLTransformNode", "transform")
+    transforms.setTransform(run.transform, fromParent)
+    transforms.setPair(run.transform, fixed, moving)
+    review.clearReview(run.transform)
+    run.warped = _outputNode(run, outputs.warped, "vtkMRMLScalarVolumeNode", "warped")
+    run.warped.SetAndObserveTransformNodeID(None)
+    _fill(run.warped, volume)
+    if outputs.warped is None:
+        _showAs(run.warped, moving)
+
+
+def _outputNode(run: Run, chosen, className: str, role: str):
+    """The node for a result: the chosen one, or a new one; one that an earlier run made goes with this run now."""
+    node = chosen or slicer.mrmlScene.AddNewNodeByClass(className, f"{run.name} {role}")
+    run.folder.add(node, role, kept=chosen is not None and not isMadeByRun(node))
+    return node
+
+
+def _newVolume(run: Run, role: str, text: str, path: str, fixed):
+    read = _readVolume(path, fixed)
+    node = _newNode(run, "vtkMRMLScalarVolumeNode", role, text)
+    _fill(node, read)
+    return node
+
+
+def _newNode(run: Run, className: str, role: str, text: str):
+    node = slicer.mrmlScene.AddNewNodeByClass(className, f"{run.name} {text}")
+    run.folder.add(node, role)
+    if node.IsA("vtkMRMLDisplayableNode"):
+        node.CreateDefaultDisplayNodes()
+    return node
+
+
+def _readVolume(path: str, fixed):
+    """A volume outside the scene; on the fixed volume's very grid where the file's is that to single precision."""
+    node = slicer.vtkMRMLScalarVolumeNode()
+    files.readInto(node, slicer.vtkMRMLVolumeArchetypeStorageNode(), path)
+    if fixed is not None and fixed.GetImageData() is not None and grids.nodeToWorld(fixed) is not None:
+        own, wanted = grids.ownGrid(node), grids.worldGrid(fixed)
+        if own.size == wanted.size and np.abs(own.corners() - wanted.corners()).max() < _SAME_PLACE_MM:
+            node.SetIJKToRASMatrix(grids.toMatrix(wanted.matrix))
+    return node
+
+
+def _fill(node, read) -> None:
+    node.SetIJKToRASMatrix(grids.toMatrix(grids.ownGrid(read).matrix))
+    node.SetAndObserveImageData(read.GetImageData())
+    node.CreateDefaultDisplayNodes()
+
+
+def _showAs(volume, model) -> None:
+    """The window, level and colours of another volume: same intensities, same look."""
+    shown, wanted = volume.GetDisplayNode(), model.GetDisplayNode() if model is not None else None
+    if wanted is not None and wanted.IsA("vtkMRMLScalarVolumeDisplayNode"):
+        shown.SetAndObserveColorNodeID(wanted.GetColorNodeID())
+        shown.SetAutoWindowLevel(False)
+        shown.SetWindowLevel(wanted.GetWindow(), wanted.GetLevel())
+
+
+def _present(node):
+    return node if node is not None and node.GetScene() is not None else None
+
+
+def _layers(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return (result.get("spikes") or {}).get("layers") or []
+
+
+def _readResult(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run again") from error
+
+
+def _storeResult(run: Run) -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{run.name} result")
+    node.SetText(json.dumps(run.result))
+    run.folder.add(node, "result")
+
+
+def _storedResult(folder: RunFolder) -> dict[str, Any]:
+    for node in folder.nodes("result"):
+        try:
+            return json.loads(node.GetText() or "{}")
+        except ValueError:
+            return {}
+    return {}

@@ -1,0 +1,134 @@
+"""Registration results as transform nodes: the map of the library's file, exactly, on a plain vtkMRMLTransformNode."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+
+from . import files, grids, hierarchy
+
+INVERSE = "spikeRegInverse"  # reference from a transform node to the node of its inverse
+_MOVING_TO_WORLD = "SpikeReg.MovingToWorld"
+_INVERSE_TOLERANCE_MM = 1e-4  # readers leave 0.01, which is what landmarks are allowed in all
+
+
+def loadTransform(path: str, node) -> None:
+    """Read an ITK transform file (fixed to moving points) into a transform node.
+
+    The file's map becomes the node's transform FROM its parent, so that a node in moving coordinates that is put under
+    it appears in fixed coordinates; the inverse is computed by VTK on demand. A linear map becomes a plain matrix.
+
+    Args:
+        path: .h5 or .tfm.
+        node: a vtkMRMLTransformNode; it keeps its ID, and loses a parent, since the map starts in the world.
+
+    Raises:
+        InputError: missing or unreadable file; the node is untouched.
+    """
+    setTransform(node, readTransform(path))
+
+
+def readTransform(path: str) -> vtk.vtkAbstractTransform:
+    """The map of an ITK transform file, fixed to moving points in RAS; a vtkTransform where it is linear.
+
+    Raises:
+        InputError: missing or unreadable file.
+    """
+    read = slicer.vtkMRMLTransformNode()
+    files.readInto(read, slicer.vtkMRMLTransformStorageNode(), path)
+    transform = grids.linearized(read.GetTransformFromParent())
+    _interpolateAsItk(transform)
+    return transform
+
+
+def setTransform(node, fromParent: vtk.vtkAbstractTransform) -> None:
+    """Have a transform node hold a map from the world."""
+    node.SetAndObserveTransformNodeID(None)
+    if fromParent.IsA("vtkTransform"):
+        inverse = vtk.vtkTransform()
+        inverse.SetMatrix(grids.toMatrix(np.linalg.inv(grids.toArray(fromParent.GetMatrix()))))
+        node.SetAndObserveTransformToParent(inverse)  # so that the module Transforms shows and edits its matrix
+    else:
+        node.SetAndObserveTransformFromParent(fromParent)
+
+
+def inverseNode(node):
+    """The transform node that takes fixed-space nodes to where the moving volume stands in the world.
+
+    Made on the first call, in the folder of the transform node's run; `updateInverse` keeps it in step.
+    """
+    if node.GetNodeReference(INVERSE) is None:
+        made = node.GetScene().AddNewNodeByClass("vtkMRMLTransformNode", f"{node.GetName()} inverse")
+        node.SetNodeReferenceID(INVERSE, made.GetID())
+        folder = hierarchy.folderOf(node)
+        if folder is not None:
+            folder.add(made, "inverse")
+    updateInverse(node)
+    return node.GetNodeReference(INVERSE)
+
+
+def updateInverse(node) -> None:
+    """Give the node of the inverse, where there is one, the map that the transform node holds now."""
+    inverse = node.GetNodeReference(INVERSE)
+    if inverse is None:
+        return
+    toMoving, standing = node.GetTransformFromParent(), movingToWorld(node)
+    if not np.array_equal(standing, np.eye(4)):
+        chain = vtk.vtkGeneralTransform()
+        chain.PostMultiply()
+        chain.Concatenate(toMoving)
+        chain.Concatenate(grids.toMatrix(standing))
+        toMoving = chain
+    inverse.SetAndObserveTransformToParent(toMoving)
+
+
+def restoreInterpolation(node) -> None:
+    """Make the displacement grids of a node linear between voxels again, as ITK has them.
+
+    Reading a scene leaves them cubic, which moves points by up to 0.2 mm against the file.
+    """
+    for transform in (node.GetTransformFromParent(), node.GetTransformToParent()):
+        if transform is not None and not node.IsLinear():
+            _interpolateAsItk(transform)
+
+
+def setPair(node, fixed, moving) -> None:
+    """Record on the transform node which volumes it maps between, and where the moving volume stands now."""
+    for role, volume in ((node.GetFixedNodeReferenceRole(), fixed), (node.GetMovingNodeReferenceRole(), moving)):
+        node.SetNodeReferenceID(role, volume.GetID() if volume is not None else None)
+    placed = grids.nodeToWorld(moving) if moving is not None else None
+    text = None if placed is None or np.array_equal(placed, np.eye(4)) else " ".join(map(repr, placed.ravel().tolist()))
+    node.SetAttribute(_MOVING_TO_WORLD, text)
+    updateInverse(node)
+
+
+def movingToWorld(node) -> np.ndarray:
+    """4x4 from the moving volume's own coordinates to where it stood in the world when the result was loaded."""
+    text = node.GetAttribute(_MOVING_TO_WORLD)
+    return np.array(text.split(), dtype=float).reshape(4, 4) if text else np.eye(4)
+
+
+def fixedOf(node):
+    """The fixed volume of a transform node, or None."""
+    return node.GetNodeReference(node.GetFixedNodeReferenceRole())
+
+
+def movingOf(node):
+    """The moving volume of a transform node, or None."""
+    return node.GetNodeReference(node.GetMovingNodeReferenceRole())
+
+
+def _interpolateAsItk(transform: vtk.vtkAbstractTransform) -> None:
+    for part in _parts(transform):
+        if part.IsA("vtkGridTransform") and part.GetInterpolationModeAsString() != "Linear":
+            part.SetInterpolationModeToLinear()
+            part.SetInverseTolerance(_INVERSE_TOLERANCE_MM)
+
+
+def _parts(transform: vtk.vtkAbstractTransform):
+    if transform.IsA("vtkGeneralTransform"):
+        for number in range(transform.GetNumberOfConcatenatedTransforms()):
+            yield from _parts(transform.GetConcatenatedTransform(number))
+    else:
+        yield transform
