@@ -6,11 +6,13 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,9 @@ OUTPUT_NAMES = (
 )
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _PROOF_BYTES = 1 << 16
+_HIDDEN = re.compile(r"\.spikereg-[0-9a-f]{8}")
+# A writing process touches its hidden folder every few seconds; one that was killed, never again.
+_LEFT_BEHIND_S = 300.0
 
 
 def check_writable(folder: str | Path) -> None:
@@ -55,36 +60,60 @@ def check_writable(folder: str | Path) -> None:
         raise InputError(f"{folder}: output folder cannot be written ({reason}); choose another one") from error
 
 
-def write_outputs(registration: Registration, folder: str | Path) -> Path:
+def write_outputs(registration: Registration, folder: str | Path, only: Collection[str] | None = None) -> Path:
     """Write everything `spikereg register` promises into `folder` and return it.
 
     The files appear together when all are written; after an error, a full disk or an interrupt `folder` is as it was.
 
+    Args:
+        registration: to be written.
+        folder: made if it is not there.
+        only: the names among `OUTPUT_NAMES` that are wanted; all if not given. result.json is always written.
+
     Raises:
-        InputError: the folder cannot be written or the disk is full.
+        InputError: the folder cannot be written or the disk is full, or a name is unknown.
+        Cancelled: a signal or `interrupt.ask` told the run to stop before its files were complete.
     """
     from SpikeRegLib.images import write_volume
     from SpikeRegLib.report import write_report
     from SpikeRegLib.transforms import DisplacementTransform, write_transform
 
+    wanted = set(OUTPUT_NAMES if only is None else only)
+    if unknown := wanted.difference(OUTPUT_NAMES):
+        raise InputError(f"outputs: {', '.join(sorted(unknown))} unknown; choose among {', '.join(OUTPUT_NAMES)}")
     folder = Path(folder)
     check_writable(folder)
-    with _staging(folder) as staging:
-        write_volume(registration.warped, staging / "warped.nii.gz")
-        write_volume(registration.jacobian, staging / "jacobian.nii.gz")
-        write_transform(registration.transform, staging / "transform.h5")
-        write_transform(registration.inverse, staging / "inverse_transform.h5")
-        displacement = DisplacementTransform(registration.displacement, registration.fixed.frame)
-        write_transform(displacement, staging / "displacement.nii.gz")
-        if registration.warped_labels is not None:
-            write_volume(registration.warped_labels, staging / "warped_seg.nii.gz")
-        if registration.spike_maps:
-            (staging / "spikes").mkdir()
-            for layer, rate in registration.spike_maps.items():
-                write_volume(rate, staging / "spikes" / f"{layer}.nii.gz")
-        write_report(registration, staging / "report.html")
+
+    def write_displacement(path: Path) -> None:
+        write_transform(DisplacementTransform(registration.displacement, registration.fixed.frame), path)
+
+    def write_spikes(path: Path) -> None:
+        path.mkdir()
+        for layer, rate in registration.spike_maps.items():
+            interrupt.check()
+            write_volume(rate, path / f"{layer}.nii.gz")
+
+    def write_result(path: Path) -> None:
         result = json.dumps(finite_or_null(registration.result), indent=2, allow_nan=False)
-        (staging / "result.json").write_text(result + "\n", encoding="utf-8")
+        path.write_text(result + "\n", encoding="utf-8")
+
+    labels = registration.warped_labels
+    writers: dict[str, Callable[[Path], None] | None] = {
+        "warped.nii.gz": partial(write_volume, registration.warped),
+        "transform.h5": partial(write_transform, registration.transform),
+        "inverse_transform.h5": partial(write_transform, registration.inverse),
+        "displacement.nii.gz": write_displacement,
+        "jacobian.nii.gz": partial(write_volume, registration.jacobian),
+        "warped_seg.nii.gz": None if labels is None else partial(write_volume, labels),
+        "spikes": write_spikes if registration.spike_maps else None,
+        "report.html": partial(write_report, registration),
+        "result.json": write_result,
+    }
+    with _staging(folder) as staging:
+        for name, write in writers.items():
+            if write is not None and (name in wanted or name == "result.json"):
+                interrupt.check()
+                write(staging / name)
     return folder
 
 
@@ -115,12 +144,24 @@ def _staging(folder: Path) -> Iterator[Path]:
     try:
         with _one_clear_error(staging, folder):
             staging.mkdir()
+            _sweep(staging)
             yield staging
             _prove_space(staging)
             interrupt.commit()
             _publish(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sweep(staging: Path) -> None:
+    """Remove the hidden folders beside `staging` that a killed process left behind."""
+    now = staging.stat().st_mtime  # by the clock of the file system
+    for left in staging.parent.iterdir():
+        if not _HIDDEN.fullmatch(left.name) or left == staging:
+            continue
+        with suppress(OSError):  # gone by itself, or not ours
+            if now - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _LEFT_BEHIND_S:
+                shutil.rmtree(left)
 
 
 def _publish(staging: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands import register
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.outputs import OUTPUT_NAMES
 
 # Options of the command that have no meaning for a request.
 _LEFT_OUT = ("progress",)
@@ -18,10 +19,17 @@ _LEFT_OUT = ("progress",)
 
 @dataclass(frozen=True)
 class Request:
-    """A registration to make; `options` as `spikereg register` parses them."""
+    """A registration to make.
+
+    Attributes:
+        id: names it in every event.
+        options: as `spikereg register` parses them.
+        outputs: names of the files wanted; None for all.
+    """
 
     id: str
     options: argparse.Namespace
+    outputs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,16 +96,17 @@ class Understanding:
             return Cancel(_text("cancel", table["cancel"]))
         asked = {key: value for key, value in table.items() if value is not None}
         for key in asked:
-            if key != "id" and key not in self._defaults:
-                known = ", ".join(["id", *self._defaults])
+            if key not in ("id", "outputs", *self._defaults):
+                known = ", ".join(["id", *self._defaults, "outputs"])
                 raise InputError(f"unknown key {json.dumps(key)}; known are {known}, or cancel, or quit")
         for key in ("id", "fixed", "moving", "out"):
             if key not in asked:
                 raise InputError(f"{key}: missing; a request needs id, fixed, moving and out")
         identity = _text("id", asked.pop("id"))
         images = [_text(key, asked.pop(key)) for key in ("fixed", "moving")]
+        outputs = _names(asked.pop("outputs")) if "outputs" in asked else None
         words = [word for key, value in asked.items() for word in self._option(key, value)]
-        return Request(identity, self._parser.parse_args([*words, "--", *images]))
+        return Request(identity, self._parser.parse_args([*words, "--", *images]), outputs)
 
     def _option(self, key: str, value: Any) -> list[str]:
         """The option as words of a command line."""
@@ -121,6 +130,12 @@ def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value or "\0" in value or not _encodable(value):
         raise InputError(f"{key}: must be a text, got {json.dumps(value)}")
     return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(name in OUTPUT_NAMES for name in value):
+        raise InputError(f"outputs: must be a list of {', '.join(OUTPUT_NAMES)}; got {json.dumps(value)}")
+    return tuple(value)
 
 
 def _encodable(text: str) -> bool:

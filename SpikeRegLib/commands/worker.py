@@ -21,13 +21,15 @@ from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, re
 from SpikeRegLib.errors import Cancelled, InputError
 from SpikeRegLib.outputs import write_outputs
 from SpikeRegLib.progress import Progress
+from SpikeRegLib.warm import Memory
 
 if TYPE_CHECKING:
     from types import FrameType
 
 _PROTOCOL = """\
 on stdin, one object a line:
-  {"id": "r1", "fixed": "F", "moving": "M", "out": "DIR", ...}   the options of `spikereg register`, with underscores
+  {"id": "r1", "fixed": "F", "moving": "M", "out": "DIR", ...}   the options of `spikereg register`, with underscores;
+                     "outputs": ["transform.h5", ...] writes only these and result.json
   {"cancel": "r1"}   stop or forget it
   {"quit": true}     stop everything and end; the end of stdin lets what was asked be finished first
 
@@ -109,11 +111,12 @@ def serve(lines: Iterable[bytes], events: Events, desk: Desk, *, debug: bool = F
     """
     import SpikeRegLib.pipeline  # noqa: F401  torch takes a second: better before "ready" than after the first request
 
+    memory = Memory()
     reader = threading.Thread(target=_read, args=(lines, Understanding(), events, desk), name="requests", daemon=True)
     events.emit("ready", pid=os.getpid(), version=__version__)
     reader.start()
     while not events.lost and (request := desk.take()) is not None:
-        _work(request, events, debug=debug)
+        _work(request, events, memory, debug=debug)
 
 
 def _read(lines: Iterable[bytes], understand: Understanding, events: Events, desk: Desk) -> None:
@@ -143,8 +146,8 @@ def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) ->
         _tell_error(events, table.get("id"), error.exit_code, str(error))
 
 
-def _work(request: Request, events: Events, *, debug: bool) -> None:
-    """One registration, from the options to the files."""
+def _work(request: Request, events: Events, memory: Memory, *, debug: bool) -> None:
+    """One registration, from the options to the files; takes up what `memory` holds of the last one."""
     emit = partial(events.emit, id=request.id)
     report = JsonLines(emit)
 
@@ -156,9 +159,9 @@ def _work(request: Request, events: Events, *, debug: bool) -> None:
 
     emit("started")
     try:
-        registration = registered(request.options, listener=listener)
+        registration = registered(request.options, listener=listener, memory=memory)
         emit("progress", stage="finish", fraction=1.0, message="writing the results")
-        folder = write_outputs(registration, request.options.out)
+        folder = write_outputs(registration, request.options.out, request.outputs)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
