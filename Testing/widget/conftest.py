@@ -18,17 +18,18 @@ from host import dialogs, services, signals
 
 
 @pytest.fixture
-def application():
-    """`slicer.app`; a window that nobody expected and an error in a slot are this test's, not the next one's."""
+def application(monkeypatch):
+    """`slicer.app`; an error in a slot, an observer or a timer, which Slicer would only print, fails the test."""
     running = host.start()
     dialogs.reset()
     signals.errors.clear()
     services.installRequests.clear()
+    monkeypatch.setattr(sys, "excepthook", signals.keep)
     yield running
     running.setTesting(False)
     raised, signals.errors[:] = list(signals.errors), []
     if raised:
-        pytest.fail(f"a slot raised {raised[0]!r}")
+        pytest.fail(f"a slot or an observer raised {raised[0]!r}")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -51,6 +52,7 @@ class qSlicerApplication(_base):
         for name in ("home", "temporary"):
             (folder / name).mkdir()
         self.slicerHome, self.temporaryPath = str(folder / "home"), str(folder / "temporary")
+        _writeLauncher(folder / "home" / "bin" / "PythonSlicer")
         self._settings = qt.QSettings(str(folder / "Slicer.ini"), qt.QSettings.IniFormat)
 
     def moduleManager(self):
@@ -95,6 +97,14 @@ class qSlicerApplication(_base):
 
     def restart(self) -> None:
         dialogs.tell("restart", "")
+
+
+def _writeLauncher(path: Path) -> None:
+    """PythonSlicer: the Python of the application, here the one of the tests; on the PATH as Slicer has it."""
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    path.chmod(0o755)
+    os.environ["PATH"] = os.pathsep.join([str(path.parent), os.environ.get("PATH", "")])
 
 
 def makeApplication() -> qSlicerApplication:

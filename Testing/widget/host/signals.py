@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QMetaMethod, QMetaObject, QObject, SignalInstance
@@ -16,6 +17,8 @@ from PySide6.QtCore import QByteArray, QMetaMethod, QMetaObject, QObject, Signal
 errors: list[BaseException] = []
 
 _native = QObject.__getattribute__  # signals and their names are the same on every class
+# Qt 5, on which Slicer stands, declares a shorter overload first than Qt 6 here.
+_VALUES_BY_NAME = {("QProcess", "finished"): 1}
 _connections: dict[int, list[tuple[str, Callable, Callable, SignalInstance]]] = {}
 
 
@@ -24,7 +27,9 @@ class BoundSignal:
 
     def __init__(self, sender: QObject, name: str, instance: SignalInstance, types: str | None = None):
         self._sender, self._name = sender, name
-        self._count = None if types is None else len(_split(types))
+        self._count = (
+            _VALUES_BY_NAME.get((sender.metaObject().className(), name)) if types is None else len(_split(types))
+        )
         types = types or _firstDeclared(sender, name)
         try:
             self._instance = instance[types] if types else instance
@@ -74,6 +79,12 @@ def fromSignature(sender: QObject, signature: str) -> BoundSignal | None:
     if not isinstance(instance, SignalInstance) or not _declares(sender.metaObject(), name, arguments):
         return None
     return BoundSignal(sender, name, instance, types.replace(" ", ""))
+
+
+def keep(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an error as Slicer does, and keep it; fit for sys.excepthook, where VTK and Qt report theirs."""
+    errors.append(error)
+    sys.__excepthook__(kind, error, traceback)
 
 
 def _split(types: str) -> list[str]:
@@ -126,8 +137,7 @@ def _caller(slot: Callable, count: int | None) -> Callable:
         try:
             slot(*(taken if limit is None else taken[:limit]))
         except Exception as error:
-            errors.append(error)
-            sys.__excepthook__(type(error), error, error.__traceback__)
+            keep(type(error), error, error.__traceback__)
 
     return call
 

@@ -20,7 +20,7 @@ def start():
     global _application
     if _application is None:
         slicer_scene.boot()
-        from . import application, parameter_node, scripted_module, services, ui_loader, widgets_mrml  # noqa: F401
+        from . import application, loaded_module, parameter_node, scripted_module, services, ui_loader, widgets_mrml  # noqa: F401
 
         _application = slicer.app = application.makeApplication()
         atexit.register(application.removeFolders, _application)
@@ -44,23 +44,23 @@ def loadModule(path: str | Path) -> tuple[types.ModuleType, object]:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.import_module(name)
-    description = ModuleDescription(name, str(path))
+    description = slicer.qSlicerScriptedLoadableModule(name, str(path))
     setattr(slicer.modules, name.lower(), description)
     description.instance = getattr(module, name)(description)
     setattr(slicer.modules, f"{name}Instance", description.instance)
     application.moduleManager().moduleLoaded.emit(name)
     application.startupCompleted.emit()
     application.startupCompleted.disconnect()
-    description.widget = makeWidget(module, name)
-    return module, description.widget
+    return module, makeWidget(module, name)
 
 
 def makeWidget(module: types.ModuleType, name: str):
-    """A panel of a loaded module: constructor, `setup()`, `enter()`."""
+    """Another panel of a loaded module: constructor, `setup()`, `enter()`."""
     from .scripted_module import makeParent
 
     widget = getattr(module, f"{name}Widget")(makeParent())
     setattr(slicer.modules, f"{name}Widget", widget)
+    slicer.app.moduleManager().module(name).widget = widget
     widget.setup()
     if hasattr(widget, "enter"):
         widget.enter()
@@ -75,19 +75,3 @@ def closeModule(widget) -> None:
     widget.parent.deleteLater()
     slicer.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
     slicer.app.processEvents()
-
-
-class ModuleDescription:
-    """`parent` of a scripted module and `slicer.modules.<name>`: what qSlicerScriptedLoadableModule holds."""
-
-    def __init__(self, name: str, path: str):
-        self.name, self.path = name, path
-        self.title, self.helpText, self.acknowledgementText = "", "", ""
-        self.categories, self.dependencies, self.contributors = [], [], []
-        self.icon, self.hidden, self.index = None, False, -1
-        self.associatedNodeTypes = []
-        self.instance = self.widget = None
-
-    def logic(self):
-        """A scripted module's logic is reached through its widget."""
-        return getattr(self.widget, "logic", None)
