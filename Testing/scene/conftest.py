@@ -1,11 +1,19 @@
-"""The real MRML scene for the tests of this folder."""
+"""The real MRML scene for the tests of this folder, and a registration of the bundled pair to load into it."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("slicer", reason="needs slicer-core: pip install -e .[slicer-test]")
+import slice_view
 import slicer_scene
+
+SAMPLE = slicer_scene.ROOT / "SpikeRegLib" / "sample"
 
 
 @pytest.fixture
@@ -25,3 +33,27 @@ def scene():
 def vtkErrors(scene) -> list[str]:
     """Messages of the errors that VTK and MRML have reported in this test so far."""
     return slicer_scene.boot().vtkErrors
+
+
+@pytest.fixture
+def panel(scene) -> slice_view.SlicePanel:
+    """Three off-screen slice views of the scene; without OpenGL the test is skipped, and the reason is a warning."""
+    problem = slice_view.problem()
+    if problem:
+        warnings.warn(f"nothing drawn was tested: {problem}", stacklevel=1)
+        pytest.skip(problem)
+    panel = slice_view.sharedPanel()
+    panel.reset()
+    return panel
+
+
+@pytest.fixture(scope="session")
+def sampleRun(tmp_path_factory) -> Path:
+    """The folder that `spikereg register` wrote for the bundled pair, with rate maps and segmentations; read only."""
+    folder = tmp_path_factory.mktemp("sample") / "run"
+    command = [sys.executable, "-m", "SpikeRegLib", "register", SAMPLE / "fixed.nii.gz", SAMPLE / "moving.nii.gz"]
+    command += ["--out", folder, "--preset", "fast-preview", "--spike-maps", "--threads", "1", "--progress", "none"]
+    command += ["--fixed-seg", SAMPLE / "fixed_seg.nii.gz", "--moving-seg", SAMPLE / "moving_seg.nii.gz"]
+    done = subprocess.run(list(map(str, command)), cwd=slicer_scene.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import slicer_scene
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -77,7 +78,7 @@ class SliceView:
         self.actor = vtk.vtkActor2D()
         self.actor.SetMapper(self.mapper)
         self.actor.GetProperty().SetDisplayLocationToBackground()
-        self.renderer.AddActor2D(self.actor)
+        self.renderer.AddViewProp(self.actor)
         self.logic.ResizeSliceNode(*size)
 
     @property
@@ -120,7 +121,16 @@ class SlicePanel:
     """Three slice views side by side: axial, coronal, sagittal, all at one scale."""
 
     def __init__(self, application: Any, size: tuple[int, int] = (400, 400)) -> None:
+        self.scene = application.scene
         self.views = [SliceView(application, name, orientation, size) for name, orientation in VIEWS]
+
+    def reset(self) -> None:
+        """As Slicer starts: nothing shown, not linked, slices through the origin."""
+        for view in self.views:
+            view.composite.SetLinkedControl(0)
+            view.composite.SetLabelVolumeID(None)
+            view.node.JumpSliceByCentering(0, 0, 0)
+        self.setVolumes(None)
 
     def setVolumes(self, background: Any, foreground: Any = None, opacity: float = 0.5) -> None:
         """Show volumes in every view."""
@@ -146,3 +156,9 @@ class SlicePanel:
     def pixels(self) -> np.ndarray:
         """[height, 3 width, 3] uint8."""
         return np.concatenate([view.pixels() for view in self.views], axis=1)
+
+
+@functools.cache
+def sharedPanel() -> SlicePanel:
+    """The panel of this process: views stay in the application's scene when it is emptied, as Slicer's do."""
+    return SlicePanel(slicer_scene.boot())

@@ -224,6 +224,18 @@ def makeVolume(
     )
 
 
+def loadVolume(path: str | Path, name: str = "Volume", labels: bool = False) -> slicer.vtkMRMLScalarVolumeNode:
+    """A volume file in the scene, as File > Add data leaves it but without a storage node."""
+    className = "vtkMRMLLabelMapVolumeNode" if labels else "vtkMRMLScalarVolumeNode"
+    node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.ReadData(node):
+        raise OSError(f"{path} cannot be read")
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
 def blobs(shape: tuple[int, int, int] = (24, 30, 36), seed: int = 0, count: int = 12) -> np.ndarray:
     """A smooth [K, J, I] float32 image in [0, 1000] with structure everywhere and zeros at its border."""
     random = np.random.default_rng(seed)
