@@ -79,7 +79,7 @@ def loadRun(folder: str, inputs: Inputs, outputs: Outputs, name: str) -> Run:
     run = Run(RunFolder(name))
     try:
         run.result = _readResult(os.path.join(folder, "result.json"))
-        _loadVolumes(run, folder, _present(inputs.fixed), _present(inputs.moving))
+        _loadJacobian(run, folder, _present(inputs.fixed))
         _loadSegmentation(run, folder, inputs)
         _loadSpikes(run, folder)
         _storeResult(run)
@@ -108,8 +108,11 @@ def runs(scene=None) -> list[Run]:
     return found
 
 
-def _loadVolumes(run: Run, folder: str, fixed, moving) -> None:
-    run.jacobian = _newVolume(run, "jacobian", "Jacobian", os.path.join(folder, "jacobian.nii.gz"), fixed)
+def _loadJacobian(run: Run, folder: str, fixed) -> None:
+    path = os.path.join(folder, "jacobian.nii.gz")
+    if not os.path.isfile(path):  # a preview may leave it out
+        return
+    run.jacobian = _newVolume(run, "jacobian", "Jacobian", path, fixed)
     folded = grids.arrayOf(run.jacobian.GetImageData()) <= 0
     if folded.any():
         run.folds = _newNode(run, "vtkMRMLSegmentationNode", "folds", "folded voxels")
