@@ -18,9 +18,10 @@ from slicer.util import VTKObservationMixin
 
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import Task, WorkerProcess
+from SpikeRegSlicerLib.products import replaceRun, warpAgain
 from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import Inputs, problems
-from SpikeRegSlicerLib.scene.results import Outputs, Run, loadRun
+from SpikeRegSlicerLib.scene.results import Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -39,7 +40,6 @@ class Job:
         options: of the worker, by the library's names.
         outputs: nodes to fill.
         name: of the run's folder in the subject hierarchy.
-        preview: it replaces its predecessor, and the transform before the first of them is what undo brings back.
         onProgress: called with stage, fraction of it in 0..1 and a message.
         onDone: called once, with this job, when it is done, failed or cancelled.
         state: waiting, running, done, failed or cancelled.
@@ -51,7 +51,6 @@ class Job:
     options: dict[str, Any]
     outputs: Outputs
     name: str
-    preview: bool = False
     onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
     onDone: Callable[[Job], None] = lambda job: None
     state: str = "waiting"
@@ -129,16 +128,15 @@ class Registrations(VTKObservationMixin):
         options: dict[str, Any],
         outputs: Outputs | None = None,
         *,
-        preview: bool = False,
         onProgress: Callable[[str, float, str], None] | None = None,
         onDone: Callable[[Job], None] | None = None,
     ) -> Job:
         """Put a registration in the queue and return at once.
 
         Args:
-            inputs, outputs, preview, onProgress, onDone: see `Job`.
-            options: of the worker; `align` says whether to align rigidly and affinely, from the initial transform if
-                there is one.
+            inputs, outputs, onProgress, onDone: see `Job`.
+            options: of the worker, and two more: `align` says whether to align rigidly and affinely, from the initial
+                transform if there is one; `presetText` is the TOML text of a preset that is in no file.
 
         Raises:
             RegistrationError: something is missing or does not fit; the message names all of it.
@@ -147,7 +145,7 @@ class Registrations(VTKObservationMixin):
         if found:
             raise RegistrationError("\n".join(found))
         name = f"{inputs.moving.GetName()} → {inputs.fixed.GetName()}"
-        job = Job(inputs, dict(options), outputs or Outputs(), name, preview)
+        job = Job(inputs, dict(options), outputs or Outputs(), name)
         job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
         folder = self._jobFolder()
         job.task = Task(
@@ -207,6 +205,7 @@ class Registrations(VTKObservationMixin):
         options = dict(job.options)
         align = options.pop("align", True)
         presetText = options.pop("presetText", "")
+        job.options.pop("presetText", None)
         try:
             inputsFolder = os.path.join(self._session(), "inputs")
             for made in (inputsFolder, folder):
@@ -250,7 +249,18 @@ class Registrations(VTKObservationMixin):
                 setattr(job.outputs, attribute, None)  # removed meanwhile: a new one takes its place
         if job.outputs.transform is not None:
             self.history.remember(job.outputs.transform)
-        job.run = loadRun(folder, job.inputs, job.outputs, job.name)
+        job.run = replaceRun(folder, job.inputs, job.outputs, job.name, job.options)
+
+    def undo(self, run: Run) -> bool:
+        """Put back the transform from before the last run into its node, and the warped volume with it.
+
+        The figures, the Jacobian map and the spike maps stay those of the last run. False where there is nothing to
+        undo.
+        """
+        if run.transform is None or not self.history.undo(run.transform):
+            return False
+        warpAgain(run)
+        return True
 
     # --- what can happen meanwhile ----------------------------------------------------------------------------------
 
@@ -288,6 +298,7 @@ class Registrations(VTKObservationMixin):
         """The folder of this object, made on first use and removed with it."""
         if not self._folder or not os.path.isdir(self._folder):
             parent = self._temporaryFolder or slicer.app.temporaryPath
+            os.makedirs(parent, exist_ok=True)
             self._folder = tempfile.mkdtemp(prefix="SpikeReg-", dir=parent)
             self._removeFolder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder

@@ -16,12 +16,25 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from SpikeRegSlicerLib.display.compare import MODES
 from SpikeRegSlicerLib.scene.inputs import Inputs
 
 # typing.Union and None, because Slicer's wrapper knows a union in no other spelling.
 Labels = Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007
 
-COMPARE_MODES = ("blend", "flicker", "checkerboard", "difference", "jacobian", "grid")
+COMPARE_VALUES = {
+    "blend": "blendOpacity",
+    "flicker": "flickerRate",
+    "checkerboard": "checkerSize",
+    "difference": "differenceWindow",
+    "jacobian": "jacobianOpacity",
+    "grid": "gridSpacing",
+}
+"""Mode of comparison -> the parameter that its slider sets."""
+
+
+def _range(mode: str) -> WithinRange:
+    return WithinRange(MODES[mode].minimum, MODES[mode].maximum)
 
 
 class Method(enum.Enum):
@@ -119,13 +132,13 @@ class Parameters:
     spikeMaps: bool = True
 
     result: vtkMRMLTransformNode
-    compareMode: Annotated[str, Choice(("", *COMPARE_MODES))] = ""
-    blendOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
-    flickerRate: Annotated[float, WithinRange(0.5, 10.0)] = 2.0
-    checkerSize: Annotated[float, WithinRange(2.0, 100.0)] = 20.0
-    differenceWindow: Annotated[float, WithinRange(0.05, 2.0)] = 0.5
-    jacobianOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
-    gridSpacing: Annotated[float, WithinRange(2.0, 50.0)] = 10.0
+    compareMode: Annotated[str, Choice(("", *COMPARE_VALUES))] = ""
+    blendOpacity: Annotated[float, _range("blend")] = MODES["blend"].default
+    flickerRate: Annotated[float, _range("flicker")] = MODES["flicker"].default
+    checkerSize: Annotated[float, _range("checkerboard")] = MODES["checkerboard"].default
+    differenceWindow: Annotated[float, _range("difference")] = MODES["difference"].default
+    jacobianOpacity: Annotated[float, _range("jacobian")] = MODES["jacobian"].default
+    gridSpacing: Annotated[float, _range("grid")] = MODES["grid"].default
     showSpikes: bool = False
     spikeLayer: Annotated[int, WithinRange(0, 999)] = 0
     spikeOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6

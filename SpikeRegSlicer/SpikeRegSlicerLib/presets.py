@@ -8,13 +8,10 @@ import tempfile
 
 from slicer.i18n import tr as _
 
-from SpikeRegSlicerLib.library import makeImportable
+from SpikeRegLib import configuration
+from SpikeRegLib.configuration import Preset, load_preset, preset_names
+from SpikeRegLib.errors import InputError
 from SpikeRegSlicerLib.parameters import Method, Parameters
-
-makeImportable()
-
-from SpikeRegLib.configuration import Preset, load_preset, preset_names, write_preset  # noqa: E402
-from SpikeRegLib.errors import InputError  # noqa: E402
 
 DEFAULT = "brain-t1"
 PREVIEW = "fast-preview"
@@ -22,7 +19,9 @@ PREVIEW = "fast-preview"
 
 def shipped() -> list[Preset]:
     """The library's presets, the default first."""
-    return sorted((load_preset(name) for name in preset_names()), key=lambda preset: (preset.name != DEFAULT, preset.name))
+    return sorted(
+        (load_preset(name) for name in preset_names()), key=lambda preset: (preset.name != DEFAULT, preset.name)
+    )
 
 
 def presetOf(parameters: Parameters) -> Preset:
@@ -104,7 +103,7 @@ def save(parameters: Parameters, path: str) -> str:
     """
     path = path if path.endswith(".toml") else path + ".toml"
     try:
-        write_preset(withChoices(parameters), path)
+        configuration.write_preset(withChoices(parameters), path)
     except ValueError as error:
         raise InputError(str(error)) from error
     except OSError as error:

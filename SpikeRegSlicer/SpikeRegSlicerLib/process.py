@@ -259,9 +259,9 @@ class WorkerProcess:
                 "Close other programs or choose the preset fast-preview, and run again."
             )
         else:
-            why = _("The registration process ended unexpectedly (code {code}). Run again; the log may say why.").format(
-                code=code
-            )
+            why = _(
+                "The registration process ended unexpectedly (code {code}). Run again; the log may say why."
+            ).format(code=code)
         last = list(self.log)[-SHOWN_LOG_LINES:]
         return "\n".join([why, *last])
 

@@ -1,0 +1,151 @@
+"""SpikeReg in 3D Slicer: deformable registration with spiking neural networks, and the eyes to judge it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from SpikeRegSlicerLib.library import makeImportable
+
+makeImportable()
+
+from SpikeRegSlicerLib.logic import Registrations  # noqa: E402
+from SpikeRegSlicerLib.parameters import Parameters  # noqa: E402
+from SpikeRegSlicerLib.sample import registerSample  # noqa: E402
+from SpikeRegSlicerLib.self_test import Cases  # noqa: E402
+from SpikeRegSlicerLib.widgets.panel import Panel  # noqa: E402
+
+HELP = """
+Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, and applies it to
+segmentations, markups, models and further volumes. Choose a fixed and a moving volume and press Run; a pair to try it on
+is in the module Sample Data under SpikeReg.
+"""
+
+
+class SpikeRegSlicer(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("SpikeReg")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = []
+        parent.contributors = ["The SpikeReg contributors"]
+        parent.helpText = _(HELP) + self.getDefaultModuleDocumentationLink()
+        parent.acknowledgementText = _("SpikeReg is free software under the Apache License 2.0.")
+        slicer.app.startupCompleted.connect(self._onStartupCompleted)
+
+    def _onStartupCompleted(self) -> None:
+        registerSample(self.resourcePath("Icons"))
+
+
+class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The module's panel: loads the .ui file, keeps the parameter node, and leaves the rest to the parts."""
+
+    def __init__(self, parent: Any = None) -> None:
+        self.logic: SpikeRegSlicerLogic | None = None
+        self.panel: Panel | None = None
+        self._parameterNode: Parameters | None = None
+        self._guiTag: Any = None
+        VTKObservationMixin.__init__(self)
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+
+    def setup(self) -> None:
+        ScriptedLoadableModuleWidget.setup(self)
+        self.uiWidget = slicer.util.loadUI(self.resourcePath("UI/SpikeRegSlicer.ui"))
+        self.layout.addWidget(self.uiWidget)
+        self.ui = slicer.util.childWidgetVariables(self.uiWidget)
+        self.uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = SpikeRegSlicerLogic()
+        self.panel = Panel(self.uiWidget, self.ui, self.logic, self.resourcePath("requirements.txt"))
+        scene = slicer.vtkMRMLScene
+        self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, scene.EndImportEvent, self.onSceneEndClose)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(slicer.mrmlScene, event, self.onNodesChanged)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer ends: cancel what runs and leave nothing."""
+        self.removeObservers()
+        self.setParameterNode(None)
+        self.logic.close()
+
+    def enter(self) -> None:
+        self.initializeParameterNode()
+        self.panel.enter()
+
+    def exit(self) -> None:
+        self.panel.exit()
+
+    def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
+        self.logic.history.clear()
+        self.initializeParameterNode()
+
+    def onNodesChanged(self, _caller: Any, _event: Any) -> None:
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.panel.onNodesChanged()
+
+    def initializeParameterNode(self) -> None:
+        """Follow the scene's parameter node, made where there is none."""
+        if self._parameterNode is None:
+            self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameters: Parameters | None) -> None:
+        """Follow this parameter node, or none."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self._parameterNode = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        self.panel.setParameters(parameters)
+
+    def onParametersModified(self, _caller: Any = None, _event: Any = None) -> None:
+        self.panel.update()
+
+
+class SpikeRegSlicerLogic(ScriptedLoadableModuleLogic, Registrations):
+    """Registers volumes of the scene, with or without the panel.
+
+    SpikeRegSlicerLogic().register(fixed, moving, preset="brain-t1") returns what the run made; with wait=False it
+    returns at once, and `onDone` is called in the end.
+    """
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        Registrations.__init__(self)
+
+    def getParameterNode(self) -> Parameters:
+        return Parameters(ScriptedLoadableModuleLogic.getParameterNode(self))
+
+
+class SpikeRegSlicerTest(Cases, ScriptedLoadableModuleTest):
+    """The module's self-test: a run on the bundled pair, with numbers."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self) -> None:
+        for name in self.cases():
+            self.setUp()
+            self.delayDisplay(name)
+            getattr(self, name)(SpikeRegSlicerLogic())
+        self.delayDisplay(_("All cases passed"))

@@ -1,0 +1,117 @@
+"""What the module's self-test asserts, on a real run; the same cases run under pytest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+from SpikeRegSlicerLib.logic import RegistrationError
+from SpikeRegSlicerLib.sample import loadSample, loadSampleLabels
+from SpikeRegSlicerLib.scene.results import runs
+
+PRESET = "fast-preview"
+
+
+class Cases:
+    """Cases of the logic; mixed into a unittest.TestCase. Each is called with a logic of its own on an empty scene."""
+
+    @classmethod
+    def cases(cls) -> list[str]:
+        """Names of the cases, in the order to run."""
+        return [name for name in vars(Cases) if name.startswith("case")]
+
+    def caseRegistersTheSamplePair(self, logic: Any) -> None:
+        """A run gives what it promises, in numbers; removing it leaves nothing."""
+        fixed, moving = loadSample()
+        fixedLabels, movingLabels = loadSampleLabels()
+        before = nodeCount()
+        try:
+            run = logic.register(
+                fixed, moving, PRESET, fixedSegmentation=fixedLabels, movingSegmentation=movingLabels, spike_maps=True
+            )
+        finally:
+            logic.close()
+        self.assertEqual(run.result["deformation"]["folding_percent"], 0)
+        self.assertGreater(run.result["similarity"]["lncc_after"], 0.8)
+        self.assertGreater(run.result["dice"]["after_mean"], 0.55)
+        self.assertEqual(run.warped.GetImageData().GetDimensions(), fixed.GetImageData().GetDimensions())
+        self.assertGreater(correlation(run.warped, fixed), 0.9)
+        self.assertGreater(len(run.spikes), 10)
+        for volume in run.spikes:
+            low, high = volume.GetImageData().GetScalarRange()
+            self.assertGreaterEqual(low, 0)
+            self.assertLessEqual(high, 1)
+        self.assertEqual([each.name for each in runs(slicer.mrmlScene)], [run.name])
+        run.remove()
+        self.assertEqual(nodeCount(), before)
+
+    def caseTransformMovesTheMovingVolume(self, logic: Any) -> None:
+        """The moving volume under the transform lies where the warped volume says it does, to a fraction of a voxel."""
+        fixed, moving = loadSample()
+        try:
+            run = logic.register(fixed, moving, PRESET)
+        finally:
+            logic.close()
+        toMoving = run.transform.GetTransformFromParent()
+        warped = slicer.util.arrayFromVolume(run.warped)
+        source = slicer.util.arrayFromVolume(moving)
+        errors = []
+        for index in np.argwhere(warped > 0.5 * warped.max())[::2000]:
+            point = toMoving.TransformPoint(toRas(fixed, index))
+            errors.append(abs(float(sampled(source, toIndex(moving, point))) - float(warped[tuple(index)])))
+        self.assertGreater(len(errors), 10)
+        self.assertLess(max(errors), 0.01 * float(np.ptp(warped)))
+
+    def caseSaysWhatIsMissing(self, logic: Any) -> None:
+        """What cannot be registered is refused before anything is started."""
+        fixed, _moving = loadSample()
+        with self.assertRaisesRegex(RegistrationError, "both fixed and moving"):
+            logic.register(fixed, fixed, PRESET)
+        with self.assertRaisesRegex(RegistrationError, "No moving volume"):
+            logic.register(fixed, None, PRESET)
+        self.assertEqual(logic.process.processId, 0)
+
+
+def nodeCount() -> int:
+    """Nodes in the scene that a person sees or that hold data; colour tables and the like are made once and stay."""
+    found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass("vtkMRMLTableNode")
+    found += slicer.util.getNodesByClass("vtkMRMLTextNode") + slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    return len(found)
+
+
+def correlation(one: Any, other: Any) -> float:
+    """Pearson correlation of two volumes on one grid."""
+    return float(np.corrcoef(*(slicer.util.arrayFromVolume(volume).ravel() for volume in (one, other)))[0, 1])
+
+
+def toRas(volume: Any, index: Any) -> list[float]:
+    """RAS mm of a [K, J, I] index."""
+    matrix = slicer.util.arrayFromVTKMatrix(ijkToRas(volume))
+    return list((matrix @ [*(float(n) for n in index[::-1]), 1.0])[:3])
+
+
+def toIndex(volume: Any, ras: Any) -> np.ndarray:
+    """Continuous [K, J, I] index of a point, RAS mm."""
+    matrix = slicer.util.arrayFromVTKMatrix(ijkToRas(volume))
+    return (np.linalg.inv(matrix) @ [*ras, 1.0])[2::-1]
+
+
+def ijkToRas(volume: Any) -> Any:
+    """4x4 matrix of a volume's own grid."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def sampled(array: np.ndarray, index: np.ndarray) -> float:
+    """Trilinear interpolation of [K, J, I] at a continuous index; 0 outside."""
+    low = np.floor(index).astype(int)
+    if (low < 0).any() or (low + 1 >= array.shape).any():
+        return 0.0
+    block = array[tuple(slice(n, n + 2) for n in low)].astype(float)
+    for share in index - low:
+        block = block[0] * (1 - share) + block[1] * share
+    return float(block)

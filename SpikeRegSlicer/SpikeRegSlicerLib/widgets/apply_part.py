@@ -1,0 +1,74 @@
+"""The transform of a run, applied to whatever else belongs to the same subject."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib.scene.apply import applyTo
+from SpikeRegSlicerLib.scene.transforms import fixedOf, movingOf
+from SpikeRegSlicerLib.widgets import text
+
+CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLMarkupsNode", "vtkMRMLModelNode")
+
+
+class ApplyPart:
+    """In charge of the list of nodes and the Apply button."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        self._offered: list[tuple[str, str]] = []
+        ui.applyButton.clicked.connect(self._onApply)
+        ui.applyList.itemChanged.connect(lambda _item: self._updateButton())
+
+    def setRun(self, run: Any) -> None:
+        """Apply this run's transform from now on."""
+        self.ui.applyCollapsibleButton.enabled = run is not None
+        self.ui.applyLabel.text = ""
+        self.update()
+
+    def update(self) -> None:
+        """List the nodes of the scene that a transform can move and that no run made; ticks stay."""
+        offered = [(node.GetID(), node.GetName()) for node in self._nodes()] if self.panel.run else []
+        if offered != self._offered:
+            ticked = self.checked()
+            widget = self.ui.applyList
+            blocked = widget.blockSignals(True)
+            widget.clear()
+            for identity, name in offered:
+                item = qt.QListWidgetItem(name)
+                item.setData(qt.Qt.UserRole, identity)
+                item.setCheckState(qt.Qt.Checked if identity in ticked else qt.Qt.Unchecked)
+                widget.addItem(item)
+            widget.blockSignals(blocked)
+            self._offered = offered
+        self._updateButton()
+
+    def checked(self) -> list[str]:
+        """Identifiers of the nodes that are ticked."""
+        widget = self.ui.applyList
+        items = [widget.item(row) for row in range(widget.count)]
+        return [item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Checked]
+
+    def _nodes(self) -> list[Any]:
+        made = {node.GetID() for run in self.panel.runs for node in run.folder.nodes()}
+        found = [node for name in CLASSES for node in slicer.util.getNodesByClass(name)]
+        return [node for node in found if not node.GetHideFromEditors() and node.GetID() not in made]
+
+    def _updateButton(self) -> None:
+        count = len(self.checked())
+        self.ui.applyButton.enabled = bool(count)
+        self.ui.applyButton.text = _("Apply to {count} nodes").format(count=count) if count > 1 else _("Apply")
+
+    def _onApply(self) -> None:
+        run, parameters = self.panel.run, self.panel.parameters
+        nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.checked()]
+        nodes = [node for node in nodes if node is not None]
+        inverse, harden = parameters.applyInverse, parameters.applyHarden
+        reference = movingOf(run.transform) if inverse else fixedOf(run.transform)
+        problems = applyTo(run.transform, nodes, inverse=inverse, harden=harden, reference=reference)
+        done = _("Applied to {names}.").format(names=", ".join(node.GetName() for node in nodes))
+        self.ui.applyLabel.text = text.listed(problems) if problems else text.plain(done)

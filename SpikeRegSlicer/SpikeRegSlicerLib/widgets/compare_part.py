@@ -1,0 +1,131 @@
+"""Six ways to compare fixed and warped in the slice views, each one click, with one slider; and the worst places."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib.display.compare import MODES, Comparison
+from SpikeRegSlicerLib.display.places import Place, jumpTo, worstPlaces
+from SpikeRegSlicerLib.parameters import COMPARE_VALUES
+from SpikeRegSlicerLib.scene.transforms import fixedOf
+
+DECIMALS = {"blend": 2, "flicker": 1, "checkerboard": 0, "difference": 2, "jacobian": 2, "grid": 0}
+STEPS = {"blend": 0.01, "flicker": 0.5, "checkerboard": 1.0, "difference": 0.01, "jacobian": 0.01, "grid": 1.0}
+SLIDERS = {
+    "blend": lambda: _("Warped"),
+    "flicker": lambda: _("Rate (Hz)"),
+    "checkerboard": lambda: _("Square (mm)"),
+    "difference": lambda: _("Window"),
+    "jacobian": lambda: _("Opacity"),
+    "grid": lambda: _("Lines (mm)"),
+}
+
+
+class ComparePart:
+    """In charge of the mode buttons, their slider and the list of places."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        self._comparison: Comparison | None = None
+        self._shown: tuple[str, float] | None = None
+        self._places: list[Place] = []
+        self._flicker = qt.QTimer()
+        self._flicker.timeout.connect(self._onFlicker)
+        self._buttons = {mode: getattr(ui, f"{mode}Button") for mode in MODES}
+        for mode, button in self._buttons.items():
+            button.clicked.connect(lambda checked, mode=mode: self._onClicked(mode, checked))
+        ui.compareSlider.valueChanged.connect(self._onSlider)
+        ui.placesList.itemClicked.connect(self._onPlace)
+
+    @property
+    def isShown(self) -> bool:
+        """Whether the slice views show a comparison."""
+        return self._shown is not None
+
+    def reset(self) -> None:
+        """Leave what is shown; the next update begins with the run that is looked at then."""
+        self._flicker.stop()
+        if self._comparison is not None and self._shown is not None:
+            self._comparison.hide()
+        self._comparison, self._shown, self._places = None, None, []
+        self.ui.placesList.clear()
+
+    def setRun(self, run: Any) -> None:
+        """Compare the volumes of this run from now on, or nothing."""
+        self.reset()
+        fixed = fixedOf(run.transform) if run is not None else None
+        if fixed is None or run.warped is None:
+            return
+        self._comparison = Comparison(slicer.mrmlScene, fixed, run.warped, run.jacobian, run.transform)
+        self._places = worstPlaces(fixed, run.warped, run.jacobian)
+        for place in self._places:
+            self.ui.placesList.addItem(place.text)
+
+    def update(self) -> None:
+        """Show the mode that the parameter node says."""
+        parameters, comparison = self.panel.parameters, self._comparison
+        modes = comparison.modes() if comparison is not None else []
+        mode = parameters.compareMode if parameters.compareMode in modes else ""
+        for name, button in self._buttons.items():
+            button.enabled = name in modes
+            button.checked = name == mode
+        self._showSlider(mode)
+        wanted = (mode, getattr(parameters, COMPARE_VALUES[mode])) if mode else None
+        if wanted == self._shown or comparison is None:
+            return
+        self._flicker.stop()
+        if wanted is None:
+            comparison.hide()
+        else:
+            comparison.show(*wanted)
+            if mode == "flicker" and self.panel.isEntered:
+                self._flicker.start(round(1000 / wanted[1]))
+        self._shown = wanted
+
+    def enter(self) -> None:
+        """Go on flickering."""
+        if self._shown is not None and self._shown[0] == "flicker":
+            self._flicker.start(round(1000 / self._shown[1]))
+
+    def exit(self) -> None:
+        """Stand still while another module is looked at."""
+        self._flicker.stop()
+
+    def _showSlider(self, mode: str) -> None:
+        slider = self.ui.compareSlider
+        slider.enabled = bool(mode)
+        if not mode:
+            return
+        about = MODES[mode]
+        blocked = slider.blockSignals(True)
+        slider.decimals, slider.singleStep = DECIMALS[mode], STEPS[mode]
+        slider.minimum, slider.maximum = about.minimum, about.maximum
+        slider.value = getattr(self.panel.parameters, COMPARE_VALUES[mode])
+        slider.blockSignals(blocked)
+        self.ui.compareSliderLabel.text = f"{SLIDERS[mode]()}:"
+        slider.toolTip = about.value
+
+    def _onClicked(self, mode: str, checked: bool) -> None:
+        parameters = self.panel.parameters
+        with slicer.util.NodeModify(parameters):
+            if checked:
+                parameters.showSpikes = False
+            parameters.compareMode = mode if checked else ""
+
+    def _onSlider(self, value: float) -> None:
+        mode = self.panel.parameters.compareMode
+        if mode:
+            setattr(self.panel.parameters, COMPARE_VALUES[mode], float(value))
+
+    def _onFlicker(self) -> None:
+        if self._comparison is not None:
+            self._comparison.tick()
+
+    def _onPlace(self, _item: Any) -> None:
+        row = self.ui.placesList.currentRow
+        if 0 <= row < len(self._places):
+            jumpTo(slicer.mrmlScene, self._places[row].ras)

@@ -1,0 +1,88 @@
+"""A quick preview after every move of a landmark, while the person asks for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from SpikeRegSlicerLib import presets
+from SpikeRegSlicerLib.parameters import optionsOf
+from SpikeRegSlicerLib.scene.results import Outputs
+
+DELAY_MS = 300
+PREVIEW_ITERATIONS = 5
+
+
+def previewOptions(parameters: Any) -> dict[str, Any]:
+    """The worker's options of a preview: the preset fast-preview where the network fits the pair, else a few steps.
+
+    Landmarks, region, start and device are those of the panel; spike maps are left out.
+    """
+    options = {**optionsOf(parameters), "spike_maps": False, "presetText": ""}
+    options.pop("refine_iterations", None)
+    if presets.presetOf(parameters).method == "optimize":
+        return {**options, "presetText": parameters.customPreset, "refine_iterations": PREVIEW_ITERATIONS}
+    return {**options, "preset": presets.PREVIEW}
+
+
+class LivePart(VTKObservationMixin):
+    """Watches the landmarks and asks for previews; a newer one replaces one that still runs."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        VTKObservationMixin.__init__(self)
+        self.ui, self.panel = ui, panel
+        self._job: Any = None
+        self._watched: list[Any] = []
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(DELAY_MS)
+        self._timer.timeout.connect(self.preview)
+
+    def update(self) -> None:
+        """Watch the landmarks that the parameter node names, while it says so."""
+        parameters = self.panel.parameters
+        wanted = [parameters.fixedLandmarks, parameters.movingLandmarks] if parameters.liveUpdate else []
+        wanted = [node for node in wanted if node is not None]
+        if wanted == self._watched:
+            return
+        self.reset()
+        events = slicer.vtkMRMLMarkupsNode
+        for node in wanted:
+            for event in (
+                events.PointEndInteractionEvent,
+                events.PointPositionDefinedEvent,
+                events.PointRemovedEvent,
+            ):
+                self.addObserver(node, event, self._onMoved)
+        self._watched = wanted
+
+    def reset(self) -> None:
+        """Watch nothing."""
+        self._timer.stop()
+        self.removeObservers()
+        self._watched = []
+
+    def _onMoved(self, _caller: Any, _event: Any) -> None:
+        self._timer.start()
+
+    def preview(self) -> None:
+        """Run a preview into the nodes of the run that is looked at, so that it can be undone."""
+        parameters = self.panel.parameters
+        if parameters is None:
+            return
+        found = self.panel.problems()
+        if found:
+            self.panel.say(_("No preview: {why}").format(why=found[0]), "check")
+            return
+        if self._job is not None and self._job.isPending:
+            self.panel.logic.cancel(self._job, keepWarm=True)
+        run = self.panel.run
+        outputs = Outputs(
+            parameters.outputTransform or (run.transform if run else None),
+            parameters.outputVolume or (run.warped if run else None),
+        )
+        self._job = self.panel.startPreview(previewOptions(parameters), outputs)

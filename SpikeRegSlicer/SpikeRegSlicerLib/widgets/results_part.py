@@ -1,0 +1,129 @@
+"""The runs of the scene: choose one, read its verdict, open its tables and chart, undo or remove it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib import products
+from SpikeRegSlicerLib.widgets import text
+
+LAYOUT_TABLE = "SlicerLayoutFourUpTableView"
+LAYOUT_PLOT = "SlicerLayoutFourUpPlotView"
+
+
+class ResultsPart:
+    """In charge of the list of runs, the verdict and the buttons of figures."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        ui.resultComboBox.currentIndexChanged.connect(self._onChosen)
+        ui.undoButton.clicked.connect(self._onUndo)
+        ui.removeRunButton.clicked.connect(self._onRemove)
+        for kind, button in (
+            ("metrics", ui.metricsButton),
+            ("energy", ui.energyButton),
+            ("provenance", ui.provenanceButton),
+        ):
+            button.clicked.connect(lambda checked=False, kind=kind: self._showTable(kind))
+        ui.ratesButton.clicked.connect(self._showChart)
+
+    def setRuns(self, runs: list[Any], run: Any) -> None:
+        """List these runs, and show this one of them."""
+        combo = self.ui.resultComboBox
+        blocked = combo.blockSignals(True)
+        combo.clear()
+        for each in runs:
+            combo.addItem(each.name)
+        combo.currentIndex = runs.index(run) if run in runs else -1
+        combo.blockSignals(blocked)
+        self.ui.resultsCollapsibleButton.enabled = bool(runs)
+        if not runs:
+            self.ui.resultsCollapsibleButton.collapsed = True
+        self.ui.verdictLabel.text = verdictText(run.result) if run else ""
+        self.ui.figuresLabel.text = figuresText(run.result) if run else ""
+        for name in ("metricsButton", "provenanceButton", "reportButton", "acceptButton", "rejectButton"):
+            getattr(self.ui, name).enabled = run is not None
+        self.ui.energyButton.enabled = bool(run and run.result.get("energy"))
+        self.ui.ratesButton.enabled = bool(run and run.result.get("spikes"))
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done with the run."""
+        run = self.panel.run
+        self.ui.undoButton.enabled = run is not None and self.panel.logic.history.canUndo(run.transform)
+        self.ui.removeRunButton.enabled = run is not None
+
+    def _onChosen(self, index: int) -> None:
+        if 0 <= index < len(self.panel.runs):
+            self.panel.parameters.result = self.panel.runs[index].transform
+
+    def _onUndo(self) -> None:
+        if self.panel.logic.undo(self.panel.run):
+            self.panel.say(_("The transform is the one from before its last run; the figures are still of that run."))
+            self.panel.showRun()
+
+    def _onRemove(self) -> None:
+        self.panel.removeRun()
+
+    def _showTable(self, kind: str) -> None:
+        node = products.table(self.panel.run, kind)
+        if node is None or not self._open(LAYOUT_TABLE):
+            self._tellWhere(node)
+            return
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        selection.SetActiveTableID(node.GetID())
+        slicer.app.applicationLogic().PropagateTableSelection()
+
+    def _showChart(self) -> None:
+        node = products.chart(self.panel.run)
+        if node is None or not self._open(LAYOUT_PLOT):
+            self._tellWhere(node)
+            return
+        selection = slicer.app.applicationLogic().GetSelectionNode()
+        selection.SetActivePlotChartID(node.GetID())
+        slicer.app.applicationLogic().PropagatePlotChartSelection()
+
+    def _open(self, layout: str) -> bool:
+        manager = slicer.app.layoutManager()
+        if manager is None:
+            return False
+        manager.setLayout(getattr(slicer.vtkMRMLLayoutNode, layout))
+        return True
+
+    def _tellWhere(self, node: Any) -> None:
+        if node is not None:
+            self.panel.say(_("{name} is in the folder of the run (module Data).").format(name=node.GetName()))
+
+
+def verdictText(result: dict[str, Any]) -> str:
+    """The verdict and its reasons as rich text, and the warnings below them."""
+    verdict = result.get("verdict") or {}
+    level = verdict.get("level", "")
+    words = {"good": _("Good"), "check": _("Check"), "poor": _("Poor")}
+    reasons = "; ".join(verdict.get("reasons") or [])
+    lines = [f"{text.coloured(words.get(level, _('No verdict')), level)}&nbsp; {text.plain(reasons)}"]
+    lines += [f"{text.coloured(_('Note'), 'check')}&nbsp; {text.plain(each)}" for each in result.get("warnings") or []]
+    return "<br>".join(lines)
+
+
+def figuresText(result: dict[str, Any]) -> str:
+    """The figures that most people look at, in one line or two."""
+    said = []
+    for table, before, after, name, unit in (
+        ("similarity", "lncc_before", "lncc_after", "LNCC", ""),
+        ("dice", "before_mean", "after_mean", "Dice", ""),
+        ("tre_mm", "before_mean", "after_mean", _("landmarks"), " mm"),
+    ):
+        entry = result.get(table) or {}
+        if entry.get(before) is not None and entry.get(after) is not None:
+            said.append(f"{name} {entry[before]:.2f} → {entry[after]:.2f}{unit}")
+    folding = (result.get("deformation") or {}).get("folding_percent")
+    if folding is not None:
+        said.append(_("folds {percent:.3f} %").format(percent=folding))
+    seconds = (result.get("timing_s") or {}).get("total")
+    if seconds is not None:
+        said.append(_("{seconds:.1f} s on {device}").format(seconds=seconds, device=result.get("device", "?")))
+    return "  ·  ".join(said)

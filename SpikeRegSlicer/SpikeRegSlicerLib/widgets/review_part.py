@@ -1,0 +1,91 @@
+"""A person's decision about a run, kept in the scene, and the report that shows it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib.display.places import worstPlaces
+from SpikeRegSlicerLib.display.qa_report import writeReport
+from SpikeRegSlicerLib.scene.review import review, setReview
+from SpikeRegSlicerLib.scene.transforms import fixedOf
+
+
+class ReviewPart:
+    """In charge of Accept, Reject, the note and the report."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        ui.acceptButton.clicked.connect(lambda: self._decide("accepted"))
+        ui.rejectButton.clicked.connect(lambda: self._decide("rejected"))
+        ui.reportButton.clicked.connect(self._onReport)
+
+    def setRun(self, run: Any) -> None:
+        """Show the decision about this run."""
+        known = review(run.transform) if run is not None and run.transform is not None else None
+        self.ui.noteLineEdit.text = known["note"] if known else ""
+        self._show(known)
+
+    def _show(self, known: dict | None) -> None:
+        if known is None:
+            self.ui.reviewLabel.text = _("Not reviewed yet.")
+            return
+        words = {"accepted": _("Accepted"), "rejected": _("Rejected")}
+        reviewer = known.get("reviewer") or _("somebody without a name")
+        said = _("{decision} by {reviewer}").format(decision=words[known["decision"]], reviewer=reviewer)
+        when = known.get("time") or known.get("date")
+        if when:
+            said += f", {when}"
+        self.ui.reviewLabel.text = said + "."
+
+    def _decide(self, decision: str) -> None:
+        run = self.panel.run
+        if run is not None:
+            setReview(run.transform, decision, self.panel.parameters.reviewer, self.ui.noteLineEdit.text)
+            self._show(review(run.transform))
+
+    def _onReport(self) -> None:
+        run = self.panel.run
+        if run is None:
+            return
+        path = qt.QFileDialog.getSaveFileName(self.panel.top, _("Save the report"), "SpikeReg.html", "HTML (*.html)")
+        if not path:
+            return
+        pictures = screenshots()
+        fixed = fixedOf(run.transform)
+        places = worstPlaces(fixed, run.warped, run.jacobian) if fixed and run.warped else []
+        try:
+            writeReport(path, run.result, review(run.transform), pictures, places)
+        except OSError as error:
+            self.panel.say(
+                _("{path}: cannot be written ({reason}); choose another folder.").format(
+                    path=path, reason=error.strerror
+                ),
+                "poor",
+            )
+            return
+        said = _("The report was saved as {path}.").format(path=path)
+        self.panel.say(said if pictures else said + " " + _("It has no pictures, as there are no slice views here."))
+
+
+def screenshots() -> dict[str, bytes]:
+    """A PNG of each slice view that is shown, by the view's name; none where Slicer runs without its main window."""
+    layout = slicer.app.layoutManager()
+    if layout is None:
+        return {}
+    pictures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in layout.sliceViewNames():
+            widget = layout.sliceWidget(name)
+            if widget is None or not widget.visible:
+                continue
+            path = os.path.join(folder, "view.png")
+            if widget.sliceView().grab().save(path):
+                with open(path, "rb") as file:
+                    pictures[name] = file.read()
+    return pictures

@@ -1,0 +1,181 @@
+"""Run, which becomes Cancel; where the run stands; what to say about it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib import presets
+from SpikeRegSlicerLib.logic import Job, RegistrationError
+from SpikeRegSlicerLib.parameters import inputsOf, optionsOf
+from SpikeRegSlicerLib.progress import Progress
+from SpikeRegSlicerLib.scene.inputs import outputProblems
+from SpikeRegSlicerLib.scene.results import Outputs
+from SpikeRegSlicerLib.widgets import text
+
+
+class RunPart:
+    """In charge of the Run button, the queue button, the progress area, the message line and the log.
+
+    Attributes:
+        job: the run this part started that is now running, or None.
+    """
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        self.job: Job | None = None
+        self._queue: list[Job] = []
+        self._progress = Progress()
+        self._said = ""
+        ui.runButton.clicked.connect(self._onRunOrCancel)
+        ui.queueButton.clicked.connect(self.run)
+        panel.logic.process.onLog = self._log
+        self._showIdle()
+
+    # --- what the panel shows ---------------------------------------------------------------------------------------
+
+    def problems(self) -> list[str]:
+        """Every reason why Run cannot be pressed."""
+        parameters = self.panel.parameters
+        inputs = inputsOf(parameters)
+        found = self.panel.logic.problems(inputs)
+        return found + outputProblems(inputs, parameters.outputTransform, parameters.outputVolume)
+
+    def update(self) -> None:
+        """Enable Run, or say in its tooltip and below it what is missing."""
+        found = self.problems()
+        ready = _("Register the moving volume onto the fixed one, in the background.")
+        tip = "\n".join(found) if found else ready
+        if self.job is None:
+            self.ui.runButton.enabled = not found
+            self.ui.runButton.toolTip = tip
+        self.ui.queueButton.enabled = not found
+        self.ui.queueButton.toolTip = tip if found else _("Start this choice when what runs now is done.")
+        self._showMessage(found)
+
+    def say(self, message: str, kind: str = "") -> None:
+        """Show a message below the Run button, as plain text with a coloured word in front where `kind` is given."""
+        words = {"good": _("Done"), "check": _("Please look"), "poor": _("Not done")}
+        self._said = f"{text.coloured(words[kind], kind)}&nbsp; " if kind in words else ""
+        self._said += text.plain(message)
+        self.update()
+
+    def _showMessage(self, found: list[str]) -> None:
+        parameters = self.panel.parameters
+        empty = parameters.fixed is None and parameters.moving is None
+        if not found or self.job is not None:
+            shown = self._said
+        elif empty and not self._said:
+            shown = text.plain(_("Choose a fixed and a moving volume."))
+        elif empty:
+            shown = self._said
+        else:
+            shown = f"{text.coloured(_('Not ready'), 'check')}&nbsp; {text.listed(found)}"
+            shown = f"{self._said}<br>{shown}" if self._said else shown
+        self.ui.messageLabel.text = shown
+        self.ui.messageLabel.setVisible(bool(shown))
+
+    def _showIdle(self) -> None:
+        self.ui.progressArea.setVisible(False)
+        self.ui.queueButton.setVisible(False)
+        self.ui.runButton.text = _("Run")
+
+    def _showRunning(self) -> None:
+        waiting = len(self._queue) - 1
+        self.ui.runButton.text = _("Cancel")
+        self.ui.runButton.toolTip = _("Stop the registration at once; nothing of it stays behind.")
+        self.ui.runButton.enabled = True
+        self.ui.queueButton.setVisible(True)
+        self.ui.queueButton.text = (
+            _("Run next ({count} waiting)").format(count=waiting) if waiting > 0 else _("Run next")
+        )
+        self.ui.progressBar.value = self._progress.percent
+        self.ui.stageLabel.text = self._progress.stageText
+        self.ui.timeLabel.text = self._progress.timeText
+        self.ui.progressArea.setVisible(True)
+
+    def _log(self, line: str) -> None:
+        self.ui.logTextEdit.appendPlainText(line)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Job | None:
+        """Start what is chosen, or queue it behind what runs."""
+        parameters = self.panel.parameters
+        options = {**optionsOf(parameters), "presetText": parameters.customPreset}
+        return self.start(options, Outputs(parameters.outputTransform, parameters.outputVolume))
+
+    def start(self, options: dict[str, Any], outputs: Outputs) -> Job | None:
+        """Start a registration of the chosen nodes and follow it; None when it cannot be, which is then said."""
+        self._said = ""
+        if not self._requirementsMet():
+            return None
+        try:
+            job = self.panel.logic.start(
+                inputsOf(self.panel.parameters),
+                options,
+                outputs,
+                onProgress=self._onProgress,
+                onDone=self._onDone,
+            )
+        except (RegistrationError, presets.InputError) as error:
+            self.say(str(error), "poor")
+            return None
+        if job.isPending:
+            self._queue.append(job)
+            self._follow()
+        return job
+
+    def cancel(self) -> None:
+        """Cancel what runs, and everything that waits behind it."""
+        for job in reversed(self._queue):
+            self.panel.logic.cancel(job)
+
+    def _onRunOrCancel(self) -> None:
+        if self.job is None:
+            self.run()
+        else:
+            self.panel.logic.cancel(self.job)
+
+    def _follow(self) -> None:
+        """Follow the first job of the queue, if there is one."""
+        first = self._queue[0] if self._queue else None
+        if first is not self.job:
+            self.job, self._progress = first, Progress()
+        if first is None:
+            self._showIdle()
+        else:
+            self._showRunning()
+        self.update()
+
+    def _onProgress(self, stage: str, fraction: float, message: str) -> None:
+        if stage == "start":
+            self._progress = Progress()
+            self._log(_("--- new run ---"))
+        self._progress.report(stage, fraction, message)
+        if message:
+            self._log(f"{stage}: {message}")
+        if self.job is not None:
+            self._showRunning()
+
+    def _onDone(self, job: Job) -> None:
+        if job in self._queue:
+            self._queue.remove(job)
+        self._follow()
+        self.panel.onJobDone(job)
+
+    def _requirementsMet(self) -> bool:
+        """Offer to install the small packages that the library needs besides PyTorch; the only place where that is."""
+        path = self.panel.requirementsPath
+        if not os.path.isfile(path):
+            return True
+        try:
+            from slicer.packaging import load_requirements, pip_ensure
+
+            pip_ensure(load_requirements(path), requester="SpikeReg")
+        except Exception as error:
+            self.say(_("SpikeReg needs a few small packages: {error}.").format(error=error), "poor")
+            return False
+        return True

@@ -1,0 +1,86 @@
+"""The network's activity over the fixed volume: a slider that walks from the first layer to the last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib.display.spikes import SpikeOverlay, layerName
+from SpikeRegSlicerLib.scene.transforms import fixedOf
+
+
+class SpikesPart:
+    """In charge of the layer slider and what it shows."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        self._overlay: SpikeOverlay | None = None
+        self._rates: dict[str, float] = {}
+        self._names: list[str] = []
+        self._shown: tuple[int, float] | None = None
+        ui.showSpikesCheckBox.toggled.connect(self._onToggled)
+        ui.layerSlider.valueChanged.connect(self._onLayer)
+
+    def reset(self) -> None:
+        """Leave what is shown."""
+        if self._overlay is not None and self._shown is not None:
+            self._overlay.hide()
+        self._overlay, self._shown, self._names, self._rates = None, None, [], {}
+
+    def setRun(self, run: Any) -> None:
+        """Walk through the layers of this run from now on, or of none."""
+        self.reset()
+        fixed = fixedOf(run.transform) if run is not None else None
+        if fixed is None or not run.spikes:
+            return
+        self._overlay = SpikeOverlay(slicer.mrmlScene, fixed, run.spikes)
+        self._names = [layerName(volume) for volume in run.spikes]
+        layers = (run.result.get("spikes") or {}).get("layers") or []
+        self._rates = {layer["name"]: layer["rate"] for layer in layers}
+
+    def update(self) -> None:
+        """Show the layer that the parameter node says, if it says so."""
+        parameters, overlay = self.panel.parameters, self._overlay
+        last = max(0, len(self._names) - 1)
+        layer = min(parameters.spikeLayer, last)
+        on = parameters.showSpikes and overlay is not None
+        for widget, value in ((self.ui.showSpikesCheckBox, on), (self.ui.layerSlider, layer)):
+            blocked = widget.blockSignals(True)
+            if widget is self.ui.layerSlider:
+                widget.maximum = last
+                widget.value = value
+            else:
+                widget.checked = value
+            widget.blockSignals(blocked)
+            widget.enabled = overlay is not None
+        self.ui.spikeOpacitySlider.enabled = overlay is not None
+        self.ui.layerLabel.text = self._describe(layer)
+        wanted = (layer, parameters.spikeOpacity) if on else None
+        if wanted == self._shown or overlay is None:
+            return
+        if wanted is None:
+            overlay.hide()
+        else:
+            overlay.show(*wanted)
+        self._shown = wanted
+
+    def _describe(self, layer: int) -> str:
+        if self._overlay is None:
+            return _("This run has no spike maps.")
+        name = self._names[layer]
+        where = _("{number} of {count}: {name}").format(number=layer + 1, count=len(self._names), name=name)
+        if name not in self._rates:
+            return where
+        return where + _(", mean rate {rate:.1f} %").format(rate=100 * self._rates[name])
+
+    def _onToggled(self, checked: bool) -> None:
+        parameters = self.panel.parameters
+        with slicer.util.NodeModify(parameters):
+            if checked:
+                parameters.compareMode = ""
+            parameters.showSpikes = bool(checked)
+
+    def _onLayer(self, layer: int) -> None:
+        self.panel.parameters.spikeLayer = int(layer)

@@ -1,0 +1,42 @@
+"""The offer to install PyTorch: a line and a button, and nothing happens before it is pressed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from SpikeRegSlicerLib.library import torchIsInstalled
+
+REQUIREMENT = ">=2.4"
+
+
+class TorchPart:
+    """In charge of the line that says PyTorch is missing."""
+
+    def __init__(self, ui: Any, panel: Any) -> None:
+        self.ui, self.panel = ui, panel
+        ui.installTorchButton.clicked.connect(self._onInstall)
+        self.update()
+
+    def update(self) -> None:
+        self.ui.torchOffer.setVisible(not torchIsInstalled())
+
+    def _onInstall(self) -> None:
+        try:
+            import PyTorchUtils
+        except ImportError:
+            self.panel.say(
+                _(
+                    "The extension PyTorch installs it: choose PyTorch in View / Extensions Manager, restart Slicer and "
+                    "come back."
+                ),
+                "check",
+            )
+            return
+        try:
+            PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=REQUIREMENT)
+        except Exception as error:
+            self.panel.say(_("PyTorch could not be installed: {error}").format(error=error), "poor")
+        self.update()
+        self.panel.update()
