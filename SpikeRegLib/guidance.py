@@ -85,45 +85,9 @@ def read_region(source: Source, fixed: Volume) -> Volume:
     return region
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """What guides one refinement, in the terms of its working frame.
-
-    Attributes:
-        landmarks: that pull; None where none do.
-        region: outside of which nothing changes; None for everywhere.
-        warnings: about landmarks that cannot pull, or contradict each other.
-    """
-
-    landmarks: Landmarks | None = None
-    region: Region | None = None
-    warnings: tuple[str, ...] = ()
-
-    def penalty(self, field: torch.Tensor, grid: Grid) -> float:
-        """What `field` (mm, on `grid`) loses by the distances of the landmarks that it leaves."""
-        return 0.0 if self.landmarks is None else self.landmarks.penalty(field, grid)
-
-
-def guide(
-    options: RefinementOptions, preset: Preset, frame: Frame, fixed: torch.Tensor | None, moving: torch.Tensor | None,
-    base: Transform,
-) -> Guidance:  # fmt: skip
-    """The guidance that options ask for.
-
-    Args:
-        frame: the working frame, isotropic, with the axes of the patient.
-        fixed, moving: [N, 3] landmarks, LPS mm.
-        base: fixed -> moving, what follows the deformation.
-    """
-    scale = frame.spacing[0] if preset.working_voxels else 1.0
-    region = None if options.region is None else region_on(frame, options.region, scale=scale)
-    if not options.landmark_weight or fixed is None or moving is None:
-        return Guidance(region=region)
-    landmarks, warnings = landmarks_on(
-        frame, fixed, moving, base, weight=options.landmark_weight, region=region,
-        reach=scale * preset.regularisation * options.regularisation,
-    )  # fmt: skip
-    return Guidance(landmarks, region, tuple(warnings))
+def lengths_scale(preset: Preset, frame: Frame) -> float:
+    """What lengths in mm are multiplied with: where the working grid follows the image, they are in its voxels."""
+    return frame.spacing[0] if preset.working_voxels else 1.0
 
 
 def region_on(frame: Frame, region: Volume, *, scale: float = 1.0) -> Region:

@@ -10,7 +10,6 @@ coarse as the images that drive it. Work on three channels then costs an eighth,
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -18,23 +17,20 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import compose
-from SpikeRegLib.filters import gaussian
 from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.refinement.climb import climb
 from SpikeRegLib.refinement.diffeomorphic import remove_folds
 from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.refinement.image_pair import ImagePair
-from SpikeRegLib.refinement.landmarks import Landmarks, Pull, add_within, displacement_at
-from SpikeRegLib.refinement.region import Region, changed_only_inside
+from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
+from SpikeRegLib.refinement.region import Neighbourhood, Region, changed_only_inside
 from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
 
 __all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
 
 # Spacing of the images on which the final field is compared with the one it started from.
 _JUDGE_SPACING_MM = 2.0
-# A level ends when so many iterations together gained less than this.
-_PATIENCE, _SMALLEST_GAIN = 4, 5e-4
-_BACKTRACKS = 3
 # Parts of their way that landmarks are carried at the end, the first that is worth it.
 _SHARES = (1.0, 0.5, 0.25)
 
@@ -69,21 +65,32 @@ class Refinement:
         return resample(self.field, self.grid, self.frame_grid)
 
 
-def _content(fixed: torch.Tensor, region: Region | None) -> tuple[list[int], list[int]]:
-    """First and last index along each axis at which the fixed image is not empty, and inside the region if there is
+def _content(fixed: torch.Tensor, area: Region | Neighbourhood | None) -> tuple[list[int], list[int]]:
+    """First and last index along each axis at which the fixed image is not empty, and inside the area if there is
     one; the whole array when it is empty."""
     there = (fixed > 1e-3).any(0).nonzero()
     first, last = [0, 0, 0], [n - 1 for n in fixed.shape[1:]]
     if len(there):
         first, last = there.amin(0).tolist(), there.amax(0).tolist()
-    if region is not None:
-        low, high = ([*values] for values in region.content)
+    if area is not None:
+        low, high = ([*values] for values in area.content)
         common = (
             [max(a, b) for a, b in zip(first, low, strict=True)],
             [min(a, b) for a, b in zip(last, high, strict=True)],
         )
         first, last = common if all(a < b for a, b in zip(*common, strict=True)) else (low, high)
     return first, last
+
+
+def _share(
+    images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], content: tuple[list[int], list[int]]
+) -> float:
+    """Part of what counts in the images that lies between the first and last indices."""
+    counts = (images[0] > 1e-3).any(0).float()
+    if images[2] is not None:
+        counts = counts * images[2]
+    a, b, c = (slice(first, last + 1) for first, last in zip(*content, strict=True))
+    return max(1e-3, float(counts[a, b, c].sum()) / max(1.0, float(counts.sum())))
 
 
 def refine(
@@ -111,9 +118,9 @@ def refine(
         initial_grid: where `initial` lives when it is not the frame of the images.
         mask: [D, H, W], weight of each voxel of the fixed image.
         itk_jacobian: from `as_itk_sees`; the field then has no folds in ITK's reading of its Jacobian either.
-        landmarks: pull as well: what is maximised is the similarity less their penalty, and a result may agree less in
-            the images where they agree more.
-        region: outside of it the field stays as it is; where the images agree is then judged around it alone.
+        landmarks: bring these points together first, then refine what is within their reach, and nothing else. What
+            is maximised is the similarity less their penalty: images may agree less where landmarks agree more.
+        region: outside of it the field stays as it is.
         listener: called every iteration; what it raises ends the run.
 
     Raises:
@@ -136,18 +143,22 @@ def refine(
     if fixed.ndim == 3:
         fixed, moving = fixed[None], moving[None]
     with torch.no_grad():
-        return _refine(
-            (fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, landmarks, region, listener
-        )
+        area: Region | Neighbourhood | None = region
+        if landmarks is not None:
+            area = Neighbourhood(landmarks.fixed, landmarks.reach_mm, frame, region)
+        return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, landmarks, area, listener)
 
 
 def _refine(
     images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, initial: torch.Tensor | None,
     initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
-    region: Region | None, listener: Listener,
+    area: Region | Neighbourhood | None, listener: Listener,
 ) -> Refinement:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
-    content = _content(images[0], region)
+    content = _content(images[0], area)
+    if landmarks is not None:
+        # The similarity is measured around the landmarks alone, their weight is for the whole image.
+        landmarks = replace(landmarks, weight=landmarks.weight / _share(images, content))
     pairs: dict[float, ImagePair] = {}
 
     def pair_at(spacing_mm: float) -> ImagePair:
@@ -164,15 +175,20 @@ def _refine(
     if initial is not None:
         start = hold_border(resample(initial, initial_grid, finest) / finest.spacing_mm)
 
-    def penalty(field: torch.Tensor) -> float:
-        return 0.0 if landmarks is None else landmarks.penalty(field * finest.spacing_mm, finest)
+    def objective(field: torch.Tensor) -> float:
+        loss = 0.0 if landmarks is None else landmarks.penalty(field * finest.spacing_mm, finest)
+        return judge.similarity(field, finest) - loss
 
-    before, penalty_before = judge.similarity(start, finest), penalty(start)
+    before = judge.similarity(start, finest)
+    least = before if landmarks is None else objective(start)
     start, _ = remove_folds(start, linear=linear)
 
     # While the levels are coarser than a given start, they look for what is left to do: a field that comes first and
     # is composed with the start, whose details a coarse grid would lose.
     base = None if initial is None else start
+    if landmarks is not None and area is not None:
+        base = _settled(start, finest, landmarks, area.weight_on(finest), objective, listener)
+        base, _ = remove_folds(hold_border(base), linear=linear)
     grid = finest
     field = torch.zeros_like(start)
     total = sum(level.iterations for level in levels)
@@ -191,23 +207,23 @@ def _refine(
             message = f"{spacing_mm:g} mm: similarity {value:.4f}"
             listener(Progress("refine", min(1.0, (offset + count) / max(1, total)), message))
 
-        weight = None if region is None else region.weight_on(grid)
+        weight = None if area is None else area.weight_on(grid)
         pull = None
         if landmarks is not None:
             pull = Pull(landmarks, grid, weight, after=None if base is None else (base, finest))
-        field, count = _climb(pair, level, field, grid, schedule.momentum, report, weight=weight, pull=pull)
+        field, count = climb(pair, level, field, grid, schedule.momentum, report, weight=weight, pull=pull)
         iterations.append(count)
         pair.move_through(None, finest)
     field = resample(field, grid, finest) * (grid.spacing_mm / finest.spacing_mm)
     if base is not None:
         field = compose(field[None], base[None])[0]
-    if landmarks is not None:
-        field = _settled(field, finest, landmarks, region, judge, listener)
+    if landmarks is not None and area is not None and levels:
+        field = _settled(field, finest, landmarks, area.weight_on(finest), objective, listener)
     field, folded = remove_folds(hold_border(field), linear=linear)
-    if region is not None:
-        field = changed_only_inside(region.weight_on(finest), field, start, linear)
+    if area is not None:
+        field = changed_only_inside(area.weight_on(finest), field, start, linear)
     after = judge.similarity(field, finest)
-    accepted = after - penalty(field) > before - penalty_before
+    accepted = (after if landmarks is None else objective(field)) > least
     if not accepted:
         field, after = start, judge.similarity(start, finest)
     return Refinement(
@@ -222,77 +238,20 @@ def _refine(
     )
 
 
-def _climb(
-    pair: ImagePair, level: Level, field: torch.Tensor, grid: Grid, momentum: float,
-    report: Callable[[int, float], None], *, weight: torch.Tensor | None, pull: Pull | None,
-) -> tuple[torch.Tensor, int]:  # fmt: skip
-    """Up to `level.iterations` updates of `field` (voxels of `grid`), and how many were made.
-
-    Args:
-        weight: [d, h, w] on `grid`, how far each node may move.
-        pull: of landmarks, which take part in what is climbed.
-    """
-    best, best_velocity, values = field, field, [-math.inf]
-    previous: torch.Tensor | None = None
-    step, backtracks, similarity = level.step, 0, 0.0
-    for count in range(level.iterations):
-        similarity, velocity = pair.similarity_and_velocity(
-            field, grid, level.velocity_sigma_mm, functools.partial(report, count, similarity)
-        )
-        report(count, similarity)
-        if weight is not None:
-            velocity *= weight
-        value = similarity if pull is None else similarity - pull.penalty(field)
-        if value >= values[-1]:
-            values.append(value)
-            if len(values) > _PATIENCE + 1 and value - values[-1 - _PATIENCE] < _SMALLEST_GAIN:
-                return field, count
-            if previous is not None:
-                velocity.add_(previous, alpha=momentum)
-            best, best_velocity = field, velocity
-        elif backtracks == _BACKTRACKS:
-            return best, count
-        else:
-            # Too far: back to the best field, and half as far along the same direction.
-            backtracks += 1
-            step /= 2
-            velocity = best_velocity
-        previous = velocity
-        largest = float(velocity.square().sum(0).max()) ** 0.5
-        if largest == 0 and pull is None:
-            return best, count
-        update = velocity * (step / largest) if largest else velocity.clone()
-        if pull is not None:
-            # A landmark counts in proportion to the image, as the gradient of what is climbed has it.
-            force = pull.landmarks.weight / len(pull.landmarks.fixed) * pair.unit_force(level.velocity_sigma_mm)
-            longest_mm = force * step / largest * grid.spacing_mm if largest else math.inf
-            part, begin = pull.step(best, update=update, longest_mm=longest_mm, share=step / level.step)
-            add_within(update, part, begin)
-        composed = compose(update[None], best[None])[0]
-        smoothed = gaussian(composed, level.field_sigma_mm / grid.spacing_mm)
-        if weight is not None:
-            smoothed = composed + weight * (smoothed - composed)
-        field = hold_border(smoothed)
-    return field, level.iterations
-
-
 def _settled(
-    field: torch.Tensor, grid: Grid, landmarks: Landmarks, region: Region | None, judge: ImagePair, listener: Listener
-) -> torch.Tensor:
+    field: torch.Tensor, grid: Grid, landmarks: Landmarks, weight: torch.Tensor,
+    objective: Callable[[torch.Tensor], float], listener: Listener,
+) -> torch.Tensor:  # fmt: skip
     """`field` (voxels of `grid`) with the landmarks brought together, as far as that is worth what the images lose."""
 
     def tick(distance_mm: float) -> None:
         listener(Progress("refine", 1.0, f"landmarks: {distance_mm:.1f} mm apart at most"))
 
-    def value(candidate: torch.Tensor) -> float:
-        return judge.similarity(candidate, grid) - landmarks.penalty(candidate * grid.spacing_mm, grid)
-
-    start = value(field)
-    weight = None if region is None else region.weight_on(grid)
+    start = objective(field)
     reached = landmarks.fixed + displacement_at(field, grid, landmarks.fixed) * grid.spacing_mm
     for share in _SHARES:
         goals = replace(landmarks, moving=torch.lerp(reached, landmarks.moving, share))
         candidate = Pull(goals, grid, weight).settle(field, tick)
-        if value(candidate) > start:
+        if objective(candidate) > start:
             return candidate
     return field

@@ -24,21 +24,20 @@ class Region:
         inside: [D, H, W] bool on the working frame.
         frame: that frame's grid.
         taper_mm: over which changes fade in.
+
+    Attributes:
+        content: first and last index of the region along each axis of the frame.
     """
 
     def __init__(self, inside: torch.Tensor, frame: Grid, *, taper_mm: float = TAPER_MM) -> None:
         self._frame, self._taper_mm, self._inside = frame, taper_mm, inside
         self._weights: dict[Grid, torch.Tensor] = {}
         index = inside.nonzero()
-        self._first = index.amin(0).tolist() if len(index) else [0, 0, 0]
-        self._last = index.amax(0).tolist() if len(index) else [0, 0, 0]
+        self.content: tuple[list[int], list[int]] = ([0, 0, 0], [0, 0, 0])
+        if len(index):
+            self.content = (index.amin(0).tolist(), index.amax(0).tolist())
         self._depth: torch.Tensor | None = None
         self._steps = 0
-
-    @property
-    def content(self) -> tuple[list[int], list[int]]:
-        """First and last index of the region along each axis of the working frame."""
-        return self._first, self._last
 
     def weight_on(self, grid: Grid) -> torch.Tensor:
         """[d, h, w] in [0, 1] on `grid`, a field's grid that starts at the first voxel of the working frame."""
@@ -65,7 +64,7 @@ class Region:
         """[D, H, W] how far each voxel lies inside, along the nearest axis, up to about `most_mm`."""
         steps = math.ceil(most_mm / self._frame.spacing_mm) + 1
         if self._depth is None or steps > self._steps:
-            (a, b, c), (d, e, f) = self._first, (n + 1 for n in self._last)
+            (a, b, c), (d, e, f) = self.content[0], (n + 1 for n in self.content[1])
             outside = pad(1 - self._inside[a:d, b:e, c:f].float(), (1,) * 6, value=1.0)
             depth = torch.zeros_like(outside)
             for _ in range(steps):
@@ -75,6 +74,51 @@ class Region:
             whole[a:d, b:e, c:f] = (depth[1:-1, 1:-1, 1:-1] - 1).clamp(min=0) * self._frame.spacing_mm
             self._depth, self._steps = whole, steps
         return self._depth
+
+
+class Neighbourhood:
+    """Where a field may change that is refined around points: fully near them, not at all beyond their reach.
+
+    Args:
+        points: [N, 3] float64, (x, y, z) mm from the first voxel of the working frame.
+        reach_mm: changes fade from half of it on.
+        frame: the working frame's grid.
+        within: limits it further.
+
+    Attributes:
+        content: first and last index along each axis of the frame between which changes can happen.
+    """
+
+    def __init__(self, points: torch.Tensor, reach_mm: float, frame: Grid, within: Region | None = None) -> None:
+        self._points, self._reach_mm, self._within = points.flip(1), reach_mm, within  # (D, H, W)
+        last = torch.tensor(frame.shape) - 1
+        low = ((self._points.amin(0) - reach_mm) / frame.spacing_mm).floor().long().clamp(min=0)
+        high = ((self._points.amax(0) + reach_mm) / frame.spacing_mm).ceil().long()
+        first, end = torch.minimum(low, last), torch.minimum(high, last)
+        if within is not None:
+            first = torch.maximum(first, torch.tensor(within.content[0]))
+            end = torch.maximum(first, torch.minimum(end, torch.tensor(within.content[1])))
+        self.content: tuple[list[int], list[int]] = (first.tolist(), end.tolist())
+        self._weights: dict[Grid, torch.Tensor] = {}
+
+    def weight_on(self, grid: Grid) -> torch.Tensor:
+        """[d, h, w] in [0, 1] on `grid`, a field's grid that starts at the first voxel of the working frame."""
+        if grid not in self._weights:
+            nearest = torch.full(grid.shape, math.inf)
+            axes = [torch.arange(n) * grid.spacing_mm for n in grid.shape]
+            for point in self._points:
+                boxes, squares = [], []
+                for axis, centre in zip(axes, point, strict=True):
+                    near = ((axis - centre).abs() <= self._reach_mm).nonzero()[:, 0]
+                    boxes.append(slice(int(near[0]), int(near[-1]) + 1) if len(near) else slice(0, 0))
+                    squares.append((axis[boxes[-1]] - centre).square().float())
+                z, y, x = squares
+                part = nearest[boxes[0], boxes[1], boxes[2]]
+                torch.minimum(part, z[:, None, None] + y[:, None] + x, out=part)
+            share = (2 - 2 * nearest.sqrt() / self._reach_mm).clamp(0, 1)
+            weight = share * share * (3 - 2 * share)
+            self._weights[grid] = weight if self._within is None else weight * self._within.weight_on(grid)
+        return self._weights[grid]
 
 
 def changed_only_inside(
