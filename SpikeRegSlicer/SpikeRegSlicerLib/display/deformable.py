@@ -8,16 +8,12 @@ import slicer
 import vtk
 
 
-def deformablePart(transformNode: Any) -> Any | None:
+def deformablePart(transformNode: Any) -> Any:
     """A new node, hidden and not saved, that takes fixed points as the transform does, but without its linear part.
 
-    For a transform T (fixed -> moving) with linear elements that compose to A, this is A⁻¹∘T, on the fixed image.
-
-    Returns:
-        The node, in the scene of `transformNode`, or None if the transform is linear: nothing is left to draw.
+    For a transform T (fixed -> moving) with linear elements that compose to A, this is A⁻¹∘T, on the fixed image. A
+    linear transform is taken as it is: nothing would be left of it.
     """
-    if transformNode.IsLinear():
-        return None
     whole = transformNode.GetTransformFromParent()
     elements = vtk.vtkCollection()
     slicer.vtkMRMLTransformNode.FlattenGeneralTransform(elements, whole)
@@ -25,7 +21,7 @@ def deformablePart(transformNode: Any) -> Any | None:
     linear.PostMultiply()
     for index in range(elements.GetNumberOfItems()):
         element = elements.GetItemAsObject(index)
-        if element.IsA("vtkLinearTransform"):
+        if element.IsA("vtkLinearTransform") and not transformNode.IsLinear():
             linear.Concatenate(element.GetMatrix())
     linear.Inverse()
     alone = vtk.vtkGeneralTransform()

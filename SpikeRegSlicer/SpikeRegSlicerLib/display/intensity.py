@@ -26,12 +26,11 @@ def pairOfArrays(fixed: Any, warped: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window(values: np.ndarray) -> tuple[float, float]:
-    """Intensities to draw black and white: the 0.5th and 99.8th percentile of what is not the lowest value."""
+    """Intensities to draw black and white: the 0.5th and 99.8th percentile of what is not background."""
     sample = _sample(values)
-    lowest = float(sample.min())
-    anatomy = sample[sample > lowest]
+    anatomy = sample[sample > _background(sample)]
     low, high = np.percentile(anatomy if anatomy.size else sample, [0.5, 99.8])
-    return (min(float(low), 0.0) if lowest >= 0 else float(low)), float(high)
+    return (min(float(low), 0.0) if sample.min() >= 0 else float(low)), float(high)
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -43,9 +42,9 @@ def unit(values: np.ndarray) -> np.ndarray:
 def difference(fixed: np.ndarray, warped: np.ndarray) -> np.ndarray:
     """Warped minus fixed after intensity matching, as a share of the fixed image's intensity window; float32.
 
-    The warped intensities are matched by the straight line through both images' lowest values (their background) that
-    fits best where either shows anatomy, refitted without the voxels that lie furthest off it, so that the difference
-    to be found does not pull the fit.
+    The warped intensities are matched by the straight line through the background of both that fits best where either
+    shows anatomy, refitted without the voxels that lie furthest off it, so that the difference to be found does not
+    pull the fit.
     """
     low, high = window(fixed)
     slope, offset = _line(_sample(fixed), _sample(warped))
@@ -78,9 +77,15 @@ def _sample(values: np.ndarray) -> np.ndarray:
     return values.ravel()[:: max(1, values.size // _SAMPLES)].astype(np.float64)
 
 
+def _background(sample: np.ndarray) -> float:
+    """The 1st percentile; the lowest value itself may be a single voxel's overshoot of an interpolation."""
+    return float(np.percentile(sample, 1))
+
+
 def _line(fixed: np.ndarray, warped: np.ndarray) -> tuple[float, float]:
     """Slope and offset that take warped intensities to fixed ones; (1, 0) where nothing can be fitted."""
-    x, y = warped - warped.min(), fixed - fixed.min()
+    backgrounds = _background(fixed), _background(warped)
+    x, y = warped - backgrounds[1], fixed - backgrounds[0]
     kept = (x > 0) | (y > 0)
     slope = 1.0
     for _ in range(_ROUNDS):
@@ -89,4 +94,4 @@ def _line(fixed: np.ndarray, warped: np.ndarray) -> tuple[float, float]:
         slope = float((x[kept] * y[kept]).sum() / (x[kept] ** 2).sum())
         residual = np.abs(slope * x - y)
         kept &= residual <= 3 * max(float(np.median(residual[kept])), 1e-6 * float(y.max()))
-    return slope, float(fixed.min() - slope * warped.min())
+    return slope, backgrounds[0] - slope * backgrounds[1]

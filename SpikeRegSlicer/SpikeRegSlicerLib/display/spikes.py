@@ -6,6 +6,7 @@ from typing import Any
 
 from SpikeRegSlicerLib.display import style
 from SpikeRegSlicerLib.display.views import SliceViews
+from SpikeRegSlicerLib.scene.hierarchy import LAYER
 
 
 class SpikeOverlay:
@@ -55,4 +56,4 @@ class SpikeOverlay:
 
 def layerName(volume: Any) -> str:
     """The network's name of a layer, as in result.json."""
-    return volume.GetAttribute("SpikeReg.layer") or volume.GetName()
+    return volume.GetAttribute(LAYER) or volume.GetName()

@@ -13,6 +13,7 @@ TRANSFORM_MODES = ("grid", "glyph", "contour", "off")
 GRID_SPACING_MM = 10.0
 _GRID_COLOUR = (1.0, 0.77, 0.24)
 _CONTOUR_COUNT = 8
+_ROUND_STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
 def styleRun(run: Any) -> None:

@@ -1,0 +1,196 @@
+"""Tables of a run's figures from its result.json: metrics, labels, energy, provenance, spike rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import slicer
+import vtk
+
+LAYER, RATE = "Layer", "Rate (%)"  # the columns that the chart draws
+_NONE = "–"
+
+
+def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
+    """What was measured before, after the affine alignment and at the end; what was not measured has no row."""
+    from SpikeRegLib.verdict import measure_name
+
+    part = {name: result.get(name) or {} for name in ("similarity", "dice", "hd95_mm", "tre_mm", "deformation")}
+    lncc = {when: part["similarity"].get(f"lncc_{when}") for when in ("before", "aligned", "after")}
+    rows = [_course(f"Similarity ({measure_name(result)})", lncc, "{:.3f}")]
+    for name, title, text in (
+        ("dice", "Dice, mean of the labels", "{:.3f}"),
+        ("hd95_mm", "95 % surface distance, mean (mm)", "{:.2f}"),
+        ("tre_mm", "Landmark error, mean (mm)", "{:.2f}"),
+    ):
+        means = {when: part[name].get(f"{when}_mean") for when in ("before", "aligned", "after")}
+        rows.append(_course(title, means, text))
+    for field, title, text in (
+        ("folding_percent", "Folded voxels (%)", "{:.4f}"),
+        ("jacobian_min", "Jacobian, smallest", "{:.3f}"),
+        ("jacobian_max", "Jacobian, largest", "{:.3f}"),
+        ("sdlogj", "Spread of the log Jacobian (SDlogJ)", "{:.3f}"),
+        ("mean_mm", "Displacement with alignment, mean (mm)", "{:.2f}"),
+        ("max_mm", "Displacement with alignment, largest (mm)", "{:.2f}"),
+        ("inverse_consistency_mm", "Inverse consistency, mean (mm)", "{:.3f}"),
+    ):
+        rows.append(_course(title, {"after": part["deformation"].get(field)}, text))
+    for number, error in enumerate(part["tre_mm"].get("per_point") or [], 1):
+        rows.append(_course(f"Landmark error, point {number} (mm)", {"after": error}, "{:.2f}"))
+    known = [row for row in rows if row[1:] != (_NONE,) * 3]
+    return _textTable(scene, "Metrics", ("Measure", "Before", "Affine", "After"), known)
+
+
+def labelsTable(scene: Any, result: dict[str, Any]) -> Any | None:
+    """Dice and surface distance of each label; None where the run had no segmentations.
+
+    Names are those of `label_names` (label -> segment), which the run's result has in the scene.
+    """
+    overlap = (result.get("dice") or {}).get("per_label") or {}
+    if not overlap:
+        return None
+    distances = (result.get("hd95_mm") or {}).get("per_label") or {}
+    names = result.get("label_names") or {}
+    rows = []
+    for label, value in overlap.items():
+        before, after = (value.get("before"), value.get("after")) if isinstance(value, dict) else (None, value)
+        figures = (_format(before), _format(after), _format(distances.get(label), "{:.2f}"))
+        rows.append((str(label), str(names.get(label, "")), *figures))
+    head = ("Label", "Name", "Dice before", "Dice after", "95 % surface distance (mm)")
+    return _textTable(scene, "Labels", head, rows)
+
+
+def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
+    """The estimate for the spiking network, its dense twin and the paper's baseline; None where there is none.
+
+    The node's description and its energy column say how it is computed.
+    """
+    energy = result.get("energy")
+    if not energy:
+        return None
+    mac, ac = energy.get("mac_pj"), energy.get("ac_pj")
+    paper = energy.get("paper_baseline_macs")
+    paperMj = paper * mac * 1e-9 if _isNumber(paper) and _isNumber(mac) else None
+    rows = [
+        ("Spiking network", energy.get("analog_macs"), energy.get("synaptic_ops"), energy.get("snn_mj"), None),
+        ("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
+        ("Dense network of the paper, scaled to this image", paper, 0, paperMj, energy.get("reduction_vs_paper")),
+    ]
+    formula = f"E = {_format(mac, '{:g}')} pJ × MACs + {_format(ac, '{:g}')} pJ × synaptic operations"
+    texts = [
+        (name, _format(macs, "{:,.0f}"), _format(ops, "{:,.0f}"), _format(mj), _format(less, "{:.1f}×"))
+        for name, macs, ops, mj, less in rows
+    ]
+    head = ("Network", "MACs", "Synaptic operations", "Energy proxy (mJ)", "Spiking is lower by")
+    node = _textTable(scene, "Energy (proxy, not a measurement)", head, texts)
+    node.SetDescription(
+        f"{formula}. An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement: neuron "
+        f"updates ({_format(energy.get('neuron_updates'), '{:,.0f}')}) and memory traffic are not in it."
+    )
+    node.SetColumnDescription(head[3], formula)
+    node.SetColumnDescription(head[2], "one spike arriving at one connection")
+    node.SetColumnDescription(head[1], "multiply-accumulates; of the spiking network, those fed by the analog image")
+    return node
+
+
+def provenanceTable(scene: Any, result: dict[str, Any], options: dict[str, Any] | None = None) -> Any:
+    """What made the result: files, method, models, device, threads, seed, versions, options and warnings.
+
+    Args:
+        options: of the request, as they were sent; each is a row. None for those that result.json itself names.
+    """
+    model = result.get("model") or {}
+    fine = model.get("fine") or {}
+    inputs = result.get("inputs") or {}
+    rows: list[tuple[str, Any]] = [
+        ("Fixed image", inputs.get("fixed")),
+        ("Moving image", inputs.get("moving")),
+        ("Method", result.get("method")),
+        ("Preset", result.get("preset")),
+        ("Model", model.get("name")),
+        ("Model, sha256", model.get("sha256")),
+        ("Fine model", fine.get("name")),
+        ("Fine model, sha256", fine.get("sha256")),
+        ("Device", result.get("device")),
+        ("Arithmetic", result.get("arithmetic")),
+        ("Threads", result.get("threads")),
+        ("Seed", result.get("seed")),
+        ("Time steps", (result.get("spikes") or {}).get("timesteps")),
+        ("Refinement, iterations", _list((result.get("refinement") or {}).get("iterations"))),
+        ("Time (s)", _format((result.get("timing_s") or {}).get("total"), "{:.1f}")),
+        ("Highest memory (MB)", _format(result.get("peak_memory_mb"), "{:.0f}")),
+        *((f"Option {name}", value) for name, value in (options or {}).items()),
+        *((f"Version of {name}", value) for name, value in (result.get("versions") or {}).items()),
+        ("result.json schema", result.get("schema")),
+        *(("Warning", warning) for warning in result.get("warnings") or []),
+    ]
+    known = [(name, str(value)) for name, value in rows if value not in (None, "", _NONE)]
+    return _textTable(scene, "Provenance", ("What", "Value"), known)
+
+
+def ratesTable(scene: Any, result: dict[str, Any]) -> Any | None:
+    """One row per layer with neurons, from encoder to head, as numbers; None where no spiking network ran."""
+    spikes = result.get("spikes") or {}
+    layers = [layer for layer in spikes.get("layers") or [] if layer.get("neurons", 1)]  # the head has none
+    if not layers:
+        return None
+    node = _table(scene, "Spike rates")
+    names = vtk.vtkStringArray()
+    names.SetName(LAYER)
+    for layer in layers:
+        names.InsertNextValue(str(layer["name"]))
+    node.AddColumn(names)
+    for title, field, factor in (
+        (RATE, "rate", 100.0),
+        ("Silent neurons (%)", "silent_percent", 1.0),
+        ("Spikes", "count", 1.0),
+        ("Synaptic operations", "synaptic_ops", 1.0),
+        ("Neuron updates", "neuron_updates", 1.0),
+    ):
+        column = vtk.vtkDoubleArray()
+        column.SetName(title)
+        for layer in layers:
+            value = layer.get(field)
+            column.InsertNextValue(factor * value if _isNumber(value) else float("nan"))
+        node.AddColumn(column)
+    node.SetColumnDescription(RATE, "share of time steps in which a neuron fires, mean over the layer")
+    node.SetDescription(f"Mean over {spikes.get('timesteps', _NONE)} time steps.")
+    return node
+
+
+def _table(scene: Any, title: str) -> Any:
+    node = slicer.vtkMRMLTableNode()
+    node.SetName(title)
+    scene.AddNode(node)
+    return node
+
+
+def _textTable(scene: Any, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+    node = _table(scene, title)
+    for number, name in enumerate(head):
+        column = vtk.vtkStringArray()
+        column.SetName(name)
+        for row in rows:
+            column.InsertNextValue(str(row[number]))
+        node.AddColumn(column)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)
+    return node
+
+
+def _course(title: str, values: dict[str, Any], text: str) -> tuple[str, str, str, str]:
+    before, aligned, after = (_format(values.get(when), text) for when in ("before", "aligned", "after"))
+    return title, before, aligned, after
+
+
+def _format(value: Any, text: str = "{:.3f}") -> str:
+    return text.format(value) if _isNumber(value) else _NONE
+
+
+def _isNumber(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _list(values: Any) -> str | None:
+    return ", ".join(map(str, values)) if isinstance(values, list) else values

@@ -1,0 +1,111 @@
+"""Tables and the chart say what result.json says, and how it is to be read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import slicer
+from SpikeRegSlicerLib.display import charts, tables
+
+
+@pytest.fixture
+def result(sampleRun) -> dict:
+    return json.loads((sampleRun / "result.json").read_text())
+
+
+def rows(node) -> list[list[str]]:
+    table = node.GetTable()
+    return [
+        [table.GetValue(row, column).ToString() for column in range(table.GetNumberOfColumns())]
+        for row in range(table.GetNumberOfRows())
+    ]
+
+
+def test_metrics_go_from_before_to_after(scene, result):
+    shown = {row[0]: row[1:] for row in rows(tables.metricsTable(scene, result))}
+    lncc = result["similarity"]
+    assert shown["Similarity (LNCC)"] == [f"{lncc[f'lncc_{when}']:.3f}" for when in ("before", "aligned", "after")]
+    assert shown["Dice, mean of the labels"][2] == f"{result['dice']['after_mean']:.3f}"
+    assert shown["Jacobian, smallest"] == ["–", "–", f"{result['deformation']['jacobian_min']:.3f}"]
+    assert not any(name.startswith("Landmark") for name in shown), "no landmarks were given"
+
+
+def test_landmarks_have_a_row_each(scene, result):
+    result["tre_mm"] = {"before_mean": 9.0, "after_mean": 1.25, "per_point": [1.0, 1.5]}
+    shown = {row[0]: row[1:] for row in rows(tables.metricsTable(scene, result))}
+    assert shown["Landmark error, mean (mm)"] == ["9.00", "–", "1.25"]
+    assert shown["Landmark error, point 2 (mm)"][2] == "1.50"
+
+
+def test_labels_have_their_names_where_known(scene, result):
+    label = next(iter(result["dice"]["per_label"]))
+    result["label_names"] = {label: "Left thalamus"}
+    shown = rows(tables.labelsTable(scene, result))
+    assert len(shown) == len(result["dice"]["per_label"])
+    assert shown[0][:2] == [label, "Left thalamus"]
+    result["dice"] = None
+    assert tables.labelsTable(scene, result) is None
+
+
+def test_energy_is_called_a_proxy_and_its_formula_gives_its_numbers(scene, result):
+    node = tables.energyTable(scene, result)
+    energy = result["energy"]
+    formula = f"E = {energy['mac_pj']:g} pJ × MACs + {energy['ac_pj']:g} pJ × synaptic operations"
+    assert "proxy" in node.GetName()
+    assert formula in node.GetDescription()
+    assert node.GetColumnDescription("Energy proxy (mJ)") == formula
+    names = [row[0] for row in rows(node)]
+    assert names == ["Spiking network", "Dense twin", "Dense network of the paper, scaled to this image"]
+    shown = {}
+    for name, macs, operations, millijoule, less in rows(node):
+        count, spikes = (int(text.replace(",", "")) for text in (macs, operations))
+        expected = (energy["mac_pj"] * count + energy["ac_pj"] * spikes) * 1e-9
+        assert float(millijoule) == pytest.approx(expected, abs=6e-4), name
+        shown[name] = expected, less
+    spiking = shown["Spiking network"][0]
+    assert shown["Dense twin"][1] == f"{shown['Dense twin'][0] / spiking:.1f}×"
+    assert tables.energyTable(scene, {"energy": None}) is None
+
+
+def test_provenance_tells_what_is_needed_to_run_it_again(scene, result):
+    result["warnings"] = ["a warning"]
+    shown = {row[0]: row[1] for row in rows(tables.provenanceTable(scene, result, {"regularisation": 2.0}))}
+    assert shown["Model, sha256"] == result["model"]["sha256"]
+    assert shown["Version of torch"] == result["versions"]["torch"]
+    for name in ("device", "threads", "seed", "preset", "method"):
+        assert shown[name.capitalize()] == str(result[name])
+    assert shown["Option regularisation"] == "2.0"
+    assert shown["Warning"] == "a warning"
+
+
+def test_rates_are_numbers_in_the_network_s_order(scene, result):
+    node = tables.ratesTable(scene, result)
+    layers = [layer for layer in result["spikes"]["layers"] if layer["neurons"]]
+    table = node.GetTable()
+    assert [table.GetValueByName(n, tables.LAYER).ToString() for n in range(table.GetNumberOfRows())] == [
+        layer["name"] for layer in layers
+    ]
+    rates = [table.GetValueByName(n, tables.RATE).ToDouble() for n in range(table.GetNumberOfRows())]
+    np.testing.assert_allclose(rates, [100 * layer["rate"] for layer in layers])
+    assert tables.ratesTable(scene, {"spikes": None}) is None
+
+
+def test_the_chart_has_a_bar_per_layer_and_says_what_its_axes_are(scene, result):
+    table = tables.ratesTable(scene, result)
+    chart = charts.ratesChart(scene, table)
+    (series,) = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert series.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
+    assert series.GetTableNode() is table
+    assert (series.GetYColumnName(), series.GetLabelColumnName()) == (tables.RATE, tables.LAYER)
+    assert chart.GetYAxisTitle() == "Rate (%)"
+    names = [layer["name"] for layer in result["spikes"]["layers"] if layer["neurons"]]
+    assert chart.GetXAxisTitle() == f"Layer, from {names[0]} (0) to {names[-1]}"
+    assert chart.GetYAxisRange()[1] > 100 * max(layer["rate"] for layer in result["spikes"]["layers"])
+
+
+def test_every_node_of_a_table_is_in_the_scene_under_its_title(scene, result):
+    made = [tables.metricsTable(scene, result), tables.energyTable(scene, result), tables.ratesTable(scene, result)]
+    assert all(scene.IsNodePresent(node) for node in made)
+    assert [node.GetName() for node in made] == ["Metrics", "Energy (proxy, not a measurement)", "Spike rates"]
