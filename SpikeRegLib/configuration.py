@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 import types
 import typing
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.toml_text import toml_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -193,6 +195,27 @@ def load_preset(name: str | Path) -> Preset:
                 f"preset {str(name)!r}: unknown; choose one of {', '.join(preset_names())}, or give a .toml file"
             )
     return settings_from_table(Preset, {"name": path.stem, **read_toml(path)}, source=path)
+
+
+def write_preset(preset: Preset, path: str | Path) -> None:
+    """Write a `.toml` file that `load_preset` reads back; the preset is then named after the file.
+
+    The file appears complete or not at all.
+
+    Raises:
+        InputError: another suffix, or a folder that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".toml":
+        raise InputError(f"{path}: a preset is a .toml file; end its name with .toml")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(toml_text(preset, leave_out=("name",)), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
