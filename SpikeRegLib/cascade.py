@@ -59,7 +59,9 @@ def predict_fine(
     depth, height, width = spec.shapes(frame.shape)[spec.head.name]
     head = Grid((depth, height, width), spacing * stride)
     earlier = resample(coarse.displacement, coarse_grid, grid)[None] / spacing
+    listener(Progress("predict", 0.0, "fine pass: warping"))
     image = torch.cat((fixed[None, None], warp(moving[None, None], earlier)), 1)
+    listener(Progress("predict", 0.0, "fine pass: warping"))
     before = resample(coarse.displacement, coarse_grid, head)[None] / head.spacing_mm
 
     def heard(fraction: float, layer: Layer) -> None:

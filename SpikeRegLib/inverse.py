@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,9 @@ FINER = 1.7
 _MOST_NODES = 5_000_000
 
 
-def fine_inverse(deformation: DisplacementTransform, *, finer: float = FINER) -> DisplacementTransform:
+def fine_inverse(
+    deformation: DisplacementTransform, *, finer: float = FINER, tick: Callable[[], None] = lambda: None
+) -> DisplacementTransform:
     """The inverse of `deformation`, solved on its own grid, then interpolated to a finer one and corrected there.
 
     The correction is a Newton step whose derivative comes from the inverse itself, (I + Du)^-1 = I + Dv, and is kept
@@ -25,12 +28,14 @@ def fine_inverse(deformation: DisplacementTransform, *, finer: float = FINER) ->
     Args:
         deformation: x -> x + u(x) on an isotropic grid with the axes of the patient.
         finer: ratio of the two grids' spacings.
+        tick: called between the steps; what it raises ends the work.
 
     Returns:
         y -> y + v(y), v in mm, on a grid that covers every point the deformation reaches from its own; the
             deformation's own spacing where the finer grid would be too large.
     """
     coarse = deformation.inverse()
+    tick()
     source = Grid(coarse.frame.shape, coarse.frame.spacing[0])
     target = source.coarser(source.spacing_mm / finer)
     if math.prod(target.shape) > _MOST_NODES:
@@ -41,9 +46,13 @@ def fine_inverse(deformation: DisplacementTransform, *, finer: float = FINER) ->
         return CompositeTransform([DisplacementTransform(v, frame), deformation]).displacement_on(frame)
 
     field = resample(coarse.field, source, target)
+    tick()
     error = error_of(field)
+    tick()
     trial = field - error
     for component, axis in enumerate((3, 2, 1)):
+        tick()
         trial.addcmul_(torch.gradient(field, spacing=target.spacing_mm, dim=axis)[0], error[component], value=-1)
+    tick()
     better = error_of(trial).square().sum(0) < error.square().sum(0)
     return DisplacementTransform(torch.where(better, trial, field), frame)
