@@ -127,6 +127,7 @@ def timing(result: dict[str, Any]) -> str:
     cpu = dict(result.get("cpu_s") or {})
     if all(stage in cpu for stage, _ in known):
         cpu["total"] = sum(cpu[stage] for stage, _ in known)
+    reused = [str(part) for part in result.get("reused") or []]
     rows = [
         (stage, number(times.get(stage), "{:.2f} s"), number(cpu.get(stage), "{:.2f} s"))
         for stage in (*(stage for stage, _ in known), "total")
@@ -135,6 +136,7 @@ def timing(result: dict[str, Any]) -> str:
         "Time and memory",
         f'<div class="stages">{bars}</div>',
         table(("Stage", "Time", "CPU time"), rows),
+        f"<p>Taken over from the run before, and not counted: {escape(', '.join(reused))}.</p>" if reused else "",
         f"<p>Highest memory of the process: {number(result.get('peak_memory_mb'), '{:.0f} MB')}.</p>",
     )
 
