@@ -22,7 +22,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import warp
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.guidance import RefinementOptions, read_region
+from SpikeRegLib.guidance import RefinementOptions, landmarks_on, lengths_scale, read_region, region_on
 from SpikeRegLib.images import Volume
 from SpikeRegLib.initial import align_pair
 from SpikeRegLib.inputs import (
@@ -43,6 +43,8 @@ from SpikeRegLib.refine import refine
 from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
 from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.refinement.landmarks import Landmarks
+from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.refinement.schedule import RefinementSchedule
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.spiking.unet import RegistrationUNet
@@ -52,6 +54,8 @@ from SpikeRegLib.warm import Memory, file_key
 JUDGED_VOXELS = 2.0
 # Scaled intensity below which a voxel of an image without a mask does not count.
 BACKGROUND = 0.02
+# Similarity that landmarks may cost before a warning says so; smaller losses are the ordinary price of a constraint.
+NOTABLE_LOSS = 0.01
 # ITK's reading of the undeformed Jacobian below which keeping it positive would forbid ordinary deformations.
 LEAST_ITK_JACOBIAN = 0.25
 
@@ -279,12 +283,20 @@ def register(
         )
         run.warnings += predicted.warnings
     with run.stage("refine"):
+        area = memory.recall("region", lambda: _region(run, pair), key=file_key(region), after=("working pair",))
         refined = memory.recall(
             "refinement",
-            lambda: _refine(run, pair, alignment.transform, predicted),
-            key=_refinement_key(run, pair, file_key(region)),
-            after=("prediction",),
+            lambda: _refine(run, pair, predicted, area),
+            key=_refinement_key(run, pair),
+            after=("prediction", "region"),
         )
+        pulled = memory.recall(
+            "landmarks",
+            lambda: _pull(run, pair, alignment.transform, refined, area),
+            key=_landmarks_key(run),
+            after=("refinement",),
+        )
+        refined = pulled or refined
         run.warnings += refined.warnings
     facts: dict[str, Any] = {"name": None, "sha256": None} if network is None else dict(network.facts)
     if fine is not None:
@@ -491,29 +503,47 @@ class _Refined:
     warnings: tuple[str, ...]
 
 
-def _refinement_key(run: Run, pair: _Pair, region: Any) -> Any:
-    """What a refinement depends on besides the prediction; nothing, where there is none."""
-    schedule = _schedule(run, pair.working)
-    if schedule is None:
+def _region(run: Run, pair: _Pair) -> Region | None:
+    """Where the deformation may change; None for everywhere."""
+    region, scale = run.options.region, lengths_scale(run.preset, pair.working.frame)
+    return None if region is None else region_on(pair.working.frame, region, scale=scale)
+
+
+def _refinement_key(run: Run, pair: _Pair) -> Any:
+    """What a refinement depends on besides the prediction and the region."""
+    return _schedule(run, pair.working), run.preset.refine.start_sigma_mm, run.options.regularisation
+
+
+def _landmarks_key(run: Run) -> Any:
+    """What the pull of landmarks depends on besides the refinement; nothing where they are only measured."""
+    if not run.options.landmark_weight:
         return None
-    points = None
-    if run.options.landmark_weight:
-        points = [side.points.tolist() for side in (run.fixed, run.moving) if side.points is not None]
-    return schedule, run.preset.refine.start_sigma_mm, replace(run.options, region=None), points, region
+    points = [side.points.tolist() for side in (run.fixed, run.moving) if side.points is not None]
+    return run.options.landmark_weight, points
 
 
-def _refine(run: Run, pair: _Pair, base: Transform, predicted: _Predicted) -> _Refined:
-    judged, warnings = pair.judged, []
-    deformation, after = predicted.deformation, predicted.similarity
-    refined = _refined(run, pair.working, base, deformation, pair.itk_jacobian)
-    run.listener(Progress("refine", 1.0, "measuring the similarity"))
-    if refined is not None:
-        start, after = after, refined.similarity(judged)
-        if after < start:
+def _refine(run: Run, pair: _Pair, predicted: _Predicted, region: Region | None) -> _Refined:
+    """The deformation refined by the images alone, unless preset or options leave that out."""
+    judged, deformation, after, warnings = pair.judged, predicted.deformation, predicted.similarity, []
+    schedule = _schedule(run, pair.working)
+    if schedule is not None:
+        field = gaussian(deformation.field, run.preset.refine.start_sigma_mm / deformation.grid.spacing_mm)
+        if region is not None:
+            weight = region.weight_on(deformation.grid)
+            field = deformation.field + weight * (field - deformation.field)
+        refined = _optimised(run, pair, Deformation(field, deformation.grid), schedule, region=region)
+        if region is not None and not bool(region.weight_on(refined.grid).any()):
+            warnings.append(
+                f"the region is too thin to refine in; make it {region.thinnest_mm(refined.grid):.0f} mm across"
+            )
+        reached = refined.similarity(judged)
+        if reached < after:
             warnings.append("refinement did not improve the similarity; its start was kept")
-            after = start
         else:
-            deformation = refined
+            deformation, after = refined, reached
+    elif run.options.guided and not run.options.landmark_weight:
+        warnings.append(f"preset {run.preset.name}: without refinement, region and regularisation change nothing")
+    run.listener(Progress("refine", 1.0, "measuring the similarity"))
     similarity = {
         "lncc_before": _similarity_by_header(run, judged),
         "lncc_aligned": judged.similarity(),
@@ -524,25 +554,52 @@ def _refine(run: Run, pair: _Pair, base: Transform, predicted: _Predicted) -> _R
     return _Refined(deformation, similarity, tuple(warnings))
 
 
+def _pull(run: Run, pair: _Pair, base: Transform, refined: _Refined, region: Region | None) -> _Refined | None:
+    """The deformation with landmarks brought together; None where they are only measured."""
+    points = run.fixed.points, run.moving.points
+    if not run.options.landmark_weight or points[0] is None or points[1] is None:
+        return None
+    frame, start = pair.working.frame, refined.deformation
+    reach = lengths_scale(run.preset, frame) * run.preset.regularisation * run.options.regularisation
+    landmarks, found = landmarks_on(
+        frame, points[0], points[1], base, weight=run.options.landmark_weight, region=region, reach=reach
+    )
+    warnings = [*refined.warnings, *found]
+    if landmarks is None:
+        return replace(refined, warnings=tuple(warnings))
+    schedule = _schedule(run, pair.working) or RefinementSchedule((), window=run.preset.refine.window)
+    pulled = _optimised(run, pair, start, schedule, region=region, landmarks=landmarks)
+    run.listener(Progress("refine", 1.0, "measuring the similarity"))
+    before, after = refined.similarity["lncc_after"], pulled.similarity(pair.judged)
+    gain = landmarks.penalty(start.field, start.grid) - landmarks.penalty(pulled.field, pulled.grid)
+    if gain <= before - after:
+        warnings.append(
+            "the landmarks were not worth what they cost in similarity and did not pull; raise their weight"
+        )
+        return replace(refined, warnings=tuple(warnings))
+    if after < before - NOTABLE_LOSS:
+        warnings.append(f"the landmarks lowered the similarity of the images from {before:.3f} to {after:.3f}")
+    similarity = {**refined.similarity, "lncc_after": after, "lncc_without_landmarks": before}
+    return _Refined(replace(pulled, iterations=start.iterations or pulled.iterations), similarity, tuple(warnings))
+
+
 def _schedule(run: Run, working: Working) -> RefinementSchedule | None:
     return run.preset.schedule(
         run.options.iterations, spacing_mm=working.frame.spacing[0], regularisation=run.options.regularisation
     )
 
 
-def _refined(
-    run: Run, working: Working, base: Transform, start: Deformation, itk_jacobian: torch.Tensor | None
-) -> Deformation | None:
-    """The refined deformation; None where preset and options leave refinement out."""
-    schedule = _schedule(run, working)
-    if schedule is None:
-        return None
-    smoothed = gaussian(start.field, run.preset.refine.start_sigma_mm / start.grid.spacing_mm)
+def _optimised(
+    run: Run, pair: _Pair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
+    landmarks: Landmarks | None = None,
+) -> Deformation:  # fmt: skip
+    """`start` after an instance optimisation."""
+    working = pair.working
     refinement = refine(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
-        spacing_mm=working.frame.spacing[0], initial=smoothed,
+        spacing_mm=working.frame.spacing[0], initial=start.field,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
-        itk_jacobian=itk_jacobian, listener=run.listener,
+        itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, listener=run.listener,
     )  # fmt: skip
     return Deformation(refinement.field, refinement.grid, refinement.iterations)
 

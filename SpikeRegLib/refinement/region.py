@@ -42,8 +42,7 @@ class Region:
     def weight_on(self, grid: Grid) -> torch.Tensor:
         """[d, h, w] in [0, 1] on `grid`, a field's grid that starts at the first voxel of the working frame."""
         if grid not in self._weights:
-            spacing = self._frame.spacing_mm
-            rim = grid.spacing_mm + spacing
+            spacing, rim = self._frame.spacing_mm, self._rim_mm(grid)
             depth = self._depth_mm(rim + self._taper_mm)
             ratio = grid.spacing_mm / spacing
             nodes = [
@@ -59,6 +58,14 @@ class Region:
             share = ((depth - rim) / self._taper_mm).clamp(0, 1)
             self._weights[grid] = share * share * (3 - 2 * share)
         return self._weights[grid]
+
+    def thinnest_mm(self, grid: Grid) -> float:
+        """How far a region reaches at least along every axis if a field on `grid` is to change fully in it."""
+        return 2 * (self._rim_mm(grid) + self._taper_mm + self._frame.spacing_mm)
+
+    def _rim_mm(self, grid: Grid) -> float:
+        """Nodes at most so deep inside do not move, as cells that they bound reach outside."""
+        return grid.spacing_mm + self._frame.spacing_mm
 
     def _depth_mm(self, most_mm: float) -> torch.Tensor:
         """[D, H, W] how far each voxel lies inside, along the nearest axis, up to about `most_mm`."""
