@@ -15,7 +15,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-
 from SpikeRegSlicerLib.library import makeImportable
 
 makeImportable()
@@ -28,8 +27,8 @@ from SpikeRegSlicerLib.widgets.panel import Panel  # noqa: E402
 
 HELP = """
 Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, and applies it to
-segmentations, markups, models and further volumes. Choose a fixed and a moving volume and press Run; a pair to try it on
-is in the module Sample Data under SpikeReg.
+segmentations, markups, models and further volumes. Choose a fixed and a moving volume and press Run; a pair to try it
+on is in the module Sample Data under SpikeReg.
 """
 
 
@@ -80,8 +79,8 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer ends: cancel what runs and leave nothing."""
-        self.removeObservers()
         self.setParameterNode(None)
+        self.removeObservers()
         self.logic.close()
 
     def enter(self) -> None:
@@ -96,7 +95,8 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
         self.logic.history.clear()
-        self.initializeParameterNode()
+        if self.panel.isEntered:  # else a closed scene would not be empty; `enter` follows
+            self.initializeParameterNode()
 
     def onNodesChanged(self, _caller: Any, _event: Any) -> None:
         if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
@@ -144,8 +144,12 @@ class SpikeRegSlicerTest(Cases, ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        for name in self.cases():
-            self.setUp()
-            self.delayDisplay(name)
-            getattr(self, name)(SpikeRegSlicerLogic())
+        logic = SpikeRegSlicerLogic()
+        try:
+            for name in self.cases():
+                self.setUp()
+                self.delayDisplay(name)
+                getattr(self, name)(logic)
+        finally:
+            logic.close()
         self.delayDisplay(_("All cases passed"))

@@ -103,8 +103,8 @@ class Registrations(VTKObservationMixin):
             wait: return when it is done; Slicer stays alive meanwhile.
             transform, warped: nodes to fill instead of new ones.
             onProgress, onDone: see `Job`.
-            options: further nodes by the names of `Inputs` (`fixedMask`, `fixedLandmarks`...), and options of the library
-                by their names there (`refine_iterations`, `landmark_weight`, `device`...).
+            options: further nodes by the names of `Inputs` (`fixedMask`, `fixedLandmarks`...), and options of the
+                library by their names there (`refine_iterations`, `landmark_weight`, `device`...).
 
         Returns:
             What was made, or with `wait=False` the job, whose `run` that is in the end.
@@ -313,8 +313,8 @@ class Registrations(VTKObservationMixin):
         folder = self._folder or self._temporaryFolder or slicer.app.temporaryPath
         if error.errno in _NO_SPACE:
             return _(
-                "The disk of the temporary folder {folder} is full. Free some space, or choose another temporary folder "
-                "in Edit / Application Settings / General, and run again."
+                "The disk of the temporary folder {folder} is full. Free some space, or choose another temporary "
+                "folder in Edit / Application Settings / General, and run again."
             ).format(folder=folder)
         return _(
             "The temporary folder {folder} cannot be written ({reason}). Choose another one in Edit / Application "

@@ -72,7 +72,7 @@ def choose(parameters: Parameters, name: str) -> None:
 
 
 def withChoices(parameters: Parameters) -> Preset:
-    """The chosen preset with the method, refinement and regularisation of the panel in it: what a person would share."""
+    """The chosen preset with the method, refinement and regularisation of the panel in it: what one would share."""
     preset = presetOf(parameters)
     refine = preset.refine
     if parameters.refineIterations >= 0:

@@ -54,9 +54,16 @@ class ApplyPart:
         return [item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Checked]
 
     def _nodes(self) -> list[Any]:
-        made = {node.GetID() for run in self.panel.runs for node in run.folder.nodes()}
+        """What a person would bring along: no nodes of a run, and not the volume to whose space they would go."""
+        left = [node for run in self.panel.runs for node in run.folder.nodes()]
+        left.append(self._goal())
         found = [node for name in CLASSES for node in slicer.util.getNodesByClass(name)]
-        return [node for node in found if not node.GetHideFromEditors() and node.GetID() not in made]
+        return [node for node in found if not node.GetHideFromEditors() and node not in left]
+
+    def _goal(self) -> Any:
+        """The volume to whose space nodes are brought."""
+        transform = self.panel.run.transform
+        return movingOf(transform) if self.panel.parameters.applyInverse else fixedOf(transform)
 
     def _updateButton(self) -> None:
         count = len(self.checked())
@@ -68,7 +75,6 @@ class ApplyPart:
         nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.checked()]
         nodes = [node for node in nodes if node is not None]
         inverse, harden = parameters.applyInverse, parameters.applyHarden
-        reference = movingOf(run.transform) if inverse else fixedOf(run.transform)
-        problems = applyTo(run.transform, nodes, inverse=inverse, harden=harden, reference=reference)
+        problems = applyTo(run.transform, nodes, inverse=inverse, harden=harden, reference=self._goal())
         done = _("Applied to {names}.").format(names=", ".join(node.GetName() for node in nodes))
         self.ui.applyLabel.text = text.listed(problems) if problems else text.plain(done)

@@ -28,8 +28,8 @@ class TorchPart:
         except ImportError:
             self.panel.say(
                 _(
-                    "The extension PyTorch installs it: choose PyTorch in View / Extensions Manager, restart Slicer and "
-                    "come back."
+                    "The extension PyTorch installs it: choose PyTorch in View / Extensions Manager, restart Slicer "
+                    "and come back."
                 ),
                 "check",
             )
