@@ -13,20 +13,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scene"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import host
+import slicer
 import slicer_scene
 from host import dialogs, services, signals
+
+host.start()  # before the tests are imported, which import qt, ctk and Slicer's Python modules
 
 
 @pytest.fixture
 def application(monkeypatch):
     """`slicer.app`; an error in a slot, an observer or a timer, which Slicer would only print, fails the test."""
-    running = host.start()
     dialogs.reset()
     signals.errors.clear()
     services.installRequests.clear()
     monkeypatch.setattr(sys, "excepthook", signals.keep)
-    yield running
-    running.setTesting(False)
+    yield slicer.app
+    slicer.app.setTesting(False)
     raised, signals.errors[:] = list(signals.errors), []
     if raised:
         pytest.fail(f"a slot or an observer raised {raised[0]!r}")

@@ -14,6 +14,7 @@ import os
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+from . import dialogs, gestures, signals
 from .start import closeModule, loadModule, start
 
-__all__ = ["closeModule", "loadModule", "start"]
+__all__ = ["closeModule", "dialogs", "gestures", "loadModule", "signals", "start"]

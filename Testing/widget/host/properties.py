@@ -4,6 +4,7 @@
 - A new attribute on a C++ object is refused; on an object of a Python class derived from one it is allowed.
 - Dynamic properties read and write like attributes once `setProperty` made them; `name` is `objectName`.
 - `connect("clicked(bool)", f)` and `clicked.connect(f)` both work; `exec` is spelt `exec_`.
+- What Qt has deleted raises ValueError.
 - A child is an attribute of its parent under its object name.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import shiboken6
 from PySide6.QtCore import Property, QObject, SignalInstance
 
 from . import signals
@@ -50,6 +52,7 @@ class PythonQtObject:
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_") or name in _OWN:
             return native(self, name)
+        _refuseDestroyed(self, name)
         name = "objectName" if name == "name" else name
         if name == "exec":
             raise AttributeError("PythonQt spells it exec_")
@@ -64,6 +67,7 @@ class PythonQtObject:
         return signals.BoundSignal(self, name, value) if isinstance(value, SignalInstance) else value
 
     def __setattr__(self, name: str, value: Any) -> None:
+        _refuseDestroyed(self, name)
         name = "objectName" if name == "name" else name
         if name.startswith("_"):
             if isExposed(type(self)) and not _isHostClass(type(self)):
@@ -142,6 +146,11 @@ def stored(kind: Any, key: str, default: Any, changed: str | None = None, after:
                 native(self, changed).emit(value)
 
     return Property(kind, read, write)
+
+
+def _refuseDestroyed(instance: QObject, name: str) -> None:
+    if not shiboken6.isValid(instance):
+        raise ValueError(f"Trying to use '{name}' of a destroyed {type(instance).__name__} object")
 
 
 def _isHostClass(cls: type) -> bool:

@@ -23,7 +23,7 @@ class _Collapsible:
         hidden = self.__dict__.setdefault("_hiddenByCollapse", [])
         if native(self, "collapsed"):
             for child in QtCore.QObject.children(self):
-                if isinstance(child, QtWidgets.QWidget) and not QtWidgets.QWidget.isHidden(child):
+                if isinstance(child, QtWidgets.QWidget) and not _isHiddenOnPurpose(child):
                     QtWidgets.QWidget.setVisible(child, False)
                     hidden.append(child)
         else:
@@ -54,6 +54,12 @@ class _Collapsible:
         painter.setPen(palette.color(QtGui.QPalette.ButtonText))
         painter.drawText(frame.adjusted(26, 0, -6, 0), QtCore.Qt.AlignVCenter | QtCore.Qt.AlignLeft, text)
         painter.end()
+
+
+def _isHiddenOnPurpose(child: QtWidgets.QWidget) -> bool:
+    """Not just hidden because nobody has shown it yet."""
+    explicit = QtWidgets.QWidget.testAttribute(child, QtCore.Qt.WA_WState_ExplicitShowHide)
+    return explicit and QtWidgets.QWidget.isHidden(child)
 
 
 @exposeStandIn(ctk)

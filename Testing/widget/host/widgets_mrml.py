@@ -7,6 +7,7 @@ import vtk
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
+from .observing import Observation
 from .properties import exposeStandIn, native, stored
 from .qt_module import qt
 from .widgets_ctk import ctk
@@ -74,14 +75,16 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene, self._current, self._nodes, self._attributes, self._observed = None, None, [], [], []
+        self._scene, self._current, self._nodes, self._attributes = None, None, [], []
+        self._observation: Observation | None = None
+        self._names: dict[object, Observation] = {}
+        self._shownNames: list[str] = []
         self._combo = QtWidgets.QComboBox()
         self._combo.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         self._combo.activated.connect(self._onActivated)
-        native(self, "destroyed").connect(self._unobserve)
         self._refresh()
 
     currentNodeID = Property(
@@ -94,16 +97,16 @@ class qMRMLNodeComboBox(qt.QWidget):
     def setMRMLScene(self, scene) -> None:
         if scene is self._scene:
             return
-        self._unobserve()
+        if self._observation:
+            self._observation.end()
         self._scene = scene
         if scene:
-            events = {
-                scene.NodeAddedEvent: self._onNodeAdded,
-                scene.NodeAboutToBeRemovedEvent: self._onNodeAboutToBeRemoved,
-                scene.NodeRemovedEvent: self._onSceneChanged,
-                scene.EndBatchProcessEvent: self._onSceneChanged,
+            whenChanged = dict.fromkeys((scene.NodeRemovedEvent, scene.EndBatchProcessEvent), "_onSceneChanged")
+            withNode = {
+                scene.NodeAddedEvent: "_onNodeAdded",
+                scene.NodeAboutToBeRemovedEvent: "_onNodeAboutToBeRemoved",
             }
-            self._observed = [(scene, scene.AddObserver(event, call)) for event, call in events.items()]
+            self._observation = Observation(self, scene, whenChanged, withNode)
         self._refresh()
         native(self, "mrmlSceneChanged").emit(scene)
 
@@ -178,17 +181,32 @@ class qMRMLNodeComboBox(qt.QWidget):
         if "_combo" not in self.__dict__:
             return
         self._nodes = self._offered()
+        self._watchNames()
         if self._current not in self._nodes:
             first = self._nodes[0] if self._nodes and not native(self, "noneEnabled") else None
             self._current = self._current if first is None else None
             self.setCurrentNode(first)
         self._show()
 
+    def _watchNames(self) -> None:
+        kept = {node: watch for node, watch in self._names.items() if node in self._nodes}
+        for node, watch in self._names.items():
+            if node not in kept:
+                watch.end()
+        new = [node for node in self._nodes if node not in kept]
+        kept.update((node, Observation(self, node, {vtk.vtkCommand.ModifiedEvent: "_onNodeModified"})) for node in new)
+        self._names = kept
+
+    def _onNodeModified(self) -> None:
+        if self._shownNames != [node.GetName() for node in self._nodes]:
+            self._show()
+
     def _entries(self) -> list[tuple[str, object]]:
         entries = [(native(self, "noneDisplay"), None)] if native(self, "noneEnabled") else []
         return entries + [(node.GetName(), node) for node in self._nodes]
 
     def _show(self) -> None:
+        self._shownNames = [node.GetName() for node in self._nodes]
         self._combo.blockSignals(True)
         self._combo.clear()
         entries = self._entries()
@@ -235,27 +253,19 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._show()
             native(self, "currentNodeRenamed").emit(self._current.GetName())
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onNodeAdded(self, scene, event, node) -> None:
-        if not scene.IsBatchProcessing():
+    def _onNodeAdded(self, node) -> None:
+        if not self._scene.IsBatchProcessing():
             self._refresh()
             if node in self._nodes:
                 native(self, "nodeAdded").emit(node)
 
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onNodeAboutToBeRemoved(self, scene, event, node) -> None:
+    def _onNodeAboutToBeRemoved(self, node) -> None:
         if node in self._nodes:
             native(self, "nodeAboutToBeRemoved").emit(node)
 
-    def _onSceneChanged(self, scene, event) -> None:
-        if not scene.IsBatchProcessing():
+    def _onSceneChanged(self) -> None:
+        if not self._scene.IsBatchProcessing():
             self._refresh()
-
-    def _unobserve(self, *_) -> None:
-        observed = self.__dict__.get("_observed", [])
-        for subject, tag in observed:
-            subject.RemoveObserver(tag)
-        observed.clear()
 
 
 @exposeStandIn(slicer)
@@ -314,10 +324,10 @@ class qMRMLTableView(qt.QTableWidget):
         return self.__dict__.get("_table")
 
     def setMRMLTableNode(self, node) -> None:
-        if self.__dict__.get("_tag") is not None:
-            self._table.RemoveObserver(self._tag)
+        if self.__dict__.get("_observation"):
+            self._observation.end()
         self._table = node
-        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._fill()) if node else None
+        self._observation = Observation(self, node, {vtk.vtkCommand.ModifiedEvent: "_fill"}) if node else None
         self._fill()
 
     def _fill(self) -> None:
