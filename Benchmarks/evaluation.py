@@ -31,9 +31,10 @@ from SpikeRegLib.affine import align
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, read_labels
 from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
-from SpikeRegLib.pipeline import BACKGROUND, Working
 from SpikeRegLib.refinement.contrast import compare_by
+from SpikeRegLib.stages.align import BACKGROUND
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, warp_image
+from SpikeRegLib.working import Working
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))

@@ -23,7 +23,6 @@ from SpikeRegLib.affine import align
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
 from SpikeRegLib.metrics import deformation_summary, inverse_consistency_mm
-from SpikeRegLib.pipeline import itk_reading
 from SpikeRegLib.refine import DEFAULT, THOROUGH, Refinement, RefinementSchedule, refine
 from SpikeRegLib.transforms import (
     CompositeTransform,
@@ -32,6 +31,7 @@ from SpikeRegLib.transforms import (
     read_transform,
     write_transform,
 )
+from SpikeRegLib.working import itk_reading
 
 SCHEDULES = {"default": DEFAULT, "thorough": THOROUGH, "coarse": RefinementSchedule(DEFAULT.levels[:2])}
 COLUMNS = ("dice", "folding_percent", "true_folding_percent", "sdlogj", "inverse_consistency_mm", "cpu_s")

@@ -15,6 +15,7 @@ import torch
 
 from SpikeRegLib import __version__, metrics
 from SpikeRegLib.frames import Frame
+from SpikeRegLib.guidance import unmet
 from SpikeRegLib.images import Volume
 from SpikeRegLib.inverse import fine_inverse
 from SpikeRegLib.predict import Prediction
@@ -26,7 +27,7 @@ from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Trans
 from SpikeRegLib.verdict import judge
 
 if TYPE_CHECKING:
-    from SpikeRegLib.pipeline import Run
+    from SpikeRegLib.stages.run import Run
 
 # Resampled between two reports, so that a run can be stopped at once.
 VOXELS_PER_REPORT = 2_000_000
@@ -87,7 +88,7 @@ def finish(
 
     with run.stage("finish"):
         mapping = run.memory.recall(
-            "mapping", lambda: _mapping(run, base, deformation, itk_jacobian), after=("refinement",)
+            "mapping", lambda: _mapping(run, base, deformation, itk_jacobian), after=("refinement", "landmarks")
         )
         fixed, moving, transform = run.fixed, run.moving, mapping.transform
         overlap = run.memory.recall(
@@ -117,6 +118,8 @@ def finish(
             "spikes": _spikes(prediction),
             "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
         }
+        if run.options.landmark_weight and result["tre_mm"] is not None:
+            run.warnings += unmet(result["tre_mm"]["per_point"])
         result["verdict"] = judge(result)
         result["warnings"] = run.warnings
         result["reused"] = list(run.memory.reused)
@@ -151,7 +154,7 @@ def _mapping(
     deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
     _report(run, 0.1, "inverting")
     transform = compose(deformation, base)
-    inverse = compose(base.inverse(), fine_inverse(deformation))
+    inverse = compose(base.inverse(), fine_inverse(deformation, tick=lambda: _report(run, 0.3, "inverting")))
     frame, moving = run.fixed.image.frame, run.moving.image
     total = torch.empty(3, *frame.shape)
     values = torch.empty(frame.shape, dtype=moving.data.dtype)

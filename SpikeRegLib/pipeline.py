@@ -4,147 +4,34 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
 from SpikeRegLib import finish, models
-from SpikeRegLib.cascade import predict_fine
-from SpikeRegLib.configuration import METHODS, Preset, load_preset, preset_for
+from SpikeRegLib.configuration import METHODS, load_preset, preset_for
 from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.guidance import RefinementOptions, landmarks_on, lengths_scale, read_region, region_on
-from SpikeRegLib.images import Volume
-from SpikeRegLib.initial import align_pair
-from SpikeRegLib.inputs import (
-    Side,
-    Source,
-    bare_side,
-    check_pair,
-    load_image,
-    load_labels,
-    on_working_frame,
-    with_points,
-    working_frame,
-)
-from SpikeRegLib.losses import lncc
-from SpikeRegLib.predict import Prediction, predict
-from SpikeRegLib.progress import Listener, Progress, part_of_stage, silent
-from SpikeRegLib.refine import refine
-from SpikeRegLib.refinement.contrast import Comparison, compare_by
-from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
-from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.landmarks import Landmarks
-from SpikeRegLib.refinement.region import Region
-from SpikeRegLib.refinement.schedule import RefinementSchedule
+from SpikeRegLib.guidance import RefinementOptions, read_region
+from SpikeRegLib.inputs import Source, check_pair, with_points
+from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.registration import Registration
-from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, read_transform, warp_image
+from SpikeRegLib.stages.align import align_sides, make_pair
+from SpikeRegLib.stages.predict import predict_pair
+from SpikeRegLib.stages.prepare import as_transform, recall_network, recall_side
+from SpikeRegLib.stages.refine import (
+    landmarks_key,
+    pull_landmarks,
+    refine_pair,
+    refinement_key,
+    region_of,
+    unused_options,
+)
+from SpikeRegLib.stages.run import Run
+from SpikeRegLib.transforms import DisplacementTransform, Transform
 from SpikeRegLib.warm import Memory, file_key
-
-JUDGED_VOXELS = 2.0
-# Scaled intensity below which a voxel of an image without a mask does not count.
-BACKGROUND = 0.02
-# Similarity that landmarks may cost before a warning says so; smaller losses are the ordinary price of a constraint.
-NOTABLE_LOSS = 0.01
-# ITK's reading of the undeformed Jacobian below which keeping it positive would forbid ordinary deformations.
-LEAST_ITK_JACOBIAN = 0.25
-
-
-@dataclass
-class Run:
-    """What the stages hand on: inputs, settings, and the figures gathered on the way."""
-
-    fixed: Side
-    moving: Side
-    preset: Preset
-    device: str
-    threads: int
-    seed: int
-    listener: Listener
-    options: RefinementOptions = field(default_factory=RefinementOptions)
-    memory: Memory = field(default_factory=Memory)
-    warnings: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    cpu_seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Report the start and the end of a stage and keep its wall and CPU seconds."""
-        self.listener(Progress(name, 0.0))
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        self.seconds[name] = time.perf_counter() - wall
-        self.cpu_seconds[name] = time.process_time() - cpu
-        self.listener(Progress(name, 1.0))
-
-
-@dataclass(frozen=True)
-class Working:
-    """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W].
-
-    `comparison` says what of the two images is compared.
-    """
-
-    frame: Frame
-    fixed: torch.Tensor
-    moving: torch.Tensor
-    mask: torch.Tensor
-    comparison: Comparison
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.frame.shape, self.frame.spacing[0])
-
-    def frame_of(self, grid: Grid) -> Frame:
-        """Where a grid that starts at the first voxel of this one lies in the patient."""
-        return replace(self.frame, shape=grid.shape, spacing=(grid.spacing_mm,) * 3)
-
-    def coarser(self, spacing_mm: float) -> Working:
-        """The same pair at a larger voxel size, smoothed as far as the larger voxels need."""
-        if spacing_mm <= self.frame.spacing[0]:
-            return self
-        grid = self.grid.coarser(spacing_mm)
-        fixed, moving, mask = (
-            resample(image, self.grid, grid, sigma_mm=0.35 * spacing_mm)
-            for image in (self.fixed, self.moving, self.mask.float())
-        )
-        return Working(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison)
-
-    def similarity(self, displacement: torch.Tensor | None = None, *, moving: torch.Tensor | None = None) -> float:
-        """Mean local correlation inside the mask, of what is compared.
-
-        Args:
-            displacement: [3, D, H, W] mm on this grid, for the moving image.
-            moving: [D, H, W] another moving image on this grid.
-        """
-        fixed = self.comparison.of_fixed(self.fixed)
-        seen = self.comparison.of_moving(self.moving if moving is None else moving)
-        if displacement is not None:
-            seen = warp(seen[None], displacement[None] / self.frame.spacing[0])[0]
-        return fmean(float(lncc(f, m, mask=self.mask)) for f, m in zip(fixed, seen, strict=True))
-
-
-@dataclass(frozen=True)
-class Deformation:
-    """A displacement field [3, D, H, W] in mm on a grid that starts at the first voxel of the working frame."""
-
-    field: torch.Tensor
-    grid: Grid
-    iterations: tuple[int, ...] = ()
-
-    def similarity(self, pair: Working) -> float:
-        """Of the pair, with the moving image seen through this deformation."""
-        return pair.similarity(resample(self.field, self.grid, pair.grid))
 
 
 def register(
@@ -229,10 +116,10 @@ def register(
     fine_path = None
     if model_path is not None and settings.fine_model and model is None:
         fine_path = models.find(settings.fine_model, method)
-    network = _recall_network(memory, "network", model_path, method, timesteps)
-    fine = _recall_network(memory, "fine network", fine_path, method, timesteps)
+    network = recall_network(memory, "network", model_path, method, timesteps)
+    fine = recall_network(memory, "fine network", fine_path, method, timesteps)
     base_given = memory.recall(
-        "initial transform", lambda: _as_transform(initial_transform), key=file_key(initial_transform)
+        "initial transform", lambda: as_transform(initial_transform), key=file_key(initial_transform)
     )
     chosen, count = choose_device(device), set_threads(threads)
     torch.manual_seed(seed)
@@ -244,7 +131,7 @@ def register(
         ("fixed", fixed, fixed_mask, fixed_labels, fixed_points),
         ("moving", moving, moving_mask, moving_labels, moving_points),
     ):
-        side = _recall_side(memory, name, source, mask, labels, allow_nonfinite=allow_nonfinite, threads=count)
+        side = recall_side(memory, name, source, mask, labels, allow_nonfinite=allow_nonfinite, threads=count)
         sides.append(with_points(side, points, role=f"{name} image"))
         listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:
@@ -263,41 +150,41 @@ def register(
     with run.stage("align"):
         alignment = memory.recall(
             "alignment",
-            lambda: _align(run, base_given, align, skip_affine),
+            lambda: align_sides(run, base_given, align, skip_affine),
             key=(align, skip_affine, seed),
             after=("fixed mask", "moving mask", "initial transform"),
         )
         run.warnings += alignment.warnings
         pair = memory.recall(
             "working pair",
-            lambda: _pair(run, alignment.transform),
+            lambda: make_pair(run, alignment.transform),
             key=(settings.working_spacing_mm, settings.working_voxels, settings.similarity),
             after=("alignment",),
         )
     with run.stage("predict"):
         predicted = memory.recall(
             "prediction",
-            lambda: _predict(run, pair, network, fine, spike_maps),
+            lambda: predict_pair(run, pair, network, fine, spike_maps),
             key=(settings.passes, chosen, spike_maps),
             after=("network", "fine network", "working pair"),
         )
         run.warnings += predicted.warnings
     with run.stage("refine"):
-        area = memory.recall("region", lambda: _region(run, pair), key=file_key(region), after=("working pair",))
+        area = memory.recall("region", lambda: region_of(run, pair), key=file_key(region), after=("working pair",))
         refined = memory.recall(
             "refinement",
-            lambda: _refine(run, pair, predicted, area),
-            key=_refinement_key(run, pair),
+            lambda: refine_pair(run, pair, predicted, area),
+            key=refinement_key(run, pair),
             after=("prediction", "region"),
         )
         pulled = memory.recall(
             "landmarks",
-            lambda: _pull(run, pair, alignment.transform, refined, area),
-            key=_landmarks_key(run),
-            after=("refinement",),
+            lambda: pull_landmarks(run, pair, alignment.transform, refined, area),
+            key=landmarks_key(run),
+            after=("refinement", "region"),
         )
         refined = pulled or refined
-        run.warnings += refined.warnings
+        run.warnings += [*refined.warnings, *unused_options(run, pair)]
     facts: dict[str, Any] = {"name": None, "sha256": None} if network is None else dict(network.facts)
     if fine is not None:
         facts["fine"] = fine.facts
@@ -308,303 +195,3 @@ def register(
         iterations=refined.deformation.iterations,
         similarity={"measure": pair.working.comparison.measure, **refined.similarity},
     )  # fmt: skip
-
-
-def _as_transform(given: Transform | str | os.PathLike[str] | None) -> Transform | None:
-    return given if given is None or isinstance(given, Transform) else read_transform(given)
-
-
-@dataclass(frozen=True)
-class _Network:
-    """A network, and the name and digest of its file."""
-
-    network: RegistrationUNet
-    facts: dict[str, Any]
-
-
-def _recall_network(
-    memory: Memory, part: str, path: Path | None, method: str, timesteps: int | None
-) -> _Network | None:
-    def load() -> _Network | None:
-        if path is None:
-            return None
-        facts = {"name": path.stem, "sha256": models.sha256(path)}
-        return _Network(models.load_for(path, method, timesteps), facts)
-
-    return memory.recall(part, load, key=(file_key(path), method, timesteps))
-
-
-def _recall_side(
-    memory: Memory, name: str, source: Source, mask: Source | None, labels: Source | None, *, allow_nonfinite: bool,
-    threads: int,
-) -> Side:  # fmt: skip
-    """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
-    image_part, role = f"{name} image", f"{name} image"
-    image = memory.recall(
-        image_part,
-        lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role),
-        key=(file_key(source), allow_nonfinite),
-    )
-    side = memory.recall(
-        f"{name} mask", lambda: bare_side(image, mask, role=role), key=(file_key(mask), threads), after=(image_part,)
-    )
-    segmentation = memory.recall(
-        f"{name} segmentation", lambda: load_labels(labels, image), key=file_key(labels), after=(image_part,)
-    )
-    return replace(side, labels=segmentation)
-
-
-@dataclass(frozen=True)
-class _Aligned:
-    """The map fixed -> moving before deformation."""
-
-    transform: Transform
-    warnings: tuple[str, ...] = ()
-
-
-def _align(run: Run, given: Transform | None, go_on: bool, skip: bool) -> _Aligned:
-    """Of a pair that is not aligned yet, or goes on from a given map."""
-    if given is not None and not go_on:
-        return _Aligned(given)
-    if skip:
-        return _Aligned(AffineTransform(np.eye(4)))
-    masks = [
-        Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
-        for side in (run.fixed, run.moving)
-    ]
-    transform, alignment = align_pair(
-        run.fixed.image,
-        run.moving.image,
-        given=given,
-        fixed_mask=masks[0],
-        moving_mask=masks[1],
-        seed=run.seed,
-        listener=run.listener,
-    )
-    return _Aligned(transform, tuple(alignment.warnings))
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """The pair to be deformed.
-
-    Attributes:
-        working: on the working frame.
-        judged: where the eye judges: on voxels of 2 mm at brain scale.
-        itk_jacobian: see `itk_reading`.
-    """
-
-    working: Working
-    judged: Working
-    itk_jacobian: torch.Tensor | None
-
-
-def _pair(run: Run, base: Transform) -> _Pair:
-    working = _working(run, base)
-    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
-    if not bool(judged.mask.any()):
-        raise InputError(
-            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
-            "give one that covers the anatomy"
-        )
-    return _Pair(working, judged, itk_reading(run.fixed.image.frame, base))
-
-
-def _working(run: Run, base: Transform) -> Working:
-    frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    fixed = on_working_frame(run.fixed, frame, None)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    moving = on_working_frame(run.moving, frame, base)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    if run.fixed.mask_given:
-        covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
-        mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
-    else:
-        mask = fixed > BACKGROUND
-    if not bool((moving > 0).any()):
-        raise InputError(
-            f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
-            "check the initial transform or leave out --skip-affine"
-        )
-    return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """What the networks found, None without one; the deformation, and the similarity it reaches."""
-
-    prediction: Prediction | None
-    deformation: Deformation
-    similarity: float
-
-    @property
-    def warnings(self) -> list[str]:
-        return [] if self.prediction is None else self.prediction.warnings
-
-
-def _predict(run: Run, pair: _Pair, network: _Network | None, fine: _Network | None, spike_maps: bool) -> _Predicted:
-    judged = pair.judged
-    if network is None:
-        deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
-        return _Predicted(None, deformation, deformation.similarity(judged))
-    seen = pair.working.coarser(network.network.spec.input_spacing_mm)
-    prediction = predict(
-        network.network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
-        passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
-        listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5),
-    )  # fmt: skip
-    deformation = Deformation(prediction.displacement, seen.grid)
-    if fine is None:
-        return _Predicted(prediction, deformation, deformation.similarity(judged))
-    finer = pair.working.coarser(fine.network.spec.input_spacing_mm)
-    return _Predicted(*_fine_pass(run, fine.network, finer, judged, prediction, deformation, spike_maps))
-
-
-def _fine_pass(
-    run: Run, network: RegistrationUNet, pair: Working, judged: Working, coarse: Prediction, start: Deformation,
-    spike_maps: bool,
-) -> tuple[Prediction, Deformation, float]:  # fmt: skip
-    """The second network's pass, kept if it improves the similarity, and what that is; its cost counts either way."""
-    prediction, grid = predict_fine(
-        network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
-        device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0),
-    )  # fmt: skip
-    found = Deformation(prediction.displacement, grid)
-    before, after = start.similarity(judged), found.similarity(judged)
-    if after > before:
-        return prediction, found, after
-    warning = "the fine pass did not improve the similarity; its prediction was dropped"
-    kept = replace(prediction, displacement=coarse.displacement, warnings=[*prediction.warnings, warning])
-    return kept, start, before
-
-
-def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
-    """What ITK's Jacobian filter makes of an axis-flipped or oblique fixed grid, so that it reports no folds either.
-
-    None where that reading says nothing: it calls the alignment alone a fold, or nearly one (a grid turned by 60
-    degrees, and the moving head by as much).
-    """
-    if not isinstance(base, AffineTransform):
-        return None
-    direction, affine = np.reshape(fixed.direction, (3, 3)), base.matrix[:3, :3]
-    reading = as_itk_sees(direction, affine)
-    undeformed = float(np.linalg.det(reading.numpy()))
-    sound = abs(undeformed) > LEAST_ITK_JACOBIAN and undeformed * np.linalg.det(affine) * np.linalg.det(direction) > 0
-    return reading if sound else None
-
-
-@dataclass(frozen=True)
-class _Refined:
-    """The deformation to be finished, and the similarities on the way to it."""
-
-    deformation: Deformation
-    similarity: dict[str, float]
-    warnings: tuple[str, ...]
-
-
-def _region(run: Run, pair: _Pair) -> Region | None:
-    """Where the deformation may change; None for everywhere."""
-    region, scale = run.options.region, lengths_scale(run.preset, pair.working.frame)
-    return None if region is None else region_on(pair.working.frame, region, scale=scale)
-
-
-def _refinement_key(run: Run, pair: _Pair) -> Any:
-    """What a refinement depends on besides the prediction and the region."""
-    return _schedule(run, pair.working), run.preset.refine.start_sigma_mm, run.options.regularisation
-
-
-def _landmarks_key(run: Run) -> Any:
-    """What the pull of landmarks depends on besides the refinement; nothing where they are only measured."""
-    if not run.options.landmark_weight:
-        return None
-    points = [side.points.tolist() for side in (run.fixed, run.moving) if side.points is not None]
-    return run.options.landmark_weight, points
-
-
-def _refine(run: Run, pair: _Pair, predicted: _Predicted, region: Region | None) -> _Refined:
-    """The deformation refined by the images alone, unless preset or options leave that out."""
-    judged, deformation, after, warnings = pair.judged, predicted.deformation, predicted.similarity, []
-    schedule = _schedule(run, pair.working)
-    if schedule is not None:
-        field = gaussian(deformation.field, run.preset.refine.start_sigma_mm / deformation.grid.spacing_mm)
-        if region is not None:
-            weight = region.weight_on(deformation.grid)
-            field = deformation.field + weight * (field - deformation.field)
-        refined = _optimised(run, pair, Deformation(field, deformation.grid), schedule, region=region)
-        if region is not None and not bool(region.weight_on(refined.grid).any()):
-            warnings.append(
-                f"the region is too thin to refine in; make it {region.thinnest_mm(refined.grid):.0f} mm across"
-            )
-        reached = refined.similarity(judged)
-        if reached < after:
-            warnings.append("refinement did not improve the similarity; its start was kept")
-        else:
-            deformation, after = refined, reached
-    elif run.options.guided and not run.options.landmark_weight:
-        warnings.append(f"preset {run.preset.name}: without refinement, region and regularisation change nothing")
-    run.listener(Progress("refine", 1.0, "measuring the similarity"))
-    similarity = {
-        "lncc_before": _similarity_by_header(run, judged),
-        "lncc_aligned": judged.similarity(),
-        "lncc_after": after,
-    }
-    if similarity["lncc_after"] < similarity["lncc_aligned"]:
-        warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
-    return _Refined(deformation, similarity, tuple(warnings))
-
-
-def _pull(run: Run, pair: _Pair, base: Transform, refined: _Refined, region: Region | None) -> _Refined | None:
-    """The deformation with landmarks brought together; None where they are only measured."""
-    points = run.fixed.points, run.moving.points
-    if not run.options.landmark_weight or points[0] is None or points[1] is None:
-        return None
-    frame, start = pair.working.frame, refined.deformation
-    reach = lengths_scale(run.preset, frame) * run.preset.regularisation * run.options.regularisation
-    landmarks, found = landmarks_on(
-        frame, points[0], points[1], base, weight=run.options.landmark_weight, region=region, reach=reach
-    )
-    warnings = [*refined.warnings, *found]
-    if landmarks is None:
-        return replace(refined, warnings=tuple(warnings))
-    schedule = _schedule(run, pair.working) or RefinementSchedule((), window=run.preset.refine.window)
-    pulled = _optimised(run, pair, start, schedule, region=region, landmarks=landmarks)
-    run.listener(Progress("refine", 1.0, "measuring the similarity"))
-    before, after = refined.similarity["lncc_after"], pulled.similarity(pair.judged)
-    gain = landmarks.penalty(start.field, start.grid) - landmarks.penalty(pulled.field, pulled.grid)
-    if gain <= before - after:
-        warnings.append(
-            "the landmarks were not worth what they cost in similarity and did not pull; raise their weight"
-        )
-        return replace(refined, warnings=tuple(warnings))
-    if after < before - NOTABLE_LOSS:
-        warnings.append(f"the landmarks lowered the similarity of the images from {before:.3f} to {after:.3f}")
-    similarity = {**refined.similarity, "lncc_after": after, "lncc_without_landmarks": before}
-    return _Refined(replace(pulled, iterations=start.iterations or pulled.iterations), similarity, tuple(warnings))
-
-
-def _schedule(run: Run, working: Working) -> RefinementSchedule | None:
-    return run.preset.schedule(
-        run.options.iterations, spacing_mm=working.frame.spacing[0], regularisation=run.options.regularisation
-    )
-
-
-def _optimised(
-    run: Run, pair: _Pair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
-    landmarks: Landmarks | None = None,
-) -> Deformation:  # fmt: skip
-    """`start` after an instance optimisation."""
-    working = pair.working
-    refinement = refine(
-        working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
-        spacing_mm=working.frame.spacing[0], initial=start.field,
-        initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
-        itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, listener=run.listener,
-    )  # fmt: skip
-    return Deformation(refinement.field, refinement.grid, refinement.iterations)
-
-
-def _similarity_by_header(run: Run, working: Working) -> float:
-    """Similarity of the pair as it came, aligned by its headers alone."""
-    moving = on_working_frame(run.moving, working.frame, None)
-    return working.similarity(moving=moving)

@@ -15,8 +15,9 @@ from SpikeRegLib.configuration import PRESET_FOLDER
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
-from SpikeRegLib.pipeline import itk_reading, register
+from SpikeRegLib.pipeline import register
 from SpikeRegLib.transforms import AffineTransform, compose, write_transform
+from SpikeRegLib.working import itk_reading
 
 # The sample pair: files ----------------------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ CHANGES = {
     "other regularisation": ({"regularisation": 2.0}, {"refinement", "mapping", "overlap"}),
     "other refine_iterations": ({"refine_iterations": 2}, {"refinement", "mapping", "overlap"}),
     "region": ({"region": "region.nii.gz"}, {"refinement", "mapping", "overlap"}),
-    "landmarks that pull": ({"landmark_weight": 0.05}, {"refinement", "mapping", "overlap"}),
+    "landmarks that pull": ({"landmark_weight": 0.05}, {"mapping", "overlap"}),
     "other mask": ({"fixed_mask": "fixed_mask.nii.gz"}, {"fixed mask"} | COMPUTED),
     "other segmentation": ({"moving_labels": "moving_mask.nii.gz"}, {"moving segmentation", "overlap"}),
     "initial transform": ({"initial_transform": "start.tfm", "skip_affine": False}, {"initial transform"} | COMPUTED),

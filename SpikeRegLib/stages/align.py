@@ -1,0 +1,98 @@
+"""Align: the map before deformation, and the pair on the working grid through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images import Volume
+from SpikeRegLib.initial import align_pair
+from SpikeRegLib.inputs import on_working_frame, working_frame
+from SpikeRegLib.progress import Progress
+from SpikeRegLib.refinement.contrast import compare_by
+from SpikeRegLib.stages.run import Run
+from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
+from SpikeRegLib.working import Working, itk_reading
+
+JUDGED_VOXELS = 2.0
+# Scaled intensity below which a voxel of an image without a mask does not count.
+BACKGROUND = 0.02
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The map fixed -> moving before deformation."""
+
+    transform: Transform
+    warnings: tuple[str, ...] = ()
+
+
+def align_sides(run: Run, given: Transform | None, go_on: bool, skip: bool) -> Aligned:
+    """Of a pair that is not aligned yet, or goes on from a given map."""
+    if given is not None and not go_on:
+        return Aligned(given)
+    if skip:
+        return Aligned(AffineTransform(np.eye(4)))
+    masks = [
+        Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
+        for side in (run.fixed, run.moving)
+    ]
+    transform, alignment = align_pair(
+        run.fixed.image,
+        run.moving.image,
+        given=given,
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
+        seed=run.seed,
+        listener=run.listener,
+    )
+    return Aligned(transform, tuple(alignment.warnings))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The pair to be deformed.
+
+    Attributes:
+        working: on the working frame.
+        judged: where the eye judges: on voxels of 2 mm at brain scale.
+        itk_jacobian: see `itk_reading`.
+    """
+
+    working: Working
+    judged: Working
+    itk_jacobian: torch.Tensor | None
+
+
+def make_pair(run: Run, base: Transform) -> Pair:
+    working = _working(run, base)
+    judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
+    if not bool(judged.mask.any()):
+        raise InputError(
+            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
+            "give one that covers the anatomy"
+        )
+    return Pair(working, judged, itk_reading(run.fixed.image.frame, base))
+
+
+def _working(run: Run, base: Transform) -> Working:
+    frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
+    fixed = on_working_frame(run.fixed, frame, None)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
+    moving = on_working_frame(run.moving, frame, base)
+    run.listener(Progress("align", 1.0, "resampling the pair"))
+    if run.fixed.mask_given:
+        covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
+        mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
+    else:
+        mask = fixed > BACKGROUND
+    if not bool((moving > 0).any()):
+        raise InputError(
+            f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
+            "check the initial transform or leave out --skip-affine"
+        )
+    return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))

@@ -1,0 +1,56 @@
+"""Prepare: networks and both sides read, or taken over from an earlier run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from SpikeRegLib import models
+from SpikeRegLib.inputs import Side, Source, bare_side, load_image, load_labels
+from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.transforms import Transform, read_transform
+from SpikeRegLib.warm import Memory, file_key
+
+
+def as_transform(given: Transform | str | os.PathLike[str] | None) -> Transform | None:
+    return given if given is None or isinstance(given, Transform) else read_transform(given)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and the name and digest of its file."""
+
+    network: RegistrationUNet
+    facts: dict[str, Any]
+
+
+def recall_network(memory: Memory, part: str, path: Path | None, method: str, timesteps: int | None) -> Network | None:
+    def load() -> Network | None:
+        if path is None:
+            return None
+        facts = {"name": path.stem, "sha256": models.sha256(path)}
+        return Network(models.load_for(path, method, timesteps), facts)
+
+    return memory.recall(part, load, key=(file_key(path), method, timesteps))
+
+
+def recall_side(
+    memory: Memory, name: str, source: Source, mask: Source | None, labels: Source | None, *, allow_nonfinite: bool,
+    threads: int,
+) -> Side:  # fmt: skip
+    """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
+    image_part, role = f"{name} image", f"{name} image"
+    image = memory.recall(
+        image_part,
+        lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role),
+        key=(file_key(source), allow_nonfinite),
+    )
+    side = memory.recall(
+        f"{name} mask", lambda: bare_side(image, mask, role=role), key=(file_key(mask), threads), after=(image_part,)
+    )
+    segmentation = memory.recall(
+        f"{name} segmentation", lambda: load_labels(labels, image), key=file_key(labels), after=(image_part,)
+    )
+    return replace(side, labels=segmentation)
