@@ -7,6 +7,8 @@ same logic and managers draw into an off-screen window, so a test can look at wh
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -25,12 +27,26 @@ MANAGERS = (
 VIEWS = (("Red", "Axial"), ("Green", "Coronal"), ("Yellow", "Sagittal"))
 
 
+_PROBE = """
+import vtk
+window, renderer = vtk.vtkRenderWindow(), vtk.vtkRenderer()
+window.SetOffScreenRendering(1)
+renderer.SetBackground(1, 1, 1)
+window.AddRenderer(renderer)
+window.Render()
+pixels = vtk.vtkUnsignedCharArray()
+window.GetPixelData(5, 5, 5, 5, 0, pixels, 0)
+assert pixels.GetValue(0) == 255
+"""
+
+
 @functools.cache
 def problem() -> str:
-    """Why nothing can be rendered on this machine; empty where it can."""
-    window = vtk.vtkRenderWindow()
-    window.SetOffScreenRendering(1)
-    if not window.SupportsOpenGL():
+    """Why nothing can be rendered on this machine; empty where it can.
+
+    A process of its own tries it: VTK ends the process where it finds no OpenGL.
+    """
+    if subprocess.run([sys.executable, "-c", _PROBE], capture_output=True).returncode != 0:
         return "no OpenGL for off-screen rendering: apt-get install libegl1 libgl1-mesa-dri (or libosmesa6)"
     return ""
 

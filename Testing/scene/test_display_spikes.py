@@ -73,7 +73,8 @@ def test_walking_through_the_layers_names_each_and_keeps_one_legend(panel, fixed
     assert [overlay.show(index) for index in (0, 1, 0, 1)] == ["enc0.conv", "bottleneck"] * 2
     legends = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
     assert len(legends) == 1
-    assert legends[0].GetTitleText() == "bottleneck\nspikes per step\n(layer's own scale)"
+    assert legends[0].GetLabelFormat() == "%.4f"
+    assert legends[0].GetTitleText() == "bottleneck\nrate, own scale"
     with pytest.raises(IndexError, match="layer 2: this run has 2 layers"):
         overlay.show(2)
 

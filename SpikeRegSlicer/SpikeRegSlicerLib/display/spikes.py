@@ -13,7 +13,7 @@ class SpikeOverlay:
     """Walks through the spike-rate volumes of a run, each on its own grid, over the fixed image in all slice views.
 
     Each layer has its own colour window (0 to a round rate near its highest), because rates differ between layers by
-    a factor of a hundred; the legend says so.
+    a factor of a hundred; the legend says so. A rate is the share of time steps in which a neuron fires.
 
     Args:
         scene: whose slice views are used.
@@ -39,8 +39,8 @@ class SpikeOverlay:
         self._removeLegend()
         style.styleSpikes(volume)
         self._views.show(self.fixed, volume, opacity)
-        title = f"{name}\nspikes per step\n(layer's own scale)"
-        self._legend = style.addLegend(volume, title, 3, "%.3f")
+        decimals = 3 if volume.GetDisplayNode().GetWindowLevelMax() >= 0.01 else 4
+        self._legend = style.addLegend(volume, f"{name}\nrate, own scale", 3, f"%.{decimals}f", width=0.11)
         return name
 
     def hide(self) -> None:

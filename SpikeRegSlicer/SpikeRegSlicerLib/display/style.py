@@ -99,17 +99,20 @@ def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_S
     display.EndModify(changing)
 
 
-def addLegend(volume: Any, title: str, labels: int, labelFormat: str) -> Any:
+def addLegend(volume: Any, title: str, labels: int, labelFormat: str, width: float = 0.08) -> Any:
     """A colour legend at the right edge of every slice view that shows `volume`; the caller removes the node.
 
     Made after the volume is shown: a legend does not notice when a view's volume is changed by a program.
+
+    Args:
+        width: as a share of the view; the text is as large as the labels fit into it.
     """
     legend = slicer.vtkSlicerColorLogic.AddDefaultColorLegendDisplayNode(volume.GetDisplayNode())
     changing = legend.StartModify()
     legend.SetTitleText(title)
     legend.SetNumberOfLabels(labels)
     legend.SetLabelFormat(labelFormat)
-    legend.SetSize(0.08, 0.3)  # the text grows with it
+    legend.SetSize(width, 0.3)
     legend.SetPosition(0.99, 0.03)
     legend.GetLabelTextProperty().SetFontFamilyToArial()
     legend.SetVisibility(1)
