@@ -8,8 +8,7 @@ import tempfile
 
 from slicer.i18n import tr as _
 
-from SpikeRegLib import configuration
-from SpikeRegLib.configuration import Preset, load_preset, preset_names
+from SpikeRegLib.configuration import Preset, load_preset, preset_names, write_preset
 from SpikeRegLib.errors import InputError
 from SpikeRegSlicerLib.parameters import Method, Parameters
 
@@ -103,7 +102,7 @@ def save(parameters: Parameters, path: str) -> str:
     """
     path = path if path.endswith(".toml") else path + ".toml"
     try:
-        configuration.write_preset(withChoices(parameters), path)
+        write_preset(withChoices(parameters), path)
     except ValueError as error:
         raise InputError(str(error)) from error
     except OSError as error:

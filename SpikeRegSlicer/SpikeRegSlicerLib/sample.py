@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import slicer
@@ -35,16 +36,21 @@ def loadSampleLabels() -> list[Any]:
 
 
 def registerSample(iconFolder: str) -> None:
-    """Offer the pair in the module Sample Data."""
+    """Offer the pair in the module Sample Data, whose button calls `loadSample`.
+
+    Scripts that ask for the pair by its name get it through the addresses of the files, without network. Slicer refuses
+    a source without addresses, file names and node names.
+    """
     import SampleData
 
+    names = ("fixed", "moving")
     thumbnail = os.path.join(iconFolder, f"{NAME}.png")
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName=NAME,
         thumbnailFileName=thumbnail if os.path.isfile(thumbnail) else None,
-        uris=None,
-        fileNames=None,
-        nodeNames=None,
+        uris=[Path(samplePath(name)).as_uri() for name in names],
+        fileNames=[f"SpikeReg-{name}.nii.gz" for name in names],
+        nodeNames=[f"SpikeReg {name}" for name in names],
         customDownloader=loadSample,
     )

@@ -54,11 +54,12 @@ class ApplyPart:
         return [item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Checked]
 
     def _nodes(self) -> list[Any]:
-        """What a person would bring along: no nodes of a run, and not the volume to whose space they would go."""
+        """What one would bring along: not what a run or a comparison made, nor the volume to whose space it goes."""
         left = [node for run in self.panel.runs for node in run.folder.nodes()]
         left.append(self._goal())
         found = [node for name in CLASSES for node in slicer.util.getNodesByClass(name)]
-        return [node for node in found if not node.GetHideFromEditors() and node not in left]
+        lasting = [node for node in found if node.GetSaveWithScene() and not node.GetHideFromEditors()]
+        return [node for node in lasting if node not in left]
 
     def _goal(self) -> Any:
         """The volume to whose space nodes are brought."""

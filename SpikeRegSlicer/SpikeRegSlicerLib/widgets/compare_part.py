@@ -78,13 +78,13 @@ class ComparePart:
         if wanted == self._shown or comparison is None:
             return
         self._flicker.stop()
+        self._shown = wanted  # first, as showing adds nodes to the scene, which ends here again
         if wanted is None:
             comparison.hide()
         else:
             comparison.show(*wanted)
             if mode == "flicker" and self.panel.isEntered:
                 self._flicker.start(round(1000 / wanted[1]))
-        self._shown = wanted
 
     def enter(self) -> None:
         """Go on flickering."""

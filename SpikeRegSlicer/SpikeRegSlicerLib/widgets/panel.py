@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -19,6 +20,7 @@ from SpikeRegSlicerLib.widgets.review_part import ReviewPart
 from SpikeRegSlicerLib.widgets.run_part import RunPart
 from SpikeRegSlicerLib.widgets.spikes_part import SpikesPart
 from SpikeRegSlicerLib.widgets.torch_part import TorchPart
+from SpikeRegSlicerLib.widgets.watch_part import WatchPart
 
 
 class Panel:
@@ -52,12 +54,19 @@ class Panel:
         self._review = ReviewPart(ui, self)
         self._apply = ApplyPart(ui, self)
         self._live = LivePart(ui, self)
+        self._watch = WatchPart(ui, self)
+        self._later = qt.QTimer()
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._onLater)
 
     # --- what changes -----------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Follow this parameter node from now on; None for a scene that is being closed."""
+        self._later.stop()
         self._live.reset()
+        self._watch.reset()
+        self._run.forget()
         self.parameters = parameters
         if parameters is None:
             self._compare.reset()
@@ -94,7 +103,16 @@ class Panel:
         self._updateParts()
 
     def onNodesChanged(self) -> None:
-        """Nodes were added to the scene or removed from it."""
+        """Nodes were added to the scene or removed from it; often many at once, so it waits for the last."""
+        self.onInputsChanged()
+
+    def onInputsChanged(self) -> None:
+        """A chosen node has new content."""
+        self._run.forget()
+        if self.parameters is not None:
+            self._later.start(0)
+
+    def _onLater(self) -> None:
         if self.parameters is None:
             return
         present = [run for run in self.runs if run.folder.exists() and run.transform.GetScene() is not None]
@@ -107,7 +125,8 @@ class Panel:
         self.isEntered = True
         self._torch.update()
         self._compare.enter()
-        self.onNodesChanged()
+        self._run.forget()
+        self._onLater()
 
     def exit(self) -> None:
         self.isEntered = False
@@ -146,9 +165,7 @@ class Panel:
 
     def onJobDone(self, job: Job) -> None:
         """A run that the panel started has ended."""
-        if self.parameters is None:
-            return
-        if job.state == "done":
+        if job.state == "done" and self.parameters is not None:
             with slicer.util.NodeModify(self.parameters):
                 self.parameters.outputTransform = job.run.transform
                 self.parameters.outputVolume = job.run.warped
@@ -160,7 +177,7 @@ class Panel:
             self.say(look, "good" if verdict == "good" else "check")
         elif job.message:
             self.say(job.message, "poor")
-        else:
+        elif job.state != "done":
             self.say(_("The registration was cancelled; nothing of it was kept."))
 
     # --- inside -----------------------------------------------------------------------------------------------------
@@ -178,5 +195,6 @@ class Panel:
             self._spikes,
             self._apply,
             self._live,
+            self._watch,
         ):
             part.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -29,6 +30,7 @@ class RunPart:
         self._queue: list[Job] = []
         self._progress = Progress()
         self._said = ""
+        self._problems: tuple[tuple[Any, ...], list[str]] | None = None
         ui.runButton.clicked.connect(self._onRunOrCancel)
         ui.queueButton.clicked.connect(self.run)
         panel.logic.process.onLog = self._log
@@ -37,14 +39,22 @@ class RunPart:
     # --- what the panel shows ---------------------------------------------------------------------------------------
 
     def problems(self) -> list[str]:
-        """Every reason why Run cannot be pressed."""
+        """Every reason why Run cannot be pressed; looked for again when the choice or a chosen node has changed."""
         parameters = self.panel.parameters
-        inputs = inputsOf(parameters)
-        found = self.panel.logic.problems(inputs)
-        return found + outputProblems(inputs, parameters.outputTransform, parameters.outputVolume)
+        inputs, outputs = inputsOf(parameters), (parameters.outputTransform, parameters.outputVolume)
+        chosen = (*(getattr(inputs, item.name) for item in fields(inputs)), *outputs)
+        if self._problems is None or chosen != self._problems[0]:
+            self._problems = chosen, self.panel.logic.problems(inputs) + outputProblems(inputs, *outputs)
+        return self._problems[1]
+
+    def forget(self) -> None:
+        """A chosen node has changed: look for problems again."""
+        self._problems = None
 
     def update(self) -> None:
         """Enable Run, or say in its tooltip and below it what is missing."""
+        if self.panel.parameters is None:  # between two scenes
+            return
         found = self.problems()
         ready = _("Register the moving volume onto the fixed one, in the background.")
         tip = "\n".join(found) if found else ready

@@ -60,11 +60,11 @@ class SpikesPart:
         wanted = (layer, parameters.spikeOpacity) if on else None
         if wanted == self._shown or overlay is None:
             return
+        self._shown = wanted  # first, as showing adds a node to the scene, which ends here again
         if wanted is None:
             overlay.hide()
         else:
             overlay.show(*wanted)
-        self._shown = wanted
 
     def _describe(self, layer: int) -> str:
         if self._overlay is None:
