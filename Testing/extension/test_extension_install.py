@@ -16,8 +16,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 IMPORT_SCENE_AND_DISPLAY = """
-import importlib, json, pathlib, sys
+import importlib, json, pathlib, sys, types
 from SpikeRegSlicerLib import library, sample
+registered = []
+sys.modules["SampleData"] = types.SimpleNamespace(SampleDataLogic=types.SimpleNamespace(
+    registerCustomSampleDataSource=lambda **source: registered.append(source)))
+sample.registerSample(str(pathlib.Path(library.__file__).parents[1] / "Resources" / "Icons"))
 folder = pathlib.Path(library.__file__).parent
 names = [f"SpikeRegSlicerLib.{path.parent.name}.{path.stem}" for part in ("scene", "display")
          for path in sorted((folder / part).glob("*.py"))]
@@ -26,7 +30,7 @@ print(json.dumps({
     "files": files,
     "loaded": sorted({name.partition(".")[0] for name in sys.modules}),
     "library": library.libraryFolder(),
-    "sample": [sample.samplePath(name) for name in ("fixed", "moving", "fixed_seg", "moving_seg")],
+    "sample": [{key: value for key, value in source.items() if key != "customDownloader"} for source in registered],
 }))
 """
 
@@ -82,10 +86,11 @@ def test_scene_and_display_layers_load_from_the_installed_tree(installed):
     assert len(found["files"]) > 10 and all(file.startswith(str(installed.modules)) for file in found["files"])
     assert not {"torch", "SimpleITK", "PySide6", "qt", "ctk"} & set(found["loaded"])
     assert found["library"] == str(installed.modules)
-    assert found["sample"] == [
-        str(installed.modules / "SpikeRegLib" / "sample" / f"{name}.nii.gz")
-        for name in ("fixed", "moving", "fixed_seg", "moving_seg")
-    ]
+    (source,) = found["sample"]
+    folder = installed.modules / "SpikeRegLib" / "sample"
+    assert source["uris"] == [(folder / f"{name}.nii.gz").as_uri() for name in ("fixed", "moving")]
+    assert len(source["fileNames"]) == len(source["nodeNames"]) == 2  # Slicer refuses lists of other lengths, or none
+    assert source["thumbnailFileName"] == str(installed.modules / "Resources" / "Icons" / "SpikeRegSample.png")
 
 
 def test_a_file_that_is_not_listed_is_missed_after_installation(tmp_path):
