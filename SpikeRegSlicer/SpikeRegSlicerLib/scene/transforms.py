@@ -37,9 +37,8 @@ def readTransform(path: str) -> vtk.vtkAbstractTransform:
     """
     read = slicer.vtkMRMLTransformNode()
     files.readInto(read, slicer.vtkMRMLTransformStorageNode(), path)
-    transform = grids.linearized(read.GetTransformFromParent())
-    _interpolateAsItk(transform)
-    return transform
+    _interpolateAsItk(read.GetTransformFromParent())
+    return grids.linearized(_withoutIdleGrids(read.GetTransformFromParent()))
 
 
 def setTransform(node, fromParent: vtk.vtkAbstractTransform) -> None:
@@ -124,6 +123,24 @@ def _interpolateAsItk(transform: vtk.vtkAbstractTransform) -> None:
         if part.IsA("vtkGridTransform") and part.GetInterpolationModeAsString() != "Linear":
             part.SetInterpolationModeToLinear()
             part.SetInverseTolerance(_INVERSE_TOLERANCE_MM)
+
+
+def _withoutIdleGrids(transform: vtk.vtkAbstractTransform) -> vtk.vtkAbstractTransform:
+    """The same map without displacement grids of zeros, which an alignment without refinement leaves."""
+    parts = list(_parts(transform))
+    busy = [part for part in parts if not (part.IsA("vtkGridTransform") and _isIdle(part))]
+    if len(busy) == len(parts):
+        return transform
+    rest = vtk.vtkGeneralTransform()
+    rest.PostMultiply()
+    for part in busy:
+        rest.Concatenate(part)
+    return rest
+
+
+def _isIdle(part) -> bool:
+    values = part.GetDisplacementGrid().GetPointData().GetScalars()
+    return all(values.GetRange(axis) == (0.0, 0.0) for axis in range(3))
 
 
 def _parts(transform: vtk.vtkAbstractTransform):
