@@ -33,7 +33,10 @@ def makeImportable() -> None:
 
 def torchIsInstalled() -> bool:
     """Whether PyTorch can be imported; it is not imported to find out."""
-    return importlib.util.find_spec("torch") is not None
+    try:
+        return importlib.util.find_spec("torch") is not None
+    except (ImportError, ValueError):  # a half removed installation
+        return False
 
 
 def pythonProgram() -> str:
