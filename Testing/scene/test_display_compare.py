@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
+import slicer_scene
 import vtk
 from slicer_scene import ROOT, blobs, loadVolume, makeGridTransform, makeVolume, rotation, translation
 from SpikeRegSlicerLib.display import compare, intensity, style
@@ -177,6 +178,43 @@ def test_every_mode_gives_the_views_back_as_they_were_and_leaves_nothing(panel, 
     assert changedPixels(before, panel.pixels()) == 0
     assert panel.scene.GetNumberOfNodes() == nodes
     assert [view.composite.GetLinkedControl() for view in panel.views] == [0, 0, 0]
+
+
+def test_each_view_gets_back_its_own_volumes_opacities_and_link(panel):
+    fixed, warped = images()
+    other = makeVolume(blobs(SHAPE), GRID, "other")
+    names = ("BackgroundVolumeID", "ForegroundVolumeID", "ForegroundOpacity", "LinkedControl", "ClipToBackgroundVolume")
+    panel.views[0].composite.SetBackgroundVolumeID(other.GetID())
+    panel.views[1].composite.SetForegroundVolumeID(warped.GetID())
+    panel.views[1].composite.SetForegroundOpacity(0.77)
+    panel.views[2].composite.SetLinkedControl(1)
+    panel.views[2].composite.SetClipToBackgroundVolume(0)
+
+    def state() -> list:
+        return [[getattr(view.composite, f"Get{name}")() for name in names] for view in panel.views]
+
+    before = state()
+    comparison = compare.Comparison(panel.scene, fixed, warped)
+    for mode in ("blend", "flicker"):
+        comparison.show(mode)
+    assert all(view[0] == fixed.GetID() and view[3] for view in state()), "all views alike, and linked"
+    comparison.hide()
+    assert state() == before
+    comparison.hide()
+    assert state() == before, "nothing is put back twice"
+
+
+def test_a_scene_closed_while_a_mode_is_shown_stays_empty(panel):
+    def left() -> int:
+        return panel.scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode")
+
+    empty = left()  # the slice views have nodes of their own
+    for mode in ("difference", "grid"):
+        comparison = compare.Comparison(panel.scene, *images(), transform=waveTransform())
+        comparison.show(mode)
+        slicer_scene.emptyScene()
+        comparison.hide()
+        assert left() == empty
 
 
 def test_helpers_go_when_the_mode_changes_and_are_not_saved(panel):

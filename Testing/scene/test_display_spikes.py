@@ -86,6 +86,7 @@ def test_each_layer_has_a_scale_that_fits_its_rates(scene, fixed, layers):
         display = layers[index].GetDisplayNode()
         assert display.GetWindowLevelMin() == pytest.approx(0)
         assert 0.4 * rate < display.GetWindowLevelMax() <= rate
+        assert not display.GetInterpolate(), "the layer's own grid is drawn"
 
 
 def test_a_silent_layer_is_drawn_as_nothing(panel, fixed):
