@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -72,13 +73,17 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, scene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, scene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, scene.EndImportEvent, self.onSceneEndImport)
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(slicer.mrmlScene, event, self.onNodesChanged)
+        self._reopen = qt.QTimer()
+        self._reopen.setSingleShot(True)
+        self._reopen.timeout.connect(self._onReopen)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer ends: cancel what runs and leave nothing."""
+        self._reopen.stop()
         self.setParameterNode(None)
         self.removeObservers()
         self.logic.close()
@@ -96,6 +101,13 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
         self.logic.history.clear()
         if self.panel.isEntered:  # else a closed scene would not be empty; `enter` follows
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
+        self._reopen.start(0)  # once the node selectors know the new nodes
+
+    def _onReopen(self) -> None:
+        if self.panel.isEntered:
             self.initializeParameterNode()
 
     def onNodesChanged(self, _caller: Any, _event: Any) -> None:

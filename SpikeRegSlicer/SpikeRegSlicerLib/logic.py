@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,6 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from SpikeRegSlicerLib.exchange import Exchange
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import Task, WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
@@ -23,8 +21,6 @@ from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import Inputs, problems
 from SpikeRegSlicerLib.scene.results import Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class RegistrationError(RuntimeError):
@@ -76,9 +72,7 @@ class Registrations(VTKObservationMixin):
         self.process = process or WorkerProcess()
         self.history = History()
         self.jobs: list[Job] = []
-        self._temporaryFolder = temporaryFolder
-        self._folder = ""
-        self._removeFolder: Any = None
+        self.exchange = Exchange(temporaryFolder)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -147,7 +141,7 @@ class Registrations(VTKObservationMixin):
         name = f"{inputs.moving.GetName()} → {inputs.fixed.GetName()}"
         job = Job(inputs, dict(options), outputs or Outputs(), name)
         job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
-        folder = self._jobFolder()
+        folder = self._newFolder()
         job.task = Task(
             prepare=lambda: self._prepare(job, folder),
             folder=folder,
@@ -186,9 +180,7 @@ class Registrations(VTKObservationMixin):
     def close(self) -> None:
         """Cancel everything, end the worker and remove all temporary files."""
         self.process.close()
-        if self._removeFolder is not None:
-            self._removeFolder()
-            self._removeFolder, self._folder = None, ""
+        self.exchange.close()
 
     # --- a job's way ------------------------------------------------------------------------------------------------
 
@@ -207,22 +199,27 @@ class Registrations(VTKObservationMixin):
         presetText = options.pop("presetText", "")
         job.options.pop("presetText", None)
         try:
-            inputsFolder = os.path.join(self._session(), "inputs")
-            for made in (inputsFolder, folder):
-                os.makedirs(made, exist_ok=True)
+            inputsFolder = self.exchange.inputsFolder()
+            os.makedirs(folder, exist_ok=True)
             keys: dict[str, Any] = {**options, **exportInputs(job.inputs, inputsFolder)}
             if presetText:
                 keys["preset"] = os.path.join(inputsFolder, f"{options['preset']}.toml")
                 with open(keys["preset"], "w", encoding="utf-8") as file:
                     file.write(presetText)
         except OSError as error:
-            raise RegistrationError(self._cannotWrite(error)) from error
+            raise RegistrationError(self.exchange.explain(error)) from error
         if keys.get("initial_transform"):
             keys["align"] = align
         elif not align:
             keys["skip_affine"] = True
         keys["out"] = os.path.join(folder, "out")
         return keys
+
+    def _newFolder(self) -> str:
+        try:
+            return self.exchange.newFolder()
+        except OSError as error:
+            raise RegistrationError(self.exchange.explain(error)) from error
 
     def _onProgress(self, job: Job, stage: str, fraction: float, message: str) -> None:
         job.state = "running"
@@ -291,32 +288,3 @@ class Registrations(VTKObservationMixin):
                     "again."
                 ).format(name=node.GetName())
                 self.cancel(job)
-
-    # --- temporary files --------------------------------------------------------------------------------------------
-
-    def _session(self) -> str:
-        """The folder of this object, made on first use and removed with it."""
-        if not self._folder or not os.path.isdir(self._folder):
-            parent = self._temporaryFolder or slicer.app.temporaryPath
-            os.makedirs(parent, exist_ok=True)
-            self._folder = tempfile.mkdtemp(prefix="SpikeReg-", dir=parent)
-            self._removeFolder = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
-
-    def _jobFolder(self) -> str:
-        try:
-            return tempfile.mkdtemp(prefix="run-", dir=self._session())
-        except OSError as error:
-            raise RegistrationError(self._cannotWrite(error)) from error
-
-    def _cannotWrite(self, error: OSError) -> str:
-        folder = self._folder or self._temporaryFolder or slicer.app.temporaryPath
-        if error.errno in _NO_SPACE:
-            return _(
-                "The disk of the temporary folder {folder} is full. Free some space, or choose another temporary "
-                "folder in Edit / Application Settings / General, and run again."
-            ).format(folder=folder)
-        return _(
-            "The temporary folder {folder} cannot be written ({reason}). Choose another one in Edit / Application "
-            "Settings / General, and run again."
-        ).format(folder=folder, reason=error.strerror or error)

@@ -178,7 +178,7 @@ def test_disk_full_while_the_volumes_are_written(ready, monkeypatch):
 
 def test_temporary_folder_that_is_a_file(ready, tmp_path):
     (tmp_path / "file").touch()
-    ready.logic._temporaryFolder = str(tmp_path / "file")
+    ready.logic.exchange.parent = str(tmp_path / "file")
     ready.ui.runButton.click()
     assert str(tmp_path / "file") in tools.message(ready) and "Choose another one" in tools.message(ready)
 

@@ -1,0 +1,94 @@
+"""Cancel at any moment: the process is gone within half a second, and nothing is left of the run."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import host
+import module_tools as tools
+import pytest
+import slicer
+import slicer_scene
+from host import gestures
+
+
+@pytest.fixture
+def panel(scene):
+    """A panel with the bundled pair chosen."""
+    fixed, moving = tools.loadPair()
+    opened = tools.openPanel()
+    tools.choosePair(opened, fixed, moving)
+    yield opened
+    host.closeModule(opened)
+    assert not tools.leftovers()
+
+
+def cancelAfter(panel, seconds: float) -> None:
+    """Press Run, and Cancel some time later, or when the run is over before that."""
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    panel.ui.runButton.click()
+    pid, end = panel.logic.process.processId, time.monotonic() + seconds
+    gestures.waitUntil(lambda: time.monotonic() > end or panel.ui.runButton.text == "Run")
+    if panel.ui.runButton.text == "Run":
+        pytest.fail("the run was over before it could be cancelled")
+    began = time.monotonic()
+    panel.ui.runButton.click()
+    assert time.monotonic() - began < 0.5
+    assert panel.ui.runButton.text == "Run" and panel.ui.runButton.enabled
+    assert not tools.isAlive(pid) and panel.logic.process.processId == 0
+    assert not panel.logic.jobs and slicer.mrmlScene.GetNumberOfNodes() == nodes
+    assert not [
+        path for path in Path(slicer.app.temporaryPath).rglob("*") if path.name.startswith((".", "run-", "out"))
+    ]
+    assert "cancelled; nothing of it was kept" in tools.message(panel)
+
+
+def test_cancel_with_the_real_worker_at_two_moments(panel):
+    for seconds in (0.05, 1.0):
+        cancelAfter(panel, seconds)
+
+
+@pytest.mark.slow
+def test_cancel_at_twenty_random_moments(panel):
+    moments = random.Random(0)
+    for _ in range(20):
+        cancelAfter(panel, moments.uniform(0, 4))
+
+
+def test_runs_queue_and_cancel_goes_on_with_the_next(panel):
+    tools.useStandIn(panel, "hang")
+    ui = panel.ui
+    ui.runButton.click()
+    assert ui.queueButton.visible or ui.queueButton.isVisibleTo(panel.uiWidget)
+    ui.queueButton.click()
+    ui.queueButton.click()
+    assert ui.queueButton.text == "Run next (2 waiting)" and len(panel.logic.jobs) == 3
+    first = panel.logic.process.processId
+    ui.runButton.click()
+    assert ui.runButton.text == "Cancel" and panel.logic.process.processId not in (0, first)
+    assert ui.queueButton.text == "Run next (1 waiting)" and len(panel.logic.jobs) == 2
+
+
+def test_closing_the_module_during_a_run_ends_everything(scene):
+    fixed, moving = (slicer_scene.makeVolume(slicer_scene.blobs(seed=n), name=f"Volume {n}") for n in range(2))
+    panel = tools.openPanel()
+    tools.choosePair(panel, fixed, moving)
+    tools.useStandIn(panel, "hang")
+    panel.ui.runButton.click()
+    panel.ui.queueButton.click()
+    pid = panel.logic.process.processId
+    host.closeModule(panel)
+    assert not tools.isAlive(pid) and not panel.logic.jobs and not tools.leftovers()
+
+
+def test_the_panel_can_be_opened_and_closed_many_times_without_a_trace(scene):
+    tools.module()
+    panels = [tools.openPanel()]
+    host.closeModule(panels.pop())
+    before = slicer.mrmlScene.GetNumberOfNodes(), slicer.mrmlScene.HasObserver(slicer.vtkMRMLScene.NodeAddedEvent)
+    for _ in range(5):
+        host.closeModule(tools.openPanel())
+    after = slicer.mrmlScene.GetNumberOfNodes(), slicer.mrmlScene.HasObserver(slicer.vtkMRMLScene.NodeAddedEvent)
+    assert after == before

@@ -1,0 +1,213 @@
+"""Everything a person chooses is in the scene and comes back with it; presets go to files and come from them."""
+
+from __future__ import annotations
+
+import host
+import module_tools as tools
+import pytest
+import slicer
+import slicer_scene
+from host import dialogs, gestures
+
+from SpikeRegLib.configuration import load_preset
+
+pytestmark = pytest.mark.usefixtures("scene")
+
+
+@pytest.fixture
+def panel(scene):
+    """An open panel with two volumes chosen."""
+    opened = tools.openPanel()
+    fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
+    moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
+    tools.choosePair(opened, fixed, moving)
+    yield opened
+    host.closeModule(opened)
+
+
+@pytest.fixture
+def parameters(panel):
+    return panel.panel.parameters
+
+
+def anotherValue(name: str, parameters):
+    """A valid value that is not the default, of a parameter that holds no node."""
+    import enum
+
+    value = getattr(parameters, name)
+    if isinstance(value, enum.Enum):
+        return list(type(value))[-1]
+    if isinstance(value, bool):
+        return not value
+    if name == "compareMode":
+        return "checkerboard"
+    if isinstance(value, str):
+        return 'some "text" with\nlines = 3 & <more>; %20 é'
+    return value + 1 if isinstance(value, int) else value * 1.25
+
+
+def saveAndReload() -> None:
+    """Save the scene as XML, close it, load it again."""
+    scene = slicer.mrmlScene
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.SetSaveToXMLString(0)
+    scene.Clear(False)
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(text)
+    scene.Connect()
+    scene.SetLoadFromXMLString(0)
+    slicer.app.processEvents()
+
+
+def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters):
+    from SpikeRegSlicerLib.parameters import Parameters
+
+    nodes = {
+        "outputTransform": slicer_scene.makeLinearTransform(slicer_scene.translation(1, 2, 3), "Out"),
+        "outputVolume": slicer_scene.makeVolume(slicer_scene.blobs(), name="Warped"),
+        "initialTransform": slicer_scene.makeLinearTransform(slicer_scene.translation(1, 0, 0), "Start"),
+        "fixedMask": slicer_scene.makeSegmentation(slicer_scene.blobs() > 100, name="Fixed mask"),
+        "movingMask": slicer_scene.makeVolume((slicer_scene.blobs() > 100).astype("i2"), name="Mask", labels=True),
+        "fixedSegmentation": slicer_scene.makeSegmentation(slicer_scene.blobs() > 200, name="Fixed labels"),
+        "movingSegmentation": slicer_scene.makeSegmentation(slicer_scene.blobs() > 300, name="Moving labels"),
+        "fixedLandmarks": slicer_scene.makeFiducials([[0, 0, 0]], "Fixed points"),
+        "movingLandmarks": slicer_scene.makeFiducials([[0, 0, 0]], "Moving points"),
+        "region": slicer_scene.makeRoi((0, 0, 0), (30, 30, 30)),
+        "result": slicer_scene.makeLinearTransform(slicer_scene.translation(0, 0, 1), "Result"),
+    }
+    for name, node in nodes.items():
+        setattr(parameters, name, node)
+    wanted = {name: node.GetName() for name, node in {**nodes, "fixed": parameters.fixed}.items()}
+    wanted["moving"] = "Moving"
+    plain = [name for name in Parameters.allParameters if name not in wanted]
+    for name in plain:
+        setattr(parameters, name, anotherValue(name, parameters))
+        wanted[name] = getattr(parameters, name)
+    saveAndReload()
+    found = panel.panel.parameters
+    assert found is not parameters and set(wanted) == set(Parameters.allParameters)
+    for name, value in wanted.items():
+        now = getattr(found, name)
+        assert (now.GetName() if name not in plain else now) == value, name
+    assert panel.ui.fixedSelector.currentNode().GetName() == "Fixed"
+    assert panel.ui.refineIterationsSpinBox.value == found.refineIterations
+
+
+def test_every_widget_with_a_parameter_changes_it_and_follows_it(panel, parameters):
+    panel.ui.regularisationSlider.value = 2.0
+    panel.ui.seedSpinBox.value = 7
+    panel.ui.spikeMapsCheckBox.checked = False
+    gestures.chooseText(panel.ui.deviceComboBox, "Processor (CPU)")
+    gestures.chooseText(panel.ui.methodComboBox, "Optimisation only")
+    from SpikeRegSlicerLib.parameters import Device, Method
+
+    assert (parameters.regularisation, parameters.seed, parameters.spikeMaps) == (2.0, 7, False)
+    assert (parameters.device, parameters.method) == (Device.CPU, Method.OPTIMISATION)
+    panel.ui.restoreDefaultsButton.click()
+    assert (parameters.regularisation, parameters.seed, parameters.spikeMaps) == (1.0, 0, True)
+    assert panel.ui.methodComboBox.currentText == "as the preset"
+    assert parameters.fixed.GetName() == "Fixed" and parameters.preset == "fast-preview"
+
+
+def test_what_the_worker_is_asked(panel, parameters):
+    from SpikeRegSlicerLib.parameters import Method, optionsOf
+
+    parameters.threads = 0
+    assert optionsOf(parameters) == {
+        "preset": "fast-preview",
+        "align": True,
+        "regularisation": 1.0,
+        "device": "auto",
+        "seed": 0,
+        "spike_maps": True,
+    }
+    parameters.method, parameters.timesteps, parameters.refineIterations, parameters.threads = Method.DENSE, 8, 0, 3
+    parameters.fixedLandmarks = parameters.movingLandmarks = slicer_scene.makeFiducials([[0, 0, 0]])
+    asked = optionsOf(parameters)
+    assert {key: asked[key] for key in ("method", "timesteps", "refine_iterations", "threads", "landmark_weight")} == {
+        "method": "ann",
+        "timesteps": 8,
+        "refine_iterations": 0,
+        "threads": 3,
+        "landmark_weight": 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("align", "initial", "expected"),
+    [
+        (True, False, {}),
+        (False, False, {"skip_affine": True}),
+        (True, True, {"align": True}),
+        (False, True, {"align": False}),
+    ],
+)
+def test_how_the_alignment_starts(panel, parameters, tmp_path, align, initial, expected):
+    parameters.align = align
+    if initial:
+        parameters.initialTransform = slicer_scene.makeLinearTransform(slicer_scene.translation(5, 0, 0))
+    tools.useStandIn(panel, "hang")
+    panel.ui.runButton.click()
+    (job,) = panel.logic.jobs
+    keys = panel.logic._prepare(job, str(tmp_path))
+    assert {key: keys[key] for key in ("align", "skip_affine") if key in keys} == expected
+    assert ("initial_transform" in keys) == initial
+    panel.ui.runButton.click()
+
+
+def test_presets_are_described_where_they_are_chosen(panel):
+    for name in ("brain-t1", "any-anatomy", "brain-multicontrast", "fast-preview"):
+        gestures.chooseText(panel.ui.presetComboBox, name)
+        assert panel.ui.presetDescriptionLabel.text == load_preset(name).description
+
+
+def test_a_preset_is_saved_with_the_choices_and_loaded_into_the_scene(panel, parameters, tmp_path):
+    gestures.chooseText(panel.ui.presetComboBox, "any-anatomy")
+    panel.ui.refineIterationsSpinBox.value = 3
+    panel.ui.regularisationSlider.value = 2.0
+    path = tmp_path / "hippocampus.toml"
+    dialogs.answer("file", str(path.with_suffix("")), str(path))
+    panel.ui.savePresetButton.click()
+    saved = load_preset(path)
+    assert [level.iterations for level in saved.refine.levels] == [3, 3, 3] and saved.regularisation == 2
+    panel.ui.loadPresetButton.click()
+    assert panel.ui.presetComboBox.currentText == "hippocampus (in this scene)"
+    path.unlink()
+    saveAndReload()
+    from SpikeRegSlicerLib.presets import presetOf
+
+    assert presetOf(panel.panel.parameters) == saved
+    assert panel.ui.presetComboBox.currentText == "hippocampus (in this scene)"
+    gestures.chooseText(panel.ui.presetComboBox, "brain-t1")
+    assert panel.panel.parameters.customPreset == "" and panel.ui.presetComboBox.count == 4
+
+
+def test_a_preset_from_the_scene_reaches_the_worker_as_a_file(panel, parameters, tmp_path):
+    parameters.customPreset = "description = 'mine'\n"
+    parameters.preset = "mine"
+    tools.useStandIn(panel, "hang")
+    panel.ui.runButton.click()
+    (job,) = panel.logic.jobs
+    job.options["presetText"] = "description = 'mine'\n"
+    with open(panel.logic._prepare(job, str(tmp_path))["preset"]) as file:
+        assert file.read() == "description = 'mine'\n"
+    panel.ui.runButton.click()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("method = 3", "mine.toml"), ("not toml", "not a valid TOML file")],
+)
+def test_a_bad_preset_file_is_named_and_changes_nothing(panel, parameters, tmp_path, text, words):
+    (tmp_path / "mine.toml").write_text(text)
+    dialogs.answer("file", str(tmp_path / "mine.toml"))
+    panel.ui.loadPresetButton.click()
+    assert words in tools.message(panel) and parameters.preset == "fast-preview" and not parameters.customPreset
+
+
+def test_a_preset_that_cannot_be_written_is_said(panel, tmp_path):
+    dialogs.answer("file", str(tmp_path / "no" / "such" / "folder.toml"))
+    panel.ui.savePresetButton.click()
+    assert "folder.toml" in tools.message(panel) and "cannot be written" in tools.message(panel)
