@@ -6,6 +6,7 @@ import numpy as np
 import slicer
 
 from . import grids, hierarchy, transforms
+from .labelmaps import isBinary, resampleSegments
 
 _IDENTITY_TOLERANCE = 1e-9
 
@@ -20,10 +21,10 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
         transformNode: of a registration, fixed to moving points.
         nodes: volumes, segmentations, markups and models.
         inverse: take nodes of the fixed space to the moving space.
-        harden: change the nodes themselves. Volumes are resampled in place (label maps to the nearest voxel, others
-            linearly); other nodes get new coordinates.
-        reference: the volume on whose grid volumes are resampled; default: the fixed volume, with `inverse` the moving
-            one. Without either, and for a linear transform without `reference`, a volume is moved, not resampled.
+        harden: change the nodes themselves. Volumes and binary segmentations are resampled in place, once (labels to
+            the nearest voxel, others linearly); other nodes get new coordinates.
+        reference: the volume on whose grid they are resampled; default: the fixed volume, with `inverse` the moving
+            one. Without either, and for a linear transform without `reference`, nothing is resampled.
 
     Returns:
         A sentence for each node that was left as it is; [] = all done.
@@ -37,7 +38,7 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
         placement = grids.nodeToWorld(node)
         if not inverse:
             placement = np.linalg.inv(transforms.movingToWorld(transformNode)) @ placement
-        grid = _targetGrid(transformNode, inverse, reference) if harden and node.IsA("vtkMRMLVolumeNode") else None
+        grid = _targetGrid(transformNode, inverse, reference) if harden and _hasVoxels(node) else None
         if grid is None:
             _place(node, transformNode, placement, inverse, harden)
         else:
@@ -86,15 +87,25 @@ def _targetGrid(transformNode, inverse: bool, reference) -> grids.Grid | None:
     return grids.Grid(np.linalg.inv(transforms.movingToWorld(transformNode)) @ world.matrix, world.size)
 
 
-def _resampleInPlace(volume, transformNode, placement: np.ndarray, inverse: bool, grid: grids.Grid) -> None:
+def _hasVoxels(node) -> bool:
+    return node.IsA("vtkMRMLVolumeNode") or (node.IsA("vtkMRMLSegmentationNode") and isBinary(node))
+
+
+def _resampleInPlace(node, transformNode, placement: np.ndarray, inverse: bool, grid: grids.Grid) -> None:
     # Resampling asks where a point of the result comes from: the other direction than that of the nodes.
     transform = transformNode.GetTransformToParent() if inverse else transformNode.GetTransformFromParent()
-    labels = volume.IsA("vtkMRMLLabelMapVolumeNode")
-    image = grids.resample(volume.GetImageData(), placement @ grids.ownGrid(volume).matrix, grid, transform, labels)
-    matrix = transforms.movingToWorld(transformNode) @ grid.matrix if inverse else grid.matrix
-    volume.SetAndObserveTransformNodeID(None)
-    volume.SetIJKToRASMatrix(grids.toMatrix(matrix))
-    volume.SetAndObserveImageData(image)
+    standing = transforms.movingToWorld(transformNode) if inverse else np.eye(4)
+    if node.IsA("vtkMRMLSegmentationNode"):
+        resampleSegments(node, placement, grid, transform)
+        node.SetAndObserveTransformNodeID(None)
+        if not np.array_equal(standing, np.eye(4)):
+            node.ApplyTransformMatrix(grids.toMatrix(standing))
+        return
+    labels = node.IsA("vtkMRMLLabelMapVolumeNode")
+    image = grids.resample(node.GetImageData(), placement @ grids.ownGrid(node).matrix, grid, transform, labels)
+    node.SetAndObserveTransformNodeID(None)
+    node.SetIJKToRASMatrix(grids.toMatrix(standing @ grid.matrix))
+    node.SetAndObserveImageData(image)
 
 
 def _place(node, transformNode, placement: np.ndarray, inverse: bool, harden: bool) -> None:

@@ -8,6 +8,8 @@ import vtk
 
 from . import grids
 
+_BINARY = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
 
 def segmentsOf(segmentation) -> dict[str, slicer.vtkSegment]:
     """Segment ID -> segment, in the order of the node."""
@@ -30,8 +32,9 @@ def sharedNames(fixed, moving) -> dict[int, str]:
         if node.IsA("vtkMRMLLabelMapVolumeNode"):
             colours = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() else None
             for value in np.unique(grids.arrayOf(node.GetImageData())).astype(int).tolist():
-                if value > 0:
-                    names.setdefault(value, (colours.GetColorName(value) if colours else "") or str(value))
+                if value > 0 and value not in names:
+                    name = (colours.GetColorName(value) if colours else "") or str(value)
+                    names[value] = f"{name} {value}" if name in names.values() else name
     for node in nodes:
         if not node.IsA("vtkMRMLLabelMapVolumeNode"):
             for segment in segmentsOf(node).values():
@@ -90,16 +93,43 @@ def addSegments(segmentation, labels: np.ndarray, matrix: np.ndarray, names: dic
     shift = np.eye(4)
     shift[:3, 3] = low[::-1]
     shared.SetImageToWorldMatrix(grids.toMatrix(matrix @ shift))
-    added, kind = [], slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    added = []
     for value in np.unique(cropped).tolist():
         if value in names:
             segment = slicer.vtkSegment()
             segment.SetName(names[value])
             segment.SetLabelValue(value)
-            segment.AddRepresentation(kind, shared)
+            segment.AddRepresentation(_BINARY, shared)
             segmentation.GetSegmentation().AddSegment(segment)
             added.append(segmentation.GetSegmentation().GetSegmentIdBySegment(segment))
     return added
+
+
+def isBinary(segmentation) -> bool:
+    """Whether the segments are kept as voxels."""
+    return segmentation.GetSegmentation().GetSourceRepresentationName() == _BINARY
+
+
+def resampleSegments(segmentation, placement: np.ndarray, grid: grids.Grid, transform) -> None:
+    """Resample a binary segmentation on a grid, once and to the nearest voxel; overlapping segments stay so.
+
+    Args:
+        placement: 4x4 from the segmentation's own coordinates to those that `transform` maps to.
+        grid: the result's, in what are the segmentation's own coordinates afterwards.
+        transform: from points of `grid`.
+    """
+    layers: dict[str, slicer.vtkOrientedImageData] = {}  # segments that do not overlap share one image
+    for segment in segmentsOf(segmentation).values():
+        shared = segment.GetRepresentation(_BINARY)
+        key = shared.GetAddressAsString("")
+        if key not in layers:
+            image, matrix = _plainImage(shared)
+            layers[key] = slicer.vtkOrientedImageData()
+            if image.GetNumberOfPoints():
+                layers[key].ShallowCopy(grids.resample(image, placement @ matrix, grid, transform, labels=True))
+                layers[key].SetImageToWorldMatrix(grids.toMatrix(grid.matrix))
+        segment.AddRepresentation(_BINARY, layers[key])
+    segmentation.GetSegmentation().InvalidateNonSourceRepresentations()
 
 
 def _merged(segmentation, names: dict[int, str] | None):
@@ -115,13 +145,18 @@ def _merged(segmentation, names: dict[int, str] | None):
         merged, union, None, ids, labels
     ):
         return None, None
+    return _plainImage(merged)
+
+
+def _plainImage(oriented) -> tuple[vtk.vtkImageData, np.ndarray]:
+    """A segment's image as volumes have theirs, from voxel 0 with unit spacing, and its 4x4 to own coordinates."""
     matrix = vtk.vtkMatrix4x4()
-    merged.GetImageToWorldMatrix(matrix)
+    oriented.GetImageToWorldMatrix(matrix)
     shift = np.eye(4)
-    shift[:3, 3] = merged.GetExtent()[::2]
-    image = vtk.vtkImageData()  # volumes and resampling count from voxel 0 with unit spacing
-    image.SetDimensions(merged.GetDimensions())
-    image.GetPointData().SetScalars(merged.GetPointData().GetScalars())
+    shift[:3, 3] = oriented.GetExtent()[::2]
+    image = vtk.vtkImageData()
+    image.SetDimensions(oriented.GetDimensions())
+    image.GetPointData().SetScalars(oriented.GetPointData().GetScalars())
     return image, grids.toArray(matrix) @ shift
 
 
