@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import slicer
@@ -10,6 +12,7 @@ import vtk
 from slicer_scene import ROOT, blobs, loadVolume, makeGridTransform, makeVolume, rotation, translation
 from SpikeRegSlicerLib.display import compare, intensity, style
 from SpikeRegSlicerLib.display.deformable import deformablePart
+from SpikeRegSlicerLib.display.spikes import SpikeOverlay
 from SpikeRegSlicerLib.scene.inputs import Inputs
 from SpikeRegSlicerLib.scene.results import Outputs, loadRun
 
@@ -202,6 +205,26 @@ def test_each_view_gets_back_its_own_volumes_opacities_and_link(panel):
     assert state() == before
     comparison.hide()
     assert state() == before, "nothing is put back twice"
+
+
+@pytest.mark.parametrize("hiddenFirst", [True, False])
+def test_a_comparison_and_the_spike_overlay_may_take_turns_in_any_order(panel, hiddenFirst):
+    fixed, warped = images()
+    rates = makeVolume(blobs(SHAPE) / 1000, GRID, "rates")
+    other = makeVolume(blobs(SHAPE), GRID, "other")
+    panel.setVolumes(other)
+    parts = [
+        (overlay := SpikeOverlay(panel.scene, fixed, [rates]), lambda: overlay.show(0), rates),
+        (comparison := compare.Comparison(panel.scene, fixed, warped), lambda: comparison.show("blend"), warped),
+    ] * 2
+    parts[0][1]()
+    for (former, *_), (_, show, volume) in itertools.pairwise(parts):
+        for step in (former.hide, show) if hiddenFirst else (show, former.hide):
+            step()
+        assert {view.composite.GetForegroundVolumeID() for view in panel.views} == {volume.GetID()}
+    parts[-1][0].hide()
+    assert {view.composite.GetForegroundVolumeID() for view in panel.views} == {None}
+    assert {view.composite.GetBackgroundVolumeID() for view in panel.views} == {other.GetID()}
 
 
 def test_a_scene_closed_while_a_mode_is_shown_stays_empty(panel):

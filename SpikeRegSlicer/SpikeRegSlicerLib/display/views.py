@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import slicer
 
@@ -17,14 +19,24 @@ def compositeNodes(scene: Any) -> list[Any]:
 
 
 class SliceViews:
-    """The slice views of a scene, all set alike and linked while `show` holds, as they were after `restore`."""
+    """The slice views of the scene, all set alike and linked while `show` holds, as they were after `restore`.
+
+    Several of these may take turns: what the views showed before the first of them is remembered once for all, and only
+    the one that showed last puts it back. So it does not matter whether one is shown before the other is hidden. One
+    that was dropped without `restore` is forgotten, with what it had remembered.
+    """
+
+    _before: ClassVar[dict[str, dict[str, Any]]] = {}  # ID of a composite node -> what it showed
+    _last: ClassVar[Callable[[], SliceViews | None]] = staticmethod(lambda: None)  # weak reference
 
     def __init__(self, scene: Any) -> None:
         self.scene = scene
-        self._before: dict[str, dict[str, Any]] = {}
 
     def show(self, background: Any, foreground: Any = None, opacity: float = 0.0) -> None:
-        """Show one or two volumes in every slice view; what a view showed at the first call is remembered."""
+        """Show one or two volumes in every slice view."""
+        if SliceViews._last() is None:
+            self._before.clear()
+        SliceViews._last = weakref.ref(self)
         for composite in compositeNodes(self.scene):
             if composite.GetID() not in self._before:
                 self._before[composite.GetID()] = {
@@ -40,7 +52,9 @@ class SliceViews:
             composite.EndModify(changing)
 
     def restore(self) -> None:
-        """Put back what each view showed, as far as those volumes are still in the scene."""
+        """Put back what each view showed, as far as those volumes are still in the scene; nothing if another shows."""
+        if SliceViews._last() is not self:
+            return
         for composite in compositeNodes(self.scene):
             before = self._before.get(composite.GetID())
             if before is None:
