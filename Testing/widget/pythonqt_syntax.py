@@ -160,7 +160,6 @@ def propertiesOf(className: str) -> frozenset[str]:
     import ctk
     import qt
     import slicer
-    from PySide6.QtCore import QObject
 
     modules = {"qt": qt, "ctk": ctk, "slicer": slicer}
     if className:
@@ -168,6 +167,4 @@ def propertiesOf(className: str) -> frozenset[str]:
         classes = [getattr(modules[module], name, None)]
     else:
         classes = [one for module in modules.values() for one in vars(module).values()]
-    objects = [one for one in classes if isinstance(one, type) and issubclass(one, QObject)]
-    metas = [one.staticMetaObject for one in objects]
-    return frozenset(meta.property(index).name() for meta in metas for index in range(meta.propertyCount())) | {"name"}
+    return frozenset({"name"}.union(*(getattr(one, "_properties", ()) for one in classes if isinstance(one, type))))

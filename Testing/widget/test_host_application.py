@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 
 import ctk
 import numpy as np
@@ -224,6 +225,7 @@ def test_application_has_folders_settings_and_no_views(application):
     assert application.applicationName == "Slicer"
     folder = slicer.util.tempDirectory()
     assert folder.startswith(application.temporaryPath)
+    Path(folder).rmdir()
     application.userSettings().setValue("a/b", 3)
     assert int(application.settings().value("a/b")) == 3
     assert application.applicationLogic().GetMRMLScene() is application.mrmlScene() is slicer.mrmlScene

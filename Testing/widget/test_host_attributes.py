@@ -32,7 +32,7 @@ def test_a_property_is_an_attribute_and_calling_it_fails():
         (ctk.ctkSliderWidget, "value", 12.5),
         (ctk.ctkCollapsibleButton, "collapsed", True),
         (ctk.ctkPathLineEdit, "currentPath", "/x"),
-        (slicer.qMRMLNodeComboBox, "nodeTypes", ["vtkMRMLModelNode"]),
+        (slicer.qMRMLNodeComboBox, "nodeTypes", ("vtkMRMLModelNode",)),
     ],
 )
 def test_property_keeps_what_was_assigned_and_has_its_setter(widget, name, value):

@@ -116,15 +116,41 @@ def newNode(className: str, name: str):
     return slicer.mrmlScene.AddNewNodeByClass(className, name)
 
 
-def test_selector_without_none_takes_the_first_node_and_the_next_when_it_goes():
-    box, seen = selector("vtkMRMLModelNode"), []
+def test_selector_that_offers_nodes_alone_takes_the_first_that_comes():
+    box, seen = selector("vtkMRMLModelNode", addEnabled=False, removeEnabled=False), []
     box.connect("currentNodeChanged(vtkMRMLNode*)", seen.append)
     first, second = newNode("vtkMRMLModelNode", "first"), newNode("vtkMRMLModelNode", "second")
+    box.setCurrentNode(second)
+    slicer.mrmlScene.RemoveNode(second)
+    slicer.mrmlScene.RemoveNode(first)
+    assert seen == [first, second, first, None]
+
+
+def test_selector_that_also_makes_nodes_waits_for_a_choice():
+    box = selector("vtkMRMLModelNode")
+    node = newNode("vtkMRMLModelNode", "model")
+    assert box.currentNode() is None
+    assert selector("vtkMRMLModelNode").currentNode() is node, "a scene with nodes shows its first one"
+
+
+def test_entry_above_is_chosen_where_the_chosen_node_goes():
+    """As a QComboBox does: with "None" at the top, deleting the second of two nodes chooses the first."""
+    box = selector("vtkMRMLModelNode", noneEnabled=True)
+    first, second = newNode("vtkMRMLModelNode", "first"), newNode("vtkMRMLModelNode", "second")
+    box.setCurrentNode(second)
+    slicer.mrmlScene.RemoveNode(second)
     assert box.currentNode() is first
     slicer.mrmlScene.RemoveNode(first)
-    assert box.currentNode() is second
-    slicer.mrmlScene.RemoveNode(second)
-    assert seen == [first, second, None]
+    assert box.currentNode() is None
+
+
+def test_choice_before_there_is_a_scene_is_kept_for_it():
+    node, box = newNode("vtkMRMLModelNode", "model"), slicer.qMRMLNodeComboBox()
+    box.nodeTypes, box.noneEnabled = ["vtkMRMLModelNode"], True
+    box.setCurrentNode(node)
+    assert box.currentNode() is None and not box.enabled
+    box.setMRMLScene(slicer.mrmlScene)
+    assert box.currentNode() is node and box.enabled
 
 
 def test_selector_with_none_waits_for_a_choice():
@@ -166,20 +192,21 @@ def test_selector_makes_renames_and_deletes_nodes():
     assert added == [node] and node.GetName() == "Result"
     dialogs.answer("text", "Final")
     menu = [box._combo.itemText(index) for index in range(box._combo.count())]
-    box._onActivated(menu.index("Rename current node..."))
+    box._onActivated(menu.index("Rename current Transform"))
     assert node.GetName() == "Final"
     menu = [box._combo.itemText(index) for index in range(box._combo.count())]
     box._onActivated(menu.index("Delete current Transform"))
     assert box.currentNode() is None and node.GetScene() is None
-    box.addEnabled = box.removeEnabled = False
+    box.addEnabled = box.removeEnabled = box.renameEnabled = False
     assert box._combo.count() == 0
 
 
-def test_selector_shows_a_new_name():
-    box = selector("vtkMRMLModelNode")
-    newNode("vtkMRMLModelNode", "before").SetName("after")
-    slicer.app.processEvents()
-    assert box._combo.currentText() == "after"
+def test_selector_shows_a_new_name_and_tells_of_it():
+    box, told = selector("vtkMRMLModelNode"), []
+    box.setCurrentNode(newNode("vtkMRMLModelNode", "before"))
+    box.currentNodeChanged.connect(lambda node: told.append(node.GetName()))
+    box.currentNode().SetName("after")
+    assert (box._combo.currentText(), told) == ("after", ["after"])
 
 
 def test_checkable_selector_keeps_what_is_ticked():

@@ -34,6 +34,7 @@ class qSlicerModuleManager(qt.QObject):
         return sorted(name for name, value in vars(slicer.modules).items() if hasattr(value, "path"))
 
 
+@exposeStandIn(slicer)
 class qSlicerApplication(_base):
     startupCompleted = Signal()
     lastWindowClosed = Signal()

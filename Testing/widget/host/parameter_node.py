@@ -82,6 +82,10 @@ class _Wrapper:
     def default(self, name: str) -> Default:
         return self.allParameters[name][1]
 
+    def isCached(self, name: str) -> bool:
+        """All types that are stored here are."""
+        return bool(self._parameter(name))
+
     def connectGui(self, gui: Any) -> int:
         """Connect every widget that has the property SlicerParameterName; returns the tag for disconnectGui.
 

@@ -19,7 +19,9 @@ from .parameter_types import IsInstance, NotNone, Validator, splitAnnotations
 
 
 class Storage:
-    """Values of one type under one name in a node."""
+    """Values of one type under one name in a node; `kind` is the type without annotations."""
+
+    kind: Any = None
 
     def __init__(self, default: Any, validators: list[Validator]):
         self.default, self.validators = default, validators
@@ -103,13 +105,14 @@ class ListStorage(Storage):
         return [self._element.read(node, f"{name}_{index}") for index in range(self._count(node, name))]
 
     def _write(self, node: Any, name: str, value: Any) -> None:
-        values = list(value)
+        values, before = list(value), self._count(node, name)
         for one in values:
             self._element.validate(one)
-        self.remove(node, name)
         for index, one in enumerate(values):
             self._element.write(node, f"{name}_{index}", one)
         self._length.write(node, f"{name}_len", len(values))
+        for index in range(len(values), before):
+            self._element.remove(node, f"{name}_{index}")
 
 
 class StoredList(MutableSequence):
@@ -118,9 +121,12 @@ class StoredList(MutableSequence):
     def __init__(self, storage: ListStorage, node: Any, name: str, values: list):
         self._storage, self._node, self._name, self._values = storage, node, name, values
 
-    def _save(self, values: list) -> None:
-        self._storage.write(self._node, self._name, values)
-        self._values = values
+    def _change(self, change: Callable[[list], Any]) -> Any:
+        changed = list(self._values)
+        result = change(changed)
+        self._storage.write(self._node, self._name, changed)
+        self._values = self._storage._values(self._node, self._name)  # inner lists write themselves from now on
+        return result
 
     def __len__(self) -> int:
         return len(self._values)
@@ -129,17 +135,32 @@ class StoredList(MutableSequence):
         return self._values[index]
 
     def __setitem__(self, index, value) -> None:
-        changed = list(self._values)
-        changed[index] = value
-        self._save(changed)
+        self._change(lambda values: values.__setitem__(index, value))
 
     def __delitem__(self, index) -> None:
-        changed = list(self._values)
-        del changed[index]
-        self._save(changed)
+        self._change(lambda values: values.__delitem__(index))
 
     def insert(self, index: int, value: Any) -> None:
-        self._save([*self._values[:index], value, *self._values[index:]])
+        self._change(lambda values: values.insert(index, value))
+
+    def extend(self, values: Any) -> None:
+        self._change(lambda own: own.extend(values))
+
+    def __iadd__(self, values: Any) -> StoredList:
+        self.extend(values)
+        return self
+
+    def pop(self, index: int = -1) -> Any:
+        return self._change(lambda values: values.pop(index))
+
+    def clear(self) -> None:
+        self._change(list.clear)
+
+    def reverse(self) -> None:
+        self._change(list.reverse)
+
+    def sort(self, **how: Any) -> None:
+        self._change(lambda values: values.sort(**how))
 
     def __eq__(self, other: object) -> bool:
         return self._values == (other._values if isinstance(other, StoredList) else other)
@@ -192,17 +213,27 @@ class UnionStorage(Storage):
         return next(isIn, None)
 
     def _write(self, node: Any, name: str, value: Any) -> None:
+        index = self._memberFor(value)
+        for other, member in enumerate(self._members):
+            if other != index:
+                member.remove(node, f"{name}_{other}")
+        self._members[index].write(node, f"{name}_{index}", value)
+
+    def _memberFor(self, value: Any) -> int:
+        refusal: Exception = TypeError(f"No member of the union takes {value!r}")
         for index, member in enumerate(self._members):
-            if (value is None) != isinstance(member, NoneStorage):
-                continue
-            try:
-                member.validate(value)
-            except TypeError:
-                continue
-            self.remove(node, name)
-            member.write(node, f"{name}_{index}", value)
-            return
-        raise TypeError(f"No member of the union takes {value!r}")
+            isOfKind = (value is None) == isinstance(member, NoneStorage) and (member.kind is bool) == isinstance(
+                value, bool
+            )
+            if isOfKind:
+                try:
+                    member.validate(value)
+                    return index
+                except TypeError:
+                    continue
+                except ValueError as error:
+                    refusal = error
+        raise refusal
 
 
 def storageOf(kind: Any) -> Storage:
@@ -214,7 +245,7 @@ def storageOf(kind: Any) -> Storage:
     bare, annotations = splitAnnotations(kind)
     storage = _bareStorage(bare)
     validators = [one for one in annotations if isinstance(one, Validator | type) and _isValidator(one)]
-    storage.validators = storage.validators + validators
+    storage.validators, storage.kind = storage.validators + validators, bare
     return storage
 
 

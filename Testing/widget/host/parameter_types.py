@@ -34,7 +34,7 @@ class Validator:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WithinRange(Validator):
     minimum: float
     maximum: float
@@ -44,7 +44,7 @@ class WithinRange(Validator):
             raise ValueError(f"Value must be within range [{self.minimum}, {self.maximum}], is {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Minimum(Validator):
     minimum: float
 
@@ -53,7 +53,7 @@ class Minimum(Validator):
             raise ValueError(f"Value must be at least {self.minimum}, is {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Maximum(Validator):
     maximum: float
 
@@ -62,7 +62,7 @@ class Maximum(Validator):
             raise ValueError(f"Value must be at most {self.maximum}, is {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Choice(Validator):
     choices: Any
 
@@ -71,7 +71,7 @@ class Choice(Validator):
             raise ValueError(f"Value is {value}, but must be in one of the following: {self.choices}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exclude(Validator):
     excludedValues: Any
 
@@ -86,7 +86,7 @@ class NotNone(Validator):
             raise ValueError("Value must not be None")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IsInstance(Validator):
     classtype: Any
 
@@ -95,12 +95,12 @@ class IsInstance(Validator):
             raise TypeError(f"Value must be of type {self.classtype}, is {type(value)}: {value!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Decimals:
     value: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SingleStep:
     value: float
 
@@ -114,6 +114,12 @@ class Default:
     @property
     def value(self) -> Any:
         return self._generator() if self._generator else self._value
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Default)
+        return same and (self._value, self._generator) == (other._value, other._generator)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def splitAnnotations(kind: Any) -> tuple[Any, tuple]:

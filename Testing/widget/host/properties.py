@@ -1,6 +1,7 @@
 """Attributes of Qt objects as PythonQt has them, on Python subclasses of the PySide6 classes.
 
 - A Qt property is an attribute: `button.text`, `button.text = "Run"`; `button.text()` calls a str, hence fails.
+- A list of texts is read as a tuple, as PythonQt converts it.
 - A new attribute on a C++ object is refused; on an object of a Python class derived from one it is allowed.
 - Dynamic properties read and write like attributes once `setProperty` made them; `name` is `objectName`.
 - `connect("clicked(bool)", f)` and `clicked.connect(f)` both work; `exec` is spelt `exec_`.
@@ -58,8 +59,9 @@ class PythonQtObject:
             raise AttributeError("PythonQt spells it exec_")
         if name in ("connect", "disconnect"):  # PySide6 looks these two up in a way of its own
             return partial(_connect if name == "connect" else _disconnect, self)
-        if isQtProperty(self, name):
-            return QObject.property(self, name)
+        if isQtProperty(self, name) and (id(self), name) not in _reading:
+            value = _read(self, name)
+            return tuple(value) if isinstance(value, list) else value
         try:
             value = native(self, name)
         except AttributeError:
@@ -96,7 +98,10 @@ class PythonQtObject:
 
 def expose(cls: type, name: str | None = None, module: str = "qt") -> type:
     """The class as PythonQt shows it; a stand-in written in Python is its own C++ class."""
-    return QtMeta(name or cls.__name__, (PythonQtObject, cls), {"_native": cls, "__module__": module})
+    meta = cls.staticMetaObject  # asked now: PySide6 invalidates it together with an instance that was asked for it
+    properties = frozenset(meta.property(index).name() for index in range(meta.propertyCount()))
+    members = {"_native": cls, "_properties": properties, "__module__": module}
+    return QtMeta(name or cls.__name__, (PythonQtObject, cls), members)
 
 
 def exposeStandIn(module: Any):
@@ -106,7 +111,9 @@ def exposeStandIn(module: Any):
     """
 
     def wrap(cls: type) -> type:
-        for name in [name for name, value in vars(cls).items() if isinstance(value, Property)]:
+        declared = [name for name, value in vars(cls).items() if isinstance(value, Property)]
+        cls._properties = cls._properties | set(declared)
+        for name in declared:
             setter = f"set{name[0].upper()}{name[1:]}"
             if not hasattr(cls, setter):
                 setattr(cls, setter, lambda self, value, name=name: setattr(self, name, value))
@@ -119,8 +126,20 @@ def exposeStandIn(module: Any):
     return wrap
 
 
+_reading: set[tuple[int, str]] = set()
+
+
+def _read(instance: QObject, name: str) -> Any:
+    """A property's value. Reading one may end here again: C++ looks for a Python `minimumSizeHint` to call instead."""
+    _reading.add((id(instance), name))
+    try:
+        return QObject.property(instance, name)
+    finally:
+        _reading.discard((id(instance), name))
+
+
 def isQtProperty(instance: QObject, name: str) -> bool:
-    return QObject.metaObject(instance).indexOfProperty(name) >= 0
+    return name in type(instance)._properties
 
 
 def stored(kind: Any, key: str, default: Any, changed: str | None = None, after: str | None = None) -> Property:
@@ -185,7 +204,7 @@ def _writeProperty(instance: QObject, name: str, value: Any) -> None:
     known = meta.property(meta.indexOfProperty(name))
     if not known.isWritable():
         raise AttributeError(f"Property '{name}' of {type(instance).__name__} object is not writable")
-    if not QObject.setProperty(instance, name, value):
+    if not QObject.setProperty(instance, name, list(value) if isinstance(value, tuple) else value):
         kind = known.typeName()
         raise AttributeError(f"Property '{name}' of type '{kind}' does not accept an object of type {type(value)}")
 

@@ -277,7 +277,9 @@ class ctkDirectoryButton(_PathWidget):
     directoryChanged = Signal(str)
     directorySelected = Signal(str)
     _changed = "directoryChanged"
-    directory = Property(str, lambda self: self._line.text(), lambda self, path: self._line.setText(path))
+    directory = Property(
+        str, lambda self: QtCore.QDir(self._line.text()).absolutePath(), lambda self, path: self._line.setText(path)
+    )
     text = stored(str, "text", "")
 
 

@@ -75,7 +75,7 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene, self._current, self._nodes, self._attributes = None, None, [], []
+        self._scene, self._current, self._requested, self._nodes, self._attributes = None, None, None, [], []
         self._observation: Observation | None = None
         self._names: dict[object, Observation] = {}
         self._shownNames: list[str] = []
@@ -85,6 +85,7 @@ class qMRMLNodeComboBox(qt.QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         self._combo.activated.connect(self._onActivated)
+        QtWidgets.QWidget.setEnabled(self, False)
         self._refresh()
 
     currentNodeID = Property(
@@ -108,13 +109,23 @@ class qMRMLNodeComboBox(qt.QWidget):
             }
             self._observation = Observation(self, scene, whenChanged, withNode)
         self._refresh()
+        first = self._nodes[0] if self._nodes and not native(self, "noneEnabled") else None
+        self.setCurrentNode(self._requested or self._current or first)
+        self._requested = None
+        QtWidgets.QWidget.setEnabled(self, scene is not None)
         native(self, "mrmlSceneChanged").emit(scene)
 
     def currentNode(self):
         return self._current
 
     def setCurrentNode(self, node) -> None:
-        """A node, or the identifier of one; None or a node that is not offered selects nothing."""
+        """A node, or the identifier of one; None or a node that is not offered selects nothing.
+
+        Without a scene the wish is kept until there is one.
+        """
+        if self._scene is None:
+            self._requested = node
+            return
         if isinstance(node, str):
             node = self._scene.GetNodeByID(node) if self._scene and node else None
         if node is not None and node not in self._nodes:
@@ -143,10 +154,10 @@ class qMRMLNodeComboBox(qt.QWidget):
     def addNode(self, className: str = ""):
         """What the entry "Create new ..." does."""
         className = className or self.__dict__.get("_nodeTypes", [""])[0]
-        tag = self._scene.CreateNodeByClass(className)
-        tag.UnRegister(None)
-        tag.SetName(self._scene.GenerateUniqueName(self.__dict__.get("_baseName") or tag.GetNodeTagName()))
-        node = self._scene.AddNode(tag)
+        node = self._scene.CreateNodeByClass(className)
+        node.UnRegister(None)
+        node.SetName(self._scene.GenerateUniqueName(self.__dict__.get("_baseName") or node.GetNodeTagName()))
+        self._scene.AddNode(node)
         if native(self, "selectNodeUponCreation"):
             self.setCurrentNode(node)
         native(self, "nodeAddedByUser").emit(node)
@@ -157,12 +168,9 @@ class qMRMLNodeComboBox(qt.QWidget):
             self._scene.RemoveNode(self._current)
 
     def _offered(self) -> list:
-        found = []
-        for className in self.__dict__.get("_nodeTypes", []) if self._scene else []:
-            collection = self._scene.GetNodesByClass(className)
-            collection.UnRegister(None)
-            found += [node for node in _items(collection) if node not in found and self._accepts(node, className)]
-        return found
+        types = self.__dict__.get("_nodeTypes", [])
+        nodes = _items(self._scene.GetNodes()) if self._scene else []
+        return [node for node in nodes if any(node.IsA(kind) and self._accepts(node, kind) for kind in types)]
 
     def _accepts(self, node, className: str) -> bool:
         if node.GetHideFromEditors() and not native(self, "showHidden"):
@@ -178,14 +186,24 @@ class qMRMLNodeComboBox(qt.QWidget):
         )
 
     def _refresh(self) -> None:
+        """Follow the scene as a QComboBox follows its model.
+
+        Where the chosen entry goes, the one above it is chosen. Of a list that was empty the first entry is chosen,
+        but only if there is no entry for None and none to create or delete nodes.
+        """
         if "_combo" not in self.__dict__:
             return
+        before = [node for _, node in self._entries()]
         self._nodes = self._offered()
         self._watchNames()
-        if self._current not in self._nodes:
-            first = self._nodes[0] if self._nodes and not native(self, "noneEnabled") else None
-            self._current = self._current if first is None else None
-            self.setCurrentNode(first)
+        chosen = self._current
+        if chosen is not None and chosen not in self._nodes:
+            above = before[before.index(chosen) - 1] if before.index(chosen) else None
+            chosen = above if above in self._nodes else None
+        elif chosen is None and not before and self._nodes and not self._actions():
+            chosen = self._nodes[0]
+        if chosen is not self._current:
+            self.setCurrentNode(chosen)
         self._show()
 
     def _watchNames(self) -> None:
@@ -199,7 +217,10 @@ class qMRMLNodeComboBox(qt.QWidget):
 
     def _onNodeModified(self) -> None:
         if self._shownNames != [node.GetName() for node in self._nodes]:
+            before = self._combo.currentText()
             self._show()
+            if self._combo.currentText() != before:  # a new name of the chosen node counts as a change, as in Slicer
+                native(self, "currentNodeChanged").emit(self._current)
 
     def _entries(self) -> list[tuple[str, object]]:
         entries = [(native(self, "noneDisplay"), None)] if native(self, "noneEnabled") else []
@@ -224,17 +245,17 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._combo.blockSignals(False)
 
     def _label(self) -> str:
-        types = self.__dict__.get("_nodeTypes", [])
-        return types[0].removeprefix("vtkMRML").removesuffix("Node") if types else "node"
+        return _label(self.__dict__.get("_nodeTypes", [])[:1])
 
     def _actions(self) -> list[tuple[str, str]]:
-        actions = []
-        if native(self, "renameEnabled") and self._current:
-            actions.append(("Rename current node...", "rename"))
+        types = self.__dict__.get("_nodeTypes", [])
+        label, actions = _label(types if len(types) == 1 else []), []
+        if native(self, "renameEnabled"):
+            actions.append((f"Rename current {label}", "rename"))
         if native(self, "addEnabled"):
-            actions.append((f"Create new {self._label()}", "add"))
-        if native(self, "removeEnabled") and self._current:
-            actions.append((f"Delete current {self._label()}", "remove"))
+            actions += [(f"Create new {_label([one])}", f"add {one}") for one in types]
+        if native(self, "removeEnabled"):
+            actions.append((f"Delete current {label}", "remove"))
         return actions
 
     def _onActivated(self, index: int) -> None:
@@ -244,13 +265,15 @@ class qMRMLNodeComboBox(qt.QWidget):
             native(self, "nodeActivated").emit(self._current)
             return
         action = dict(self._actions()).get(self._combo.itemText(index))
-        if action == "add":
-            self.addNode()
+        self._show()
+        if action is None:
+            return
+        if action.startswith("add"):
+            self.addNode(action.removeprefix("add "))
         elif action == "remove":
             self.removeCurrentNode()
-        elif action == "rename":
+        elif self._current:
             self._current.SetName(qt.QInputDialog.getText(self, "Rename", "New name:"))
-            self._show()
             native(self, "currentNodeRenamed").emit(self._current.GetName())
 
     def _onNodeAdded(self, node) -> None:
@@ -340,6 +363,10 @@ class qMRMLTableView(qt.QTableWidget):
         for row in range(rows):
             for column in range(columns):
                 widget.setItem(self, row, column, QtWidgets.QTableWidgetItem(node.GetCellText(row, column)))
+
+
+def _label(nodeTypes: list[str]) -> str:
+    return nodeTypes[0].removeprefix("vtkMRML").removesuffix("Node") if nodeTypes else "node"
 
 
 def _items(collection) -> list:
