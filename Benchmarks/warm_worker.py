@@ -30,15 +30,15 @@ SERIES: dict[str, dict[str, dict[str, Any]]] = {
         "first": {},
         "moved landmark": {"moved": True},
         "other regularisation": {"regularisation": 2.0},
+        "the same, files to view": {"outputs": VIEWED},
+        "one time step less": {"timesteps": 3},
+        "two time steps less, files to view": {"timesteps": 2, "outputs": VIEWED},
         "other seed": {"seed": 1},
-        "other regularisation, files to view": {"seed": 1, "regularisation": 0.5, "outputs": VIEWED},
     },
     "brain-t1": {
         "first": {},
-        "moved landmark, measured": {"moved": True},
+        "moved landmark": {"moved": True},
         "other regularisation": {"regularisation": 2.0},
-        "landmarks that pull": {"landmark_weight": 0.05},
-        "moved landmark that pulls": {"landmark_weight": 0.05, "moved": True},
     },
 }
 
