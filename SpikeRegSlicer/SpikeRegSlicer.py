@@ -26,12 +26,6 @@ from SpikeRegSlicerLib.sample import registerSample  # noqa: E402
 from SpikeRegSlicerLib.self_test import Cases  # noqa: E402
 from SpikeRegSlicerLib.widgets.panel import Panel  # noqa: E402
 
-HELP = """
-Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, and applies it to
-segmentations, markups, models and further volumes. Choose a fixed and a moving volume and press Run; a pair to try it
-on is in the module Sample Data under SpikeReg.
-"""
-
 
 class SpikeRegSlicer(ScriptedLoadableModule):
     """The module as Slicer lists it."""
@@ -42,7 +36,14 @@ class SpikeRegSlicer(ScriptedLoadableModule):
         parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
         parent.dependencies = []
         parent.contributors = ["The SpikeReg contributors"]
-        parent.helpText = _(HELP) + self.getDefaultModuleDocumentationLink()
+        parent.helpText = (
+            _(
+                "Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, "
+                "and applies it to segmentations, markups, models and further volumes. Choose a fixed and a moving "
+                "volume and press Run; a pair to try it on is in the module Sample Data under SpikeReg."
+            )
+            + self.getDefaultModuleDocumentationLink()
+        )
         parent.acknowledgementText = _("SpikeReg is free software under the Apache License 2.0.")
         slicer.app.startupCompleted.connect(self._onStartupCompleted)
 

@@ -18,6 +18,7 @@ class PresetPart:
     def __init__(self, ui: Any, panel: Any) -> None:
         self.ui, self.panel = ui, panel
         self._shipped = presets.shipped()
+        self._shown: tuple[str, str] | None = None
         for preset in self._shipped:
             ui.presetComboBox.addItem(preset.name)
         ui.presetComboBox.currentIndexChanged.connect(self._onChosen)
@@ -28,6 +29,10 @@ class PresetPart:
     def update(self) -> None:
         """Show what the parameter node says."""
         parameters, combo = self.panel.parameters, self.ui.presetComboBox
+        shown = (parameters.preset, parameters.customPreset)
+        if shown == self._shown:
+            return
+        self._shown = shown
         blocked = combo.blockSignals(True)
         while combo.count > len(self._shipped):
             combo.removeItem(combo.count - 1)

@@ -127,4 +127,4 @@ def figuresText(result: dict[str, Any]) -> str:
     seconds = (result.get("timing_s") or {}).get("total")
     if seconds is not None:
         said.append(_("{seconds:.1f} s on {device}").format(seconds=seconds, device=result.get("device", "?")))
-    return "  ·  ".join(said)
+    return "  ·  ".join(figure.replace(" ", "\u00a0") for figure in said)

@@ -6,6 +6,7 @@ import os
 import tempfile
 from typing import Any
 
+import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -38,10 +39,8 @@ class ReviewPart:
         words = {"accepted": _("Accepted"), "rejected": _("Rejected")}
         reviewer = known.get("reviewer") or _("somebody without a name")
         said = _("{decision} by {reviewer}").format(decision=words[known["decision"]], reviewer=reviewer)
-        when = known.get("time") or known.get("date")
-        if when:
-            said += f", {when}"
-        self.ui.reviewLabel.text = said + "."
+        when = known["time"].replace("T", " ")[:16]  # ISO 8601, to the minute
+        self.ui.reviewLabel.text = _("{said}, {when} UTC.").format(said=said, when=when)
 
     def _decide(self, decision: str) -> None:
         run = self.panel.run
@@ -85,7 +84,7 @@ def screenshots() -> dict[str, bytes]:
             if widget is None or not widget.visible:
                 continue
             path = os.path.join(folder, "view.png")
-            if widget.sliceView().grab().save(path):
+            if ctk.ctkWidgetsUtils.grabWidget(widget.sliceView()).save(path):
                 with open(path, "rb") as file:
                     pictures[name] = file.read()
     return pictures
