@@ -13,9 +13,10 @@ from typing import Any
 from PySide6.QtCore import QObject
 
 from . import parameter_types as annotation
+from .node_selectors import qMRMLNodeComboBox
 from .qt_module import qt
 from .widgets_ctk import ctk
-from .widgets_mrml import qMRMLNodeComboBox, qMRMLSliderWidget, qMRMLSpinBox
+from .widgets_mrml import qMRMLSliderWidget, qMRMLSpinBox
 
 _FLOATS = (
     qt.QDoubleSpinBox,

@@ -20,7 +20,16 @@ def start():
     global _application
     if _application is None:
         slicer_scene.boot()
-        from . import application, loaded_module, parameter_node, scripted_module, services, ui_loader, widgets_mrml  # noqa: F401
+        from . import (  # noqa: F401
+            application,
+            loaded_module,
+            node_selectors,
+            parameter_node,
+            scripted_module,
+            services,
+            ui_loader,
+            widgets_mrml,
+        )
 
         _application = slicer.app = application.makeApplication()
         atexit.register(application.removeFolders, _application)
