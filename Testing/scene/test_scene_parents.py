@@ -61,8 +61,8 @@ def rectangular(matrix: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("fixedParent", "movingParent"),
-    [(RIGID, None), (RIGID, np.linalg.inv(RIGID)), (None, STRETCHED), (SCALED, STRETCHED)],
-    ids=["fixed rigid", "both rigid", "moving stretched", "fixed scaled, moving stretched"],
+    [(RIGID, None), (None, np.linalg.inv(RIGID)), (SCALED, STRETCHED)],
+    ids=["fixed rigid", "moving rigid", "fixed scaled, moving stretched"],
 )
 def test_the_moving_volume_under_the_result_lies_on_the_fixed_one(scene, tmp_path, fixedParent, movingParent):
     """The moving volume shows in the world what the fixed one shows, moved by `APART`; so the truth is known."""
