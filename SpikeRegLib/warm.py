@@ -41,6 +41,10 @@ class Memory:
         """A new run."""
         self.reused = []
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._parts.clear()
+
     def recall(self, name: str, make: Callable[[], Value], *, key: Any = (), after: tuple[str, ...] = ()) -> Value:
         """The part `name`, made by `make` where it is not known.
 

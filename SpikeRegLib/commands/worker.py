@@ -18,7 +18,7 @@ from SpikeRegLib.cli import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
 from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, read_object
-from SpikeRegLib.errors import Cancelled, InputError
+from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
 from SpikeRegLib.outputs import write_outputs
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.warm import Memory
@@ -165,6 +165,8 @@ def _work(request: Request, events: Events, memory: Memory, *, debug: bool) -> N
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
+        if not isinstance(error, SpikeRegError):  # out of memory, or a defect: nothing of that run is trusted
+            memory.clear()
         _tell_error(events, request.id, *explain(error))
     else:
         emit("result", path=str((folder / "result.json").resolve()))

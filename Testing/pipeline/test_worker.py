@@ -220,6 +220,26 @@ def test_stdout_carries_events_alone_and_quit_stops_everything(files, tmp_path):
     assert "noise from Python" in error and "noise from C" in error
 
 
+FAILING = """
+import SpikeRegLib.finish as finish
+judge = finish.judge
+def failing(result):
+    finish.judge = judge
+    raise MemoryError
+finish.judge = failing
+"""
+
+
+def test_after_a_failure_nothing_is_taken_over(files, tmp_path):
+    host = Host(FAILING)
+    host.send(*({"id": name, **files, "out": str(tmp_path / name), "outputs": []} for name in "ab"))
+    events, _ = host.end()
+    ends = [event for event in events if event["event"] in ("error", "result")]
+    assert [(end["event"], end.get("code")) for end in ends] == [("error", 1), ("result", None)]
+    assert ends[0]["message"].startswith("not enough memory")
+    assert json.loads(Path(ends[1]["path"]).read_text())["reused"] == []
+
+
 def test_nobody_listening_ends_it_quietly(files, tmp_path):
     host = Host()
     host.send({"id": "r", **files, "refine_iterations": 9999, "out": str(tmp_path / "r")})
