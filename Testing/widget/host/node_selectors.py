@@ -1,10 +1,10 @@
-"""`slicer.qMRMLNodeComboBox` and its checkable kin: lists of the scene's nodes that follow the scene."""
+"""`slicer.qMRMLNodeComboBox`: a list of the scene's nodes that follows the scene."""
 
 from __future__ import annotations
 
 import slicer
 import vtk
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from .observing import Observation
@@ -254,51 +254,6 @@ class qMRMLNodeComboBox(qt.QWidget):
     def _onSceneChanged(self) -> None:
         if not self._scene.IsBatchProcessing():
             self._refresh()
-
-
-@exposeStandIn(slicer)
-class qMRMLCheckableNodeComboBox(qMRMLNodeComboBox):
-    """Several nodes can be ticked; unticked at first."""
-
-    checkedNodesChanged = Signal()
-
-    def checkState(self, node) -> QtCore.Qt.CheckState:
-        return QtCore.Qt.Checked if node in self._ticked() else QtCore.Qt.Unchecked
-
-    def setCheckState(self, node, state: QtCore.Qt.CheckState) -> None:
-        ticked = self._ticked()
-        if node not in self._nodes or (node in ticked) == (state == QtCore.Qt.Checked):
-            return
-        if state == QtCore.Qt.Checked:
-            ticked.append(node)
-        else:
-            ticked.remove(node)
-        self._show()
-        native(self, "checkedNodesChanged").emit()
-
-    def checkedNodes(self) -> list:
-        return [node for node in self._nodes if node in self._ticked()]
-
-    def uncheckedNodes(self) -> list:
-        return [node for node in self._nodes if node not in self._ticked()]
-
-    def allChecked(self) -> bool:
-        return not self.uncheckedNodes()
-
-    def noneChecked(self) -> bool:
-        return not self.checkedNodes()
-
-    def _ticked(self) -> list:
-        return self.__dict__.setdefault("_checked", [])
-
-    def _entries(self) -> list[tuple[str, object]]:
-        return [(("☑ " if node in self._ticked() else "☐ ") + node.GetName(), node) for node in self._nodes]
-
-    def _onActivated(self, index: int) -> None:
-        node = self.nodeFromIndex(index)
-        if node:
-            ticked = node in self._ticked()
-            self.setCheckState(node, QtCore.Qt.Unchecked if ticked else QtCore.Qt.Checked)
 
 
 def _label(nodeTypes: list[str]) -> str:

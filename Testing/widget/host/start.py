@@ -22,8 +22,8 @@ def start():
         slicer_scene.boot()
         from . import (  # noqa: F401
             application,
+            checkable_selector,
             loaded_module,
-            node_selectors,
             parameter_node,
             scripted_module,
             services,
