@@ -24,7 +24,10 @@ class Cases:
         return [name for name in vars(Cases) if name.startswith("case") and name != "cases"]
 
     def caseRegistersTheSamplePair(self, logic: Any) -> None:
-        """A run gives what it promises, in numbers; removing it leaves nothing."""
+        """A run gives what it promises, in numbers; removing it leaves nothing.
+
+        The transform, asked point by point, takes from the moving volume what the warped volume shows.
+        """
         fixed, moving = loadSample()
         fixedLabels, movingLabels = loadSampleLabels()
         before = nodeCount()
@@ -40,23 +43,10 @@ class Cases:
             low, high = volume.GetImageData().GetScalarRange()
             self.assertGreaterEqual(low, 0)
             self.assertLessEqual(high, 1)
+        self.assertLess(largestDifference(run, fixed, moving), 0.01)
         self.assertEqual([each.name for each in runs(slicer.mrmlScene)], [run.name])
         run.remove()
         self.assertEqual(nodeCount(), before)
-
-    def caseTransformMovesTheMovingVolume(self, logic: Any) -> None:
-        """The moving volume under the transform lies where the warped volume says it does, to a fraction of a voxel."""
-        fixed, moving = loadSample()
-        run = logic.register(fixed, moving, PRESET, threads=1)
-        toMoving = run.transform.GetTransformFromParent()
-        warped = slicer.util.arrayFromVolume(run.warped)
-        source = slicer.util.arrayFromVolume(moving)
-        errors = []
-        for index in np.argwhere(warped > 0.5 * warped.max())[::2000]:
-            point = toMoving.TransformPoint(toRas(fixed, index))
-            errors.append(abs(float(sampled(source, toIndex(moving, point))) - float(warped[tuple(index)])))
-        self.assertGreater(len(errors), 10)
-        self.assertLess(max(errors), 0.01 * float(np.ptp(warped)))
 
     def caseSaysWhatIsMissing(self, logic: Any) -> None:
         """What cannot be registered is refused before anything is started."""
@@ -78,6 +68,19 @@ def nodeCount() -> int:
 def correlation(one: Any, other: Any) -> float:
     """Pearson correlation of two volumes on one grid."""
     return float(np.corrcoef(*(slicer.util.arrayFromVolume(volume).ravel() for volume in (one, other)))[0, 1])
+
+
+def largestDifference(run: Any, fixed: Any, moving: Any) -> float:
+    """Between the warped volume and the moving one at the transformed points, as a share of the range; some points."""
+    toMoving = run.transform.GetTransformFromParent()
+    warped, source = slicer.util.arrayFromVolume(run.warped), slicer.util.arrayFromVolume(moving)
+    errors = [
+        abs(
+            sampled(source, toIndex(moving, toMoving.TransformPoint(toRas(fixed, index)))) - float(warped[tuple(index)])
+        )
+        for index in np.argwhere(warped > 0.5 * warped.max())[::2000]
+    ]
+    return max(errors) / float(np.ptp(warped))
 
 
 def toRas(volume: Any, index: Any) -> list[float]:

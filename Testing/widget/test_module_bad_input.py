@@ -17,12 +17,22 @@ from host import dialogs, gestures
 pytestmark = pytest.mark.usefixtures("scene")
 
 
+@pytest.fixture(scope="module")
+def opened():
+    """A panel that stays open while scenes come and go."""
+    made = tools.openPanel()
+    yield made
+    host.closeModule(made)
+
+
 @pytest.fixture
-def panel(scene):
-    """An open panel on an empty scene."""
-    opened = tools.openPanel()
+def panel(opened, scene):
+    """The panel on an empty scene, as after a start."""
+    slicer.app.processEvents()
+    opened.panel.say("")
     yield opened
-    host.closeModule(opened)
+    opened.logic.close()
+    opened.logic.exchange.parent = None
     assert not tools.leftovers()
     assert not dialogs.shown  # everything was said in the panel, nothing in a window
 
@@ -190,9 +200,9 @@ def test_result_that_cannot_be_read(ready):
     assert "result.json: cannot be read" in tools.message(ready)
 
 
-def test_small_packages_that_are_missing_are_asked_for_by_run_alone(ready, tmp_path):
+def test_small_packages_that_are_missing_are_asked_for_by_run_alone(ready, tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("no-such-package-of-ours>=1\n")
-    ready.panel.requirementsPath = str(tmp_path / "requirements.txt")
+    monkeypatch.setattr(ready.panel, "requirementsPath", str(tmp_path / "requirements.txt"))
     dialogs.answer("confirm", False)
     ready.ui.runButton.click()
     assert "few small packages" in tools.message(ready) and ready.ui.runButton.text == "Run"

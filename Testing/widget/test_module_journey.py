@@ -83,7 +83,8 @@ def test_the_run_ends_with_a_verdict_and_no_window(journey):
     ui = journey.ui
     assert "Done" in tools.message(journey.panel) and not dialogs.shown
     assert "Good" in ui.verdictLabel.text and "nothing folds" in ui.verdictLabel.text
-    assert "LNCC 0.07 → 0.8" in ui.figuresLabel.text and "folds 0.000 %" in ui.figuresLabel.text
+    figures = ui.figuresLabel.text.replace("\u00a0", " ")
+    assert "LNCC 0.07 → 0.8" in figures and "folds 0.000 %" in figures
     assert ui.resultsCollapsibleButton.enabled and not ui.resultsCollapsibleButton.collapsed
     assert not ui.progressArea.visible and ui.runButton.enabled
     assert ui.resultComboBox.currentText == "SpikeReg moving → SpikeReg fixed"

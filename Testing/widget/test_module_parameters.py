@@ -14,15 +14,23 @@ from SpikeRegLib.configuration import load_preset
 pytestmark = pytest.mark.usefixtures("scene")
 
 
+@pytest.fixture(scope="module")
+def opened():
+    """A panel that stays open while scenes come and go."""
+    made = tools.openPanel()
+    yield made
+    host.closeModule(made)
+
+
 @pytest.fixture
-def panel(scene):
-    """An open panel with two volumes chosen."""
-    opened = tools.openPanel()
+def panel(opened, scene):
+    """The panel with two volumes chosen."""
+    slicer.app.processEvents()
     fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
     moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
     tools.choosePair(opened, fixed, moving)
     yield opened
-    host.closeModule(opened)
+    opened.logic.close()
 
 
 @pytest.fixture
