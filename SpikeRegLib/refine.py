@@ -118,8 +118,9 @@ def refine(
         initial_grid: where `initial` lives when it is not the frame of the images.
         mask: [D, H, W], weight of each voxel of the fixed image.
         itk_jacobian: from `as_itk_sees`; the field then has no folds in ITK's reading of its Jacobian either.
-        landmarks: bring these points together first, then refine what is within their reach, and nothing else. What
-            is maximised is the similarity less their penalty: images may agree less where landmarks agree more.
+        landmarks: bring these points together first, then refine what is within reach of those that were apart, and
+            nothing else. What is maximised is the similarity less the penalty of all: images may agree less where
+            landmarks agree more.
         region: outside of it the field stays as it is.
         listener: called every iteration; what it raises ends the run.
 
@@ -145,7 +146,10 @@ def refine(
     with torch.no_grad():
         area: Region | Neighbourhood | None = region
         if landmarks is not None:
-            area = Neighbourhood(landmarks.fixed, landmarks.reach_mm, frame, region)
+            zero = fixed.new_zeros(3, *source.shape)
+            unmet = landmarks.unmet(zero if initial is None else initial, source)
+            apart = landmarks.fixed[unmet] if bool(unmet.any()) else landmarks.fixed
+            area = Neighbourhood(apart, landmarks.reach_mm, frame, region)
         return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, landmarks, area, listener)
 
 
@@ -220,8 +224,9 @@ def _refine(
     if landmarks is not None and area is not None and levels:
         field = _settled(field, finest, landmarks, area.weight_on(finest), objective, listener)
     field, folded = remove_folds(hold_border(field), linear=linear)
-    if area is not None:
-        field = changed_only_inside(area.weight_on(finest), field, start, linear)
+    inside = None if area is None else area.inside_on(finest)
+    if inside is not None:
+        field = changed_only_inside(inside, field, start, linear)
     after = judge.similarity(field, finest)
     accepted = (after if landmarks is None else objective(field)) > least
     if not accepted:

@@ -65,11 +65,15 @@ def climb(
             # A landmark counts in proportion to the image, as the gradient of what is climbed has it.
             force = pull.landmarks.weight / len(pull.landmarks.fixed) * pair.unit_force(level.velocity_sigma_mm)
             longest_mm = force * step / largest * grid.spacing_mm if largest else math.inf
-            part, begin = pull.step(best, update=update, longest_mm=longest_mm, share=step / level.step)
+            share = step / level.step
+            part, begin = pull.step(best, update=update, longest_mm=longest_mm, share=share)
             add_within(update, part, begin)
         composed = compose(update[None], best[None])[0]
         smoothed = gaussian(composed, level.field_sigma_mm / grid.spacing_mm)
         if weight is not None:
             smoothed = composed + weight * (smoothed - composed)
         field = hold_border(smoothed)
+        if pull is not None:
+            # What the smoothing moved; small, and undone at once, or it would count as the image's fault.
+            field = pull.carry(field, longest_mm=longest_mm, share=share)
     return field, level.iterations

@@ -114,14 +114,6 @@ def remove_folds(
     return displacement, found
 
 
-def folds(
-    displacement: torch.Tensor, *, linear: torch.Tensor | None = None, smallest: float = SMALLEST_JACOBIAN
-) -> bool:
-    """Whether `remove_folds` would change the field."""
-    readings = [torch.eye(3), *([] if linear is None else [linear.to(displacement)])]
-    return bool(_bad_cells(displacement, readings, smallest).any())
-
-
 def _smoothed_near(displacement: torch.Tensor, bad: torch.Tensor, reach: int, sigma: float) -> torch.Tensor:
     """The field blended with its Gaussian average within about `reach` voxels of the bad cells."""
     near = torch.nn.functional.pad(bad[None].to(displacement.dtype), (0, 1, 0, 1, 0, 1))

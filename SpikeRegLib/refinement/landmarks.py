@@ -25,6 +25,8 @@ _RIDGE = 0.02
 _STEEPEST = 0.3
 # Over so much of the border of the grid the velocity fades: outside it, a field is zero.
 _BORDER_MM = 6.0
+# Landmarks closer than this have met: what is left is no reason to refuse a step that aligns the images better.
+_MET_MM = 0.05
 _SETTLING_STEPS, _SETTLED_MM, _STALLED = 60, 0.02, 0.99
 
 
@@ -51,7 +53,15 @@ class Landmarks:
 
     def penalty(self, field: torch.Tensor, grid: Grid) -> float:
         """What the similarity has to make up for: the weighted mean distance."""
-        return self.weight * float(self.distances_mm(field, grid).mean())
+        return self.cost(self.distances_mm(field, grid))
+
+    def unmet(self, field: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """[N] bool, which of them `field` (mm, on `grid`) does not bring together."""
+        return self.distances_mm(field, grid) > _MET_MM
+
+    def cost(self, distances_mm: torch.Tensor) -> float:
+        """Of [N] distances, in units of similarity."""
+        return self.weight * float((distances_mm - _MET_MM).clamp(min=0).mean())
 
 
 def displacement_at(field: torch.Tensor, grid: Grid, points: torch.Tensor) -> torch.Tensor:
@@ -142,7 +152,7 @@ class Pull:
 
     def penalty(self, field: torch.Tensor) -> float:
         """The weighted mean distance that is left, with `field` in voxels of the grid."""
-        return self.landmarks.weight * float(self.distances_mm(field).mean())
+        return self.landmarks.cost(self.distances_mm(field))
 
     def step(
         self, field: torch.Tensor, *, update: torch.Tensor | None = None, longest_mm: float = float("inf"),
@@ -197,6 +207,13 @@ class Pull:
         )
         return velocity * min(1.0, _STEEPEST / max(steepest**0.5, 1e-9)), start
 
+    def carry(self, field: torch.Tensor, *, longest_mm: float = float("inf"), share: float = 1.0) -> torch.Tensor:
+        """`field` (voxels of the grid) after one step of the landmarks alone; arguments as of `step`."""
+        velocity, start = self.step(field, longest_mm=longest_mm, share=share)
+        carried = field.clone()
+        _box(carried, velocity, start).copy_(velocity + sample(field, velocity, start=start))
+        return carried
+
     def settle(self, field: torch.Tensor, tick: Callable[[float], None]) -> torch.Tensor:
         """`field` (voxels of the grid) with the landmarks brought together as far as they go; images have no say.
 
@@ -208,9 +225,7 @@ class Pull:
             tick(float(distance.max()))
             if float(distance.max()) < _SETTLED_MM:
                 break
-            velocity, start = self.step(field)
-            candidate = field.clone()
-            _box(candidate, velocity, start).copy_(velocity + sample(field, velocity, start=start))
+            candidate = self.carry(field)
             reached = self.distances_mm(candidate)
             if float(reached.mean()) > _STALLED * float(distance.mean()):
                 break

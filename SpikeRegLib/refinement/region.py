@@ -7,11 +7,13 @@ import math
 import torch
 from torch.nn.functional import max_pool3d, pad
 
-from SpikeRegLib.refinement.diffeomorphic import folds
+from SpikeRegLib.refinement.diffeomorphic import remove_folds
 from SpikeRegLib.refinement.grids import Grid
 
 # Over so many mm (at brain scale) inside the edge, changes grow from nothing to their full size.
 TAPER_MM = 6.0
+# Repairs of folds at the edge reach outside, where they are undone; so often, then the change is made smaller.
+_ROUNDS = 8
 
 
 class Region:
@@ -38,6 +40,10 @@ class Region:
             self.content = (index.amin(0).tolist(), index.amax(0).tolist())
         self._depth: torch.Tensor | None = None
         self._steps = 0
+
+    def inside_on(self, grid: Grid) -> torch.Tensor:
+        """[d, h, w] bool, where alone anything may change."""
+        return self.weight_on(grid) > 0
 
     def weight_on(self, grid: Grid) -> torch.Tensor:
         """[d, h, w] in [0, 1] on `grid`, a field's grid that starts at the first voxel of the working frame."""
@@ -108,6 +114,10 @@ class Neighbourhood:
         self.content: tuple[list[int], list[int]] = (first.tolist(), end.tolist())
         self._weights: dict[Grid, torch.Tensor] = {}
 
+    def inside_on(self, grid: Grid) -> torch.Tensor | None:
+        """[d, h, w] bool, where alone anything may change, if that matters."""
+        return None if self._within is None else self._within.inside_on(grid)
+
     def weight_on(self, grid: Grid) -> torch.Tensor:
         """[d, h, w] in [0, 1] on `grid`, a field's grid that starts at the first voxel of the working frame."""
         if grid not in self._weights:
@@ -129,17 +139,20 @@ class Neighbourhood:
 
 
 def changed_only_inside(
-    weight: torch.Tensor, field: torch.Tensor, start: torch.Tensor, linear: torch.Tensor | None = None
+    inside: torch.Tensor, field: torch.Tensor, start: torch.Tensor, linear: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`field` where `weight` is above 0 and exactly `start` elsewhere, without folds.
+    """`field` inside and exactly `start` elsewhere, without folds.
 
     Args:
-        weight: [d, h, w], see `Region.weight_on`.
+        inside: [d, h, w] bool.
         field, start: [3, d, h, w] in voxels, both without folds.
         linear: second reading of the Jacobian, see `as_itk_sees`.
     """
     for share in (1.0, 0.75, 0.5, 0.25):
-        candidate = torch.where(weight > 0, torch.lerp(start, field, share), start)
-        if not folds(candidate, linear=linear):
-            return candidate
+        candidate = torch.where(inside, torch.lerp(start, field, share), start)
+        for _ in range(_ROUNDS):
+            mended, bad = remove_folds(candidate, linear=linear)
+            if not bad:
+                return candidate
+            candidate = torch.where(inside, mended, start)
     return start

@@ -101,7 +101,7 @@ def pull_landmarks(run: Run, pair: Pair, base: Transform, refined: Refined, regi
         frame, points[0], points[1], base, weight=run.options.landmark_weight, region=region, reach=reach
     )
     warnings = [*refined.warnings, *found]
-    if landmarks is None:
+    if landmarks is None or not bool(landmarks.unmet(start.field, start.grid).any()):
         return replace(refined, warnings=tuple(warnings))
     schedule = _schedule(run, pair.working) or RefinementSchedule((), window=run.preset.refine.window)
     pulled = _optimised(run, pair, start, schedule, region=region, landmarks=landmarks)

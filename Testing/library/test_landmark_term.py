@@ -1,0 +1,145 @@
+"""Landmarks in the refinement: they meet, nothing folds, nothing far away moves, and their weight is weighed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.guidance import landmarks_on, unmet
+from SpikeRegLib.refine import Level, RefinementSchedule, refine
+from SpikeRegLib.refinement.diffeomorphic import smallest_jacobian
+from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at, preimage
+from SpikeRegLib.transforms import AffineTransform, DisplacementTransform
+
+FRAME = Grid((64, 64, 64), 2.0)
+SCHEDULE = RefinementSchedule((Level.usual(4.0, 5), Level.usual(2.0, 3)))
+NONE = RefinementSchedule(())
+POINTS = torch.tensor([[40.0, 62.0, 60.0], [70.0, 50.0, 66.0], [60.0, 84.0, 56.0]], dtype=torch.float64)
+AWAY = torch.tensor([[5.0, 0.0, 0.0], [0.0, -3.0, 4.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def image() -> torch.Tensor:
+    """A textured ball."""
+    texture = gaussian(torch.randn(FRAME.shape, generator=torch.Generator().manual_seed(1)), 2.0)
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, 64),) * 3, indexing="ij")
+    inside = torch.sigmoid((0.8 - torch.stack(axes).square().sum(0).sqrt()) * 30)
+    return inside * (0.5 + 0.15 * texture / texture.std()).clamp(0, 1)
+
+
+def at(result, points: torch.Tensor) -> torch.Tensor:
+    return displacement_at(result.field, result.grid, points)
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, NONE], ids=["with images", "landmarks alone"])
+def test_a_large_weight_brings_landmarks_together_where_they_are_and_nowhere_else(image, schedule):
+    pull = Landmarks(POINTS, POINTS + AWAY, weight=10.0)
+    found = refine(image, image, spacing_mm=2.0, schedule=schedule, landmarks=pull)
+    assert found.accepted
+    torch.testing.assert_close(at(found, POINTS), AWAY, atol=0.1, rtol=0)
+    assert float(smallest_jacobian(found.field / found.grid.spacing_mm).min()) > 0.04
+    far = torch.tensor([[100.0, 100.0, 100.0], [20.0, 20.0, 110.0], [64.0, 64.0, 110.0]], dtype=torch.float64)
+    assert float(torch.cdist(far, POINTS).min()) > 34
+    assert float(at(found, far).norm(dim=1).max()) < 0.01
+
+
+def test_weight_decides_between_images_and_landmarks(image):
+    left, similarity = [], []
+    for weight in (1e-7, 1e-2):
+        pull = Landmarks(POINTS, POINTS + AWAY, weight)
+        found = refine(image, image, spacing_mm=2.0, schedule=SCHEDULE, landmarks=pull)
+        left.append(float(pull.distances_mm(found.field, found.grid).mean()))
+        similarity.append(found.similarity_after / found.similarity_before)
+    assert left[0] > 3 and similarity[0] > 0.99  # two identical images: they want no change at all
+    assert left[1] < 0.5 * left[0] and similarity[1] < similarity[0]
+
+
+def test_landmarks_lead_where_the_images_alone_are_caught(image):
+    """A shift of 24 mm, several periods of the texture; looked at away from the landmarks themselves."""
+    shift = torch.tensor([24.0, 0.0, 0.0], dtype=torch.float64)
+    hints = torch.tensor([[x, y, z] for x in (44.0, 76.0) for y in (50.0, 78.0) for z in (50.0, 78.0)]).double()
+    coarse = RefinementSchedule((Level.usual(4.0, 6),))
+    left = []
+    for pull in (None, Landmarks(hints, hints + shift, 1.0)):
+        found = refine(image, torch.roll(image, 12, 2), spacing_mm=2.0, schedule=coarse, landmarks=pull)
+        left.append(float((at(found, hints + 4) - shift).norm(dim=1).mean()))
+    assert left[1] < 0.2 * left[0]
+
+
+def test_contradicting_landmarks_are_averaged_without_a_fold(image):
+    pair = torch.tensor([[60.0, 60.0, 60.0], [60.5, 60.0, 60.0]], dtype=torch.float64)
+    pull = Landmarks(pair, pair + torch.tensor([[0.0, 6.0, 0.0], [0.0, -6.0, 0.0]]).double(), 10.0)
+    found = refine(image, image, spacing_mm=2.0, schedule=SCHEDULE, landmarks=pull)
+    assert float(smallest_jacobian(found.field / found.grid.spacing_mm).min()) > 0.04
+    assert float(pull.distances_mm(found.field, found.grid).min()) > 2
+
+
+def test_settling_composes_with_the_field_that_is_there():
+    """The landmarks meet through a strong deformation, too, and only within reach of them does it change."""
+    field = gaussian(torch.randn(3, *FRAME.shape, generator=torch.Generator().manual_seed(2)), 5.0)
+    field = 4 * field / field.abs().max()
+    pull = Landmarks(POINTS, POINTS + AWAY, 1.0, reach_mm=20.0)
+    settled = Pull(pull, FRAME).settle(field, lambda distance: None)
+    assert float(pull.distances_mm(settled * 2.0, FRAME).max()) < 0.05
+    k, j, i = (2.0 * torch.arange(64).double() for _ in range(3))
+    nodes = torch.stack(torch.meshgrid(k, j, i, indexing="ij"), -1).flip(-1).reshape(-1, 3)
+    beyond = (torch.cdist(nodes, POINTS).min(1).values > 20.0).view(FRAME.shape)
+    torch.testing.assert_close(settled[:, beyond], field[:, beyond], atol=1e-4, rtol=0)  # rounding alone
+
+
+def test_preimage_undoes_a_map():
+    field = 6 * gaussian(torch.randn(3, *FRAME.shape, generator=torch.Generator().manual_seed(3)), 6.0) / 0.05
+    field = field * (6 / field.abs().max())
+
+    def forward(points: torch.Tensor) -> torch.Tensor:
+        return points + displacement_at(field, FRAME, points)
+
+    torch.testing.assert_close(preimage(forward, forward(POINTS), POINTS, step_mm=1.0), POINTS, atol=2e-3, rtol=0)
+
+
+# From patient coordinates to the working frame, and what is said about landmarks that cannot pull ---------------------
+
+WORKING = Frame((64, 64, 64), (-60.0, -70.0, -50.0), (2.0, 2.0, 2.0))
+ORIGIN = torch.tensor(WORKING.origin, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("bent", [False, True], ids=["affine", "bent"])
+def test_goals_are_where_the_map_that_follows_needs_them(bent):
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[:3] = torch.tensor([[0.9, 0.2, 0, 10], [-0.2, 1.1, 0, -5], [0, 0.1, 1, 3]])
+    base = AffineTransform(matrix.numpy())
+    if bent:
+        field = gaussian(torch.randn(3, 64, 64, 64, generator=torch.Generator().manual_seed(4)), 6.0)
+        base = DisplacementTransform(5 * field / field.abs().max(), WORKING)
+    targets = base.map_points(POINTS + ORIGIN + AWAY)
+    found, warnings = landmarks_on(WORKING, POINTS + ORIGIN, targets, base, weight=1.0)
+    torch.testing.assert_close(found.fixed, POINTS)
+    torch.testing.assert_close(found.moving, POINTS + AWAY, atol=5e-3, rtol=0)
+    assert warnings == []
+
+
+def test_warnings_name_landmarks_by_number():
+    identity = AffineTransform(torch.eye(4).numpy())
+    points = torch.cat((POINTS, POINTS[:1] + 0.5, torch.tensor([[500.0, 0, 0]]).double())) + ORIGIN
+    targets = points.clone()
+    targets[3] += 5.0
+    found, warnings = landmarks_on(WORKING, points, targets, identity, weight=1.0)
+    assert len(found.fixed) == 4
+    assert [w.split(":")[0] for w in warnings] == [
+        "landmark 5 lies too far from the anatomy to pull; only measured",
+        "landmarks 1 and 4 contradict each other",
+    ]
+    assert unmet([0.1, 1.9]) == []
+    assert unmet([0.1, 2.5, 3.0])[0].startswith("landmarks 2 (2.5 mm), 3 (3.0 mm) could not")
+
+
+def test_the_penalty_is_the_weighted_mean_distance():
+    pull = Landmarks(POINTS, POINTS + AWAY, weight=0.3)
+    zero = torch.zeros(3, *FRAME.shape)
+    assert pull.penalty(zero, FRAME) == pytest.approx(0.3 * 10 / 3, rel=0.02)
+    assert replace(pull, moving=POINTS).penalty(zero, FRAME) == 0
