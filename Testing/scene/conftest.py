@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("slicer", reason="needs slicer-core: pip install -e .[slicer-test]")
+pytest.importorskip("slicer", reason="needs slicer-core: pip install -e .[test]")
 import slice_view
 import slicer_scene
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("slicer", reason="needs slicer-core (pip install -e .[slicer-test])")
-pytest.importorskip("PySide6", reason="needs PySide6 (pip install -e .[slicer-test])")
+pytest.importorskip("slicer", reason="needs slicer-core (pip install -e .[test])")
+pytest.importorskip("PySide6", reason="needs PySide6 (pip install -e .[test])")
 sys.path.insert(0, str(Path(__file__).parents[1] / "scene"))
 sys.path.insert(0, str(Path(__file__).parent))
 
