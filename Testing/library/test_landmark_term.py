@@ -17,7 +17,7 @@ from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at, p
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform
 
 FRAME = Grid((64, 64, 64), 2.0)
-SCHEDULE = RefinementSchedule((Level.usual(4.0, 5), Level.usual(2.0, 3)))
+SCHEDULE = RefinementSchedule((Level.usual(4.0, 4), Level.usual(2.0, 2)))
 NONE = RefinementSchedule(())
 POINTS = torch.tensor([[40.0, 62.0, 60.0], [70.0, 50.0, 66.0], [60.0, 84.0, 56.0]], dtype=torch.float64)
 AWAY = torch.tensor([[5.0, 0.0, 0.0], [0.0, -3.0, 4.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_landmarks_lead_where_the_images_alone_are_caught(image):
     """A shift of 24 mm, several periods of the texture; looked at away from the landmarks themselves."""
     shift = torch.tensor([24.0, 0.0, 0.0], dtype=torch.float64)
     hints = torch.tensor([[x, y, z] for x in (44.0, 76.0) for y in (50.0, 78.0) for z in (50.0, 78.0)]).double()
-    coarse = RefinementSchedule((Level.usual(4.0, 6),))
+    coarse = RefinementSchedule((Level.usual(4.0, 4),))
     left = []
     for pull in (None, Landmarks(hints, hints + shift, 1.0)):
         found = refine(image, torch.roll(image, 12, 2), spacing_mm=2.0, schedule=coarse, landmarks=pull)

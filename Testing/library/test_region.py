@@ -19,7 +19,7 @@ from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.transforms import AffineTransform
 
 FRAME = Grid((64, 64, 64), 2.0)
-SCHEDULE = RefinementSchedule((Level.usual(4.0, 8), Level.usual(2.0, 6)))
+SCHEDULE = RefinementSchedule((Level.usual(4.0, 5), Level.usual(2.0, 4)))
 
 
 def noise(sigma: float, seed: int, *shape: int) -> torch.Tensor:
