@@ -30,8 +30,8 @@ def recall_network(memory: Memory, part: str, path: Path | None, method: str, ti
     def load() -> Network | None:
         if path is None:
             return None
-        facts = {"name": path.stem, "sha256": models.sha256(path)}
-        return Network(models.load_for(path, method, timesteps), facts)
+        network = models.load_for(path, method, timesteps)  # first: its message tells what is wrong with a file
+        return Network(network, {"name": path.stem, "sha256": models.sha256(path)})
 
     return memory.recall(part, load, key=(file_key(path), method, timesteps))
 

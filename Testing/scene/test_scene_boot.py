@@ -58,7 +58,8 @@ def test_a_segmentation_has_one_segment_per_label(scene):
 
 
 def test_scenes_start_empty(scene):
-    assert scene.GetNumberOfNodesByClass("vtkMRMLDisplayableNode") == 0
+    for name in ("Volume", "Transform", "Segmentation", "Markups", "Model", "Table"):
+        assert scene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") == 0, name
     assert scene.GetNumberOfNodesByClass("vtkMRMLColorNode") > 20
 
 
