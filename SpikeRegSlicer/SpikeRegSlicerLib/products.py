@@ -13,6 +13,7 @@ from SpikeRegSlicerLib.scene.results import Outputs, Run, loadRun, runs
 
 TABLES = {
     "metrics": tables.metricsTable,
+    "labels": tables.labelsTable,
     "energy": tables.energyTable,
     "rates": tables.ratesTable,
     "provenance": tables.provenanceTable,
