@@ -29,6 +29,7 @@ SERIES: dict[str, dict[str, dict[str, Any]]] = {
     "fast-preview": {
         "first": {},
         "moved landmark": {"moved": True},
+        "moved landmark that pulls": {"moved": True, "landmark_weight": 1.0},
         "other regularisation": {"regularisation": 2.0},
         "the same, files to view": {"outputs": VIEWED},
         "one time step less": {"timesteps": 3},
@@ -38,6 +39,7 @@ SERIES: dict[str, dict[str, dict[str, Any]]] = {
     "brain-t1": {
         "first": {},
         "moved landmark": {"moved": True},
+        "moved landmark that pulls": {"moved": True, "landmark_weight": 1.0},
         "other regularisation": {"regularisation": 2.0},
     },
 }

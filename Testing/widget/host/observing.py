@@ -32,7 +32,8 @@ class Observation:
     def end(self) -> None:
         for tag in self._tags:
             self._subject.RemoveObserver(tag)
-        self._tags = []
+        # The widget's signal keeps this object, and must not keep a node that left the scene, with its voxels.
+        self._subject, self._tags = None, []
 
     def _observe(self, held: weakref.ref, event: Any, name: str, takesNode: bool) -> int:
         def call(caller: Any, event: str, *data: Any) -> None:
