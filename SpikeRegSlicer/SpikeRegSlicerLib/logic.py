@@ -235,6 +235,7 @@ class Registrations(VTKObservationMixin):
         finally:
             shutil.rmtree(task.folder, ignore_errors=True)
             self.jobs.remove(job)
+            job.task = None  # the two hold each other, and with them all that the run made until Python collects it
             self._observe()
             job.onDone(job)
 
