@@ -28,6 +28,7 @@ def write_report(registration: Registration, path: str | os.PathLike[str]) -> No
 def render_report(registration: Registration) -> str:
     """The report as HTML."""
     from SpikeRegLib.report import figures
+    from SpikeRegLib.report.elements import page
     from SpikeRegLib.report.planes import planes_through
     from SpikeRegLib.report.slices import slices_part
     from SpikeRegLib.report.spikes import energy_part, spikes_part
@@ -52,8 +53,4 @@ def render_report(registration: Registration) -> str:
             f"<footer>SpikeReg {__version__}. Research software, not a medical device.</footer>",
         )
     )
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} · SpikeReg</title><style>{style}</style></head><body>{body}</body></html>\n"
-    )
+    return page(title, style, body)

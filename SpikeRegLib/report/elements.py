@@ -38,6 +38,15 @@ def course(table: dict[str, Any], fields: Sequence[str], text: str = "{:.3f}") -
     return " → ".join(known) or _NOT_MEASURED
 
 
+def page(title: str, style: str, body: str) -> str:
+    """A whole HTML document; `title` is a plain text, `style` and `body` are taken as they are."""
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)} · SpikeReg</title><style>{style}</style></head><body>{body}</body></html>\n"
+    )
+
+
 def section(title: str, *parts: str, note: str = "") -> str:
     explained = f'<p class="note">{escape(note)}</p>' if note else ""
     return f"<section><h2>{escape(title)}</h2>{explained}{''.join(parts)}</section>"

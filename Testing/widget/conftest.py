@@ -39,3 +39,13 @@ def scene(application):
     """The application's scene, empty; what a test leaves in it is gone before the next one."""
     yield slicer_scene.emptyScene()
     slicer_scene.emptyScene()
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """A panel that stays open while scenes come and go."""
+    import module_tools
+
+    made = module_tools.openPanel()
+    yield made
+    host.closeModule(made)

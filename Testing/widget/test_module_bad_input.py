@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 
-import host
 import module_tools as tools
 import numpy as np
 import pytest
@@ -15,14 +14,6 @@ import slicer_scene
 from host import dialogs, gestures
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture(scope="module")
-def opened():
-    """A panel that stays open while scenes come and go."""
-    made = tools.openPanel()
-    yield made
-    host.closeModule(made)
 
 
 @pytest.fixture

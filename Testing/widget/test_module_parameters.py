@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import host
 import module_tools as tools
 import pytest
 import slicer
@@ -12,14 +11,6 @@ from host import dialogs, gestures
 from SpikeRegLib.configuration import load_preset
 
 pytestmark = pytest.mark.usefixtures("scene")
-
-
-@pytest.fixture(scope="module")
-def opened():
-    """A panel that stays open while scenes come and go."""
-    made = tools.openPanel()
-    yield made
-    host.closeModule(made)
 
 
 @pytest.fixture

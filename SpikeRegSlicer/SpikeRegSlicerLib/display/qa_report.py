@@ -54,6 +54,7 @@ def renderReport(
     """The report as HTML; every text from outside is escaped. Arguments as `writeReport`."""
     import SpikeRegLib.report
     from SpikeRegLib.report import figures
+    from SpikeRegLib.report.elements import page
 
     result = _withLabelNames(result)
     style = Path(SpikeRegLib.report.__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -77,12 +78,7 @@ def renderReport(
             f"<footer>SpikeReg {escape(str(version))}. Research software, not a medical device.</footer>",
         )
     )
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} · visual check · SpikeReg</title><style>{style}{_STYLE}</style></head>"
-        f"<body>{body}</body></html>\n"
-    )
+    return page(f"{title} · visual check", f"{style}{_STYLE}", body)
 
 
 _STYLE = """figure.view { margin: 18px 0 0; } figure.view img { width: 100%; display: block; border-radius: 4px;
