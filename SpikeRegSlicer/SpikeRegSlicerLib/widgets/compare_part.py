@@ -41,11 +41,6 @@ class ComparePart:
         ui.compareSlider.valueChanged.connect(self._onSlider)
         ui.placesList.itemClicked.connect(self._onPlace)
 
-    @property
-    def isShown(self) -> bool:
-        """Whether the slice views show a comparison."""
-        return self._shown is not None
-
     def reset(self) -> None:
         """Leave what is shown; the next update begins with the run that is looked at then."""
         self._flicker.stop()
