@@ -16,6 +16,7 @@ from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.inputs import Source, check_pair, with_points
+from SpikeRegLib.predict import check_tile
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.stages.align import align_sides, make_pair
@@ -58,6 +59,7 @@ def register(
     device: str = "auto",
     threads: int | None = None,
     seed: int = 0,
+    tile: int | None = None,
     spike_maps: bool = False,
     allow_nonfinite: bool = False,
     listener: Listener = silent,
@@ -85,6 +87,7 @@ def register(
         device: "auto", "cpu", "cuda" or "mps", for the network.
         threads: of the CPU; all if not given.
         seed: of every random choice.
+        tile: run the networks on overlapping tiles of so many of their voxels along each axis; whole if not given.
         spike_maps: keep a spike-rate volume of every layer.
         allow_nonfinite: take NaN and infinite voxels as background.
         listener: hears the progress; raises Cancelled to stop the run.
@@ -103,6 +106,7 @@ def register(
         ("threads", threads, 1),
         ("refine-iterations", refine_iterations, 0),
         ("seed", seed, 0),
+        ("tile", tile, 1),
     ):
         if value is not None and value < low:
             raise InputError(f"--{option}: must be at least {low}, got {value}")
@@ -118,6 +122,7 @@ def register(
         fine_path = models.find(settings.fine_model, method)
     network = recall_network(memory, "network", model_path, method, timesteps)
     fine = recall_network(memory, "fine network", fine_path, method, timesteps)
+    check_tile(tile, *(part.network for part in (network, fine) if part is not None))
     base_given = memory.recall(
         "initial transform", lambda: as_transform(initial_transform), key=file_key(initial_transform)
     )
@@ -164,8 +169,8 @@ def register(
     with run.stage("predict"):
         predicted = memory.recall(
             "prediction",
-            lambda: predict_pair(run, pair, network, fine, spike_maps),
-            key=(settings.passes, chosen, spike_maps),
+            lambda: predict_pair(run, pair, network, fine, spike_maps, tile),
+            key=(settings.passes, chosen, spike_maps, tile),
             after=("network", "fine network", "working pair"),
         )
         run.warnings += predicted.warnings

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import compose, taper, warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
@@ -16,7 +17,7 @@ from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_la
 from SpikeRegLib.spiking.deploy import deploy
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
-from SpikeRegLib.spiking.tiles import layer_strides, tiled_output
+from SpikeRegLib.spiking.tiles import layer_strides, smallest_tile, tiled_output
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, merge_inputs
 
 # Width of the margin around the anatomy over which the displacement falls to zero.
@@ -119,6 +120,25 @@ def with_fallback(
         warning = f"the {device} device ran out of memory; {instead}"
         return replace(prediction, warnings=[warning, *prediction.warnings])
     raise AssertionError("the CPU, the last attempt, returns or raises")
+
+
+def check_tile(tile: int | None, *networks: RegistrationUNet) -> None:
+    """Refuse tiles that no network can run on, before any work is spent.
+
+    Args:
+        tile: as wished, see `predict`.
+        networks: all that are to run on it.
+
+    Raises:
+        InputError: there is no network, or a tile is smaller than one needs.
+    """
+    if tile is None:
+        return
+    if not networks:
+        raise InputError("--tile: no network runs here; leave it out or choose another method")
+    least = max(smallest_tile(network.spec) for network in networks)
+    if tile < least:
+        raise InputError(f"--tile: the network needs tiles of at least {least} voxels, got {tile}")
 
 
 class _Recording:

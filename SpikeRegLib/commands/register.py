@@ -102,6 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--refine-iterations", type=_integer(0), metavar="N", help="per level; 0 leaves refinement out")
     parser.add_argument("--timesteps", type=_integer(1), metavar="T", help="of the spiking network (default: its own)")
+    parser.add_argument(
+        "--tile", type=_integer(1), metavar="N",
+        help="run the network on overlapping tiles of N of its voxels along each axis: less memory, more time",
+    )  # fmt: skip
     parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in the images as background")
     add_run_options(parser)
@@ -157,6 +161,7 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
         device=options.device,
         threads=options.threads,
         seed=options.seed,
+        tile=options.tile,
         spike_maps=options.spike_maps,
         allow_nonfinite=options.allow_nonfinite,
         **how,

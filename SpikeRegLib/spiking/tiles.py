@@ -48,6 +48,11 @@ def layer_strides(spec: NetworkSpec) -> dict[str, int]:
     return {layer.name: 64 // shapes[layer.name][0] for layer in spec.layers}
 
 
+def smallest_tile(spec: NetworkSpec) -> int:
+    """The least voxels of a tile along each axis: one step of the network's total stride besides the overlap."""
+    return 2 * spec.input_multiple()
+
+
 @dataclass(frozen=True)
 class Extent:
     """A tile along one axis, in input voxels.
@@ -115,7 +120,7 @@ def tiled_output(
     wanted = min(exact, size // 2) if overlap is None else min(overlap, size - multiple)
     shared = max(multiple, multiple * (wanted // multiple))
     if size <= shared:
-        raise ValueError(f"tiles of {size} voxels are too small: this network needs at least {2 * multiple}")
+        raise ValueError(f"tiles of {size} voxels are too small: this network needs at least {smallest_tile(spec)}")
     # The ramp lies where both tiles are exact; where they are nowhere so, it takes the inner half of the overlap.
     keep_off = depends if shared > 2 * depends else min(depends, shared // 4)
     lengths = tuple(image.shape[2:])

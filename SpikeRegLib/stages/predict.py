@@ -29,7 +29,9 @@ class Predicted:
         return [] if self.prediction is None else self.prediction.warnings
 
 
-def predict_pair(run: Run, pair: Pair, network: Network | None, fine: Network | None, spike_maps: bool) -> Predicted:
+def predict_pair(
+    run: Run, pair: Pair, network: Network | None, fine: Network | None, spike_maps: bool, tile: int | None
+) -> Predicted:
     judged = pair.judged
     if network is None:
         deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
@@ -38,24 +40,24 @@ def predict_pair(run: Run, pair: Pair, network: Network | None, fine: Network | 
     prediction = predict(
         network.network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
         passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
-        listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5),
+        listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5), tile=tile,
     )  # fmt: skip
     deformation = Deformation(prediction.displacement, seen.grid)
     if fine is None:
         run.listener(Progress("predict", 1.0, "measuring the similarity"))
         return Predicted(prediction, deformation, deformation.similarity(judged))
     finer = pair.working.coarser(fine.network.spec.input_spacing_mm)
-    return Predicted(*_fine_pass(run, fine.network, finer, judged, prediction, deformation, spike_maps))
+    return Predicted(*_fine_pass(run, fine.network, finer, judged, prediction, deformation, spike_maps, tile))
 
 
 def _fine_pass(
     run: Run, network: RegistrationUNet, pair: Working, judged: Working, coarse: Prediction, start: Deformation,
-    spike_maps: bool,
+    spike_maps: bool, tile: int | None,
 ) -> tuple[Prediction, Deformation, float]:  # fmt: skip
     """The second network's pass, kept if it improves the similarity, and what that is; its cost counts either way."""
     prediction, grid = predict_fine(
         network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
-        device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0),
+        device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0), tile=tile,
     )  # fmt: skip
     found = Deformation(prediction.displacement, grid)
     run.listener(Progress("predict", 1.0, "measuring the similarity"))
