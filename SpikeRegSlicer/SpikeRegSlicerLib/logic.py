@@ -19,7 +19,7 @@ from SpikeRegSlicerLib.process import Task, WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
 from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import Inputs, problems
-from SpikeRegSlicerLib.scene.results import Outputs, Run
+from SpikeRegSlicerLib.scene.results import FILES, Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
 
 
@@ -212,7 +212,7 @@ class Registrations(VTKObservationMixin):
             keys["align"] = align
         elif not align:
             keys["skip_affine"] = True
-        keys["out"] = os.path.join(folder, "out")
+        keys["out"], keys["outputs"] = os.path.join(folder, "out"), list(FILES)
         return keys
 
     def _newFolder(self) -> str:

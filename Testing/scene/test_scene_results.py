@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from slicer_scene import (
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.hierarchy import RunFolder
 from SpikeRegSlicerLib.scene.inputs import Inputs
-from SpikeRegSlicerLib.scene.results import Outputs, loadRun, runs
+from SpikeRegSlicerLib.scene.results import FILES, Outputs, loadRun, runs
 from SpikeRegSlicerLib.scene.undo import History
 
 from SpikeRegLib.errors import InputError
@@ -241,12 +242,16 @@ def _zeroGrid(node) -> None:
             part.Modified()
 
 
-def test_a_real_run_comes_in_whole(scene, sampleRun):
-    """The folder of `spikereg register`, with the segmentations and names that only the scene knows."""
+def test_a_real_run_comes_in_whole(scene, sampleRun, tmp_path):
+    """The files that the worker is asked for, with the segmentations and names that only the scene knows."""
+    for name in (*FILES, "result.json"):
+        copy = shutil.copytree if (sampleRun / name).is_dir() else shutil.copy
+        copy(sampleRun / name, tmp_path / name)
     sample = ROOT / "SpikeRegLib" / "sample"
     fixed, moving = (loadVolume(sample / f"{name}.nii.gz", name) for name in ("fixed", "moving"))
     labels = loadVolume(sample / "moving_seg.nii.gz", "labels", labels=True)
-    run = loadRun(str(sampleRun), Inputs(fixed, moving, movingSegmentation=labels), Outputs(), "sample")
+    run = loadRun(str(tmp_path), Inputs(fixed, moving, movingSegmentation=labels), Outputs(), "sample")
+    assert run.jacobian is not None and not run.transform.IsLinear()
     layers = [node.GetAttribute("SpikeReg.Layer") for node in run.spikes]
     reported = [layer["name"] for layer in json.loads((sampleRun / "result.json").read_text())["spikes"]["layers"]]
     assert layers == [name for name in reported if name in layers] and len(layers) > 8

@@ -8,7 +8,8 @@ import slicer
 import slicer_scene
 from host import dialogs, gestures
 
-from SpikeRegLib.configuration import load_preset
+from SpikeRegLib.configuration import load_preset, preset_names
+from SpikeRegLib.outputs import OUTPUT_NAMES
 
 pytestmark = pytest.mark.usefixtures("scene")
 
@@ -153,11 +154,19 @@ def test_how_the_alignment_starts(panel, parameters, tmp_path, align, initial, e
     keys = panel.logic._prepare(job, str(tmp_path))
     assert {key: keys[key] for key in ("align", "skip_affine") if key in keys} == expected
     assert ("initial_transform" in keys) == initial
+    assert set(keys["outputs"]) == set(OUTPUT_NAMES) - {
+        "inverse_transform.h5",
+        "displacement.nii.gz",
+        "report.html",
+        "result.json",
+    }
     panel.ui.runButton.click()
 
 
 def test_presets_are_described_where_they_are_chosen(panel):
-    for name in ("brain-t1", "any-anatomy", "brain-multicontrast", "fast-preview"):
+    combo = panel.ui.presetComboBox
+    assert sorted(combo.itemText(row) for row in range(combo.count)) == preset_names()
+    for name in preset_names():
         gestures.chooseText(panel.ui.presetComboBox, name)
         assert panel.ui.presetDescriptionLabel.text == load_preset(name).description
 
@@ -180,7 +189,7 @@ def test_a_preset_is_saved_with_the_choices_and_loaded_into_the_scene(panel, par
     assert presetOf(panel.panel.parameters) == saved
     assert panel.ui.presetComboBox.currentText == "hippocampus (in this scene)"
     gestures.chooseText(panel.ui.presetComboBox, "brain-t1")
-    assert panel.panel.parameters.customPreset == "" and panel.ui.presetComboBox.count == 4
+    assert panel.panel.parameters.customPreset == "" and panel.ui.presetComboBox.count == len(preset_names())
 
 
 def test_a_preset_from_the_scene_reaches_the_worker_as_a_file(panel, parameters, tmp_path):

@@ -17,6 +17,9 @@ from .hierarchy import LAYER, RunFolder, isMadeByRun, runFolders
 from .inputs import Inputs
 from .labelmaps import addSegments, segmentsOf, sharedNames
 
+FILES = ("warped.nii.gz", "transform.h5", "jacobian.nii.gz", "warped_seg.nii.gz", "spikes")
+"""What `loadRun` reads besides result.json: all that a worker need write for it."""
+
 _SAME_PLACE_MM = 1e-3  # .nii.gz keeps single precision; a grid this close to the fixed volume's is that grid
 _FOLD_COLOUR = (0.9, 0.1, 0.1)
 
