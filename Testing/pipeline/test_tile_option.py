@@ -26,13 +26,13 @@ TILE, WIDE = 64, 1000
 def folder(tmp_path_factory, known) -> Path:
     """The small pair as files."""
     folder = tmp_path_factory.mktemp("pair")
-    for volume in (known.fixed, known.moving):
-        write_volume(volume, folder / volume.name)
+    for name, volume in (("fixed", known.fixed), ("moving", known.moving)):
+        write_volume(volume, folder / f"{name}.nii.gz")
     return folder
 
 
 def test_tiles_say_so_stay_close_to_the_whole_and_a_single_one_is_the_whole(folder, known, tmp_path, capsys):
-    pair, memory = (folder / known.fixed.name, folder / known.moving.name), Memory()
+    pair, memory = (folder / "fixed.nii.gz", folder / "moving.nii.gz"), Memory()
     whole = register(*pair, memory=memory, **OPTIONS)
     wide = register(*pair, memory=memory, tile=WIDE, **OPTIONS)
     assert (whole.result["tile"], wide.result["tile"]) == (None, WIDE)
