@@ -6,20 +6,23 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
+    from SpikeRegLib.neural_field.model import FieldNetwork
     from SpikeRegLib.spiking.unet import RegistrationUNet
+
+Network = TypeVar("Network", bound="torch.nn.Module")
 
 WEIGHTS = Path(__file__).parent / "weights"
 FORMAT = "spikereg-model-1"
-KINDS = ("spiking", "analog")
+KINDS = ("spiking", "analog", "field", "spiking-field")
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class ModelHeader:
 
     Attributes:
         path: of the file.
-        kind: "spiking" or "analog".
+        kind: "spiking" or "analog" U-Net, "field" or "spiking-field" (neural deformation field with such an encoder).
         spec: name of the network spec.
         facts: training data, steps, seed, versions, figures... as written by the training command.
-        spec_json: the whole spec, see `NetworkSpec.from_json`.
+        spec_json: the whole spec, see `NetworkSpec.from_json`; of a neural field, its encoder's.
+        field: sizes of a neural field, see `neural_field.options.FieldOptions`; empty for a U-Net.
     """
 
     path: Path
@@ -39,6 +43,7 @@ class ModelHeader:
     spec: str
     facts: dict[str, Any]
     spec_json: str
+    field: dict[str, Any]
 
 
 def read_header(path: str | Path) -> ModelHeader:
@@ -72,41 +77,52 @@ def read_header(path: str | Path) -> ModelHeader:
     try:
         spec_json = metadata["spec"]
         name, facts = json.loads(spec_json)["name"], json.loads(metadata["facts"])
+        field = json.loads(metadata.get("field", "{}"))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: its header lacks the spec or the facts; download or train it again") from error
-    return ModelHeader(path, metadata["kind"], name, facts, spec_json)
+    return ModelHeader(path, metadata["kind"], name, facts, spec_json, field)
 
 
-def save_model(network: RegistrationUNet, path: str | Path, facts: dict[str, Any], *, weight_bits: int = 16) -> None:
+def save_model(
+    network: RegistrationUNet | FieldNetwork, path: str | Path, facts: dict[str, Any], *, weight_bits: int = 16
+) -> None:
     """Write a network as safetensors, atomically.
 
     Args:
-        network: dense or spiking.
+        network: dense or spiking, or a neural field with such an encoder.
         path: of the new file.
         facts: JSON-able training facts for the header and the model card.
         weight_bits: of the convolution weights: 16 (half precision) or 8 (integers with a scale per output channel).
     """
     from safetensors.torch import save_file
 
+    from SpikeRegLib.neural_field.model import FieldNetwork
     from SpikeRegLib.spiking.unet import SpikingUNet
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = "spiking" if isinstance(network, SpikingUNet) else "analog"
+    unet = network.encoder if isinstance(network, FieldNetwork) else network
+    kind = "spiking" if isinstance(unet, SpikingUNet) else "analog"
+    prefix = ""
+    metadata = {"format": FORMAT, "kind": kind, "spec": unet.spec.to_json(), "facts": json.dumps(facts)}
+    if isinstance(network, FieldNetwork):
+        metadata["kind"] = "spiking-field" if kind == "spiking" else "field"
+        metadata["field"] = json.dumps(asdict(network.options))
+        prefix = "encoder."
     tensors = {}
     for name, value in network.state_dict().items():
         value = value.detach().cpu()
         if name.endswith("num_batches_tracked"):
             continue
-        if not name.startswith("weights."):  # thresholds and normalisation are few and stay exact
+        if not name.startswith(f"{prefix}weights."):  # all but convolutions is small and stays exact
             tensors[name] = value.float().contiguous()
         elif weight_bits == 16:
             tensors[name] = value.half().contiguous()
         elif weight_bits == 8:
-            tensors[name], tensors[f"scales.{name}"] = _quantise(value.float(), _output_axis(network, name))
+            axis = _output_axis(unet, name.removeprefix(prefix))
+            tensors[name], tensors[f"scales.{name}"] = _quantise(value.float(), axis)
         else:
             raise ValueError(f"weight_bits must be 8 or 16, got {weight_bits}")
-    metadata = {"format": FORMAT, "kind": kind, "spec": network.spec.to_json(), "facts": json.dumps(facts)}
     partial = path.with_name(f".{path.name}.partial")
     save_file(tensors, partial, metadata=metadata)
     os.replace(partial, path)
@@ -137,25 +153,61 @@ def load_model(path: str | Path, *, kind: str | None = None, timesteps: int | No
     Raises:
         InputError: see `read_header`; also tensors that do not fit the spec, or a model of the other kind.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    header = read_header(path)
+    if header.kind not in ("spiking", "analog") or kind not in (None, header.kind):
+        wanted = kind or "spiking or analog"
+        raise InputError(f"{path}: holds a network of kind {header.kind}, not {wanted}; `spikereg models` lists all")
+    return _filled(_unet(header, timesteps), header)
 
+
+def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | None = None) -> FieldNetwork:
+    """The neural deformation field in a model file, in evaluation mode.
+
+    Args:
+        path: of the file.
+        kind: "field" or "spiking-field" where only that will do.
+        timesteps: see `load_model`.
+
+    Raises:
+        InputError: see `load_model`.
+    """
+    from SpikeRegLib.neural_field.model import FieldNetwork
+    from SpikeRegLib.neural_field.options import FieldOptions
+
+    header = read_header(path)
+    if header.kind not in ("field", "spiking-field") or kind not in (None, header.kind):
+        wanted = kind or "field or spiking-field"
+        raise InputError(f"{path}: holds a network of kind {header.kind}, not {wanted}; `spikereg models` lists all")
+    encoder = _unet(header, timesteps)
+    try:
+        network = FieldNetwork(encoder, FieldOptions(**header.field))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its field cannot be built ({error}); download or train it again") from error
+    return _filled(network, header)
+
+
+def _unet(header: ModelHeader, timesteps: int | None) -> RegistrationUNet:
+    """The U-Net of a model file, still with new weights."""
     from SpikeRegLib.spiking.spec import NetworkSpec
     from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 
-    header = read_header(path)
-    if kind is not None and header.kind != kind:
-        raise InputError(f"{path}: holds a network of kind {header.kind}, not {kind}; `spikereg models` lists both")
-    misfit = f"{path}: its tensors do not fit its spec {header.spec}; download or train it again"
     try:
         spec = NetworkSpec.from_json(header.spec_json)
     except ValueError as error:
-        raise InputError(f"{path}: its spec cannot be built ({error}); download or train it again") from error
+        raise InputError(f"{header.path}: its spec cannot be built ({error}); download or train it again") from error
     if timesteps is not None:
         spec = spec.with_timesteps(timesteps)
-    network: RegistrationUNet = SpikingUNet(spec) if header.kind == "spiking" else AnalogUNet(spec)
+    return SpikingUNet(spec) if header.kind.startswith("spiking") else AnalogUNet(spec)
+
+
+def _filled(network: Network, header: ModelHeader) -> Network:
+    """The network with the tensors of its file, in evaluation mode."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    misfit = f"{header.path}: its tensors do not fit its spec {header.spec}; download or train it again"
     try:
-        stored = {name: value.float() for name, value in load_file(str(path)).items()}
+        stored = {name: value.float() for name, value in load_file(str(header.path)).items()}
         scales = {name: stored.pop(name) for name in list(stored) if name.startswith("scales.")}
         tensors = {name: value * scales.get(f"scales.{name}", 1.0) for name, value in stored.items()}
         missing, unexpected = network.load_state_dict(tensors, strict=False)

@@ -46,8 +46,8 @@ class Layer:
         return tuple(min(n) for n in zip(*grids, strict=True))
 
 
-def _problem(layer: Layer, channels: dict[str, int], *, last: bool) -> str | None:
-    """What is wrong with a layer, given the channels of the earlier ones; None if nothing is."""
+def _problem(layer: Layer, channels: dict[str, int], *, last: bool, head_channels: int | None) -> str | None:
+    """What is wrong with a layer, given the channels of the earlier ones and those a head needs; None if nothing is."""
     missing = sorted(set(layer.inputs) - set(channels))
     if missing or not layer.inputs:
         return f"reads {missing}, which no earlier layer makes"
@@ -74,7 +74,7 @@ def _problem(layer: Layer, channels: dict[str, int], *, last: bool) -> str | Non
         return f"needs an odd kernel, got {layer.kernel}; only one that reads the image in patches may have an even one"
     if not layer.neuron and not last:
         return "has no neuron; only the head may have none"
-    if not layer.neuron and layer.out_channels != 3:
+    if not layer.neuron and head_channels is not None and layer.out_channels != head_channels:
         return f"is the head and needs three channels, got {layer.out_channels}"
     return None
 
@@ -85,9 +85,9 @@ class NetworkSpec:
 
     Attributes:
         name: of the spec, stored with weights; weights of another spec are refused.
-        layers: in order of execution; the last one is the head (three channels, no neuron).
+        layers: in order of execution; the last one is the head (three channels unless it gives codes, no neuron).
         output: "velocity" (stationary velocity field) or "displacement", in voxels of the output grid inside the
-            network and in mm outside it.
+            network and in mm outside it; or "codes" of a neural deformation field, any number of channels.
         input_spacing_mm: isotropic spacing the network was made for.
         timesteps: the spike-count window T of every neuron.
         leak: membrane decay per step by stage prefix ("enc0", ...); layers not named use 1.0 (no leak).
@@ -106,21 +106,22 @@ class NetworkSpec:
     standardise: bool = False
 
     def __post_init__(self) -> None:
-        if self.output not in ("velocity", "displacement"):
-            raise ValueError(f"output of spec {self.name} must be velocity or displacement, got {self.output!r}")
+        if self.output not in ("velocity", "displacement", "codes"):
+            raise ValueError(f"output of spec {self.name} must be velocity, displacement or codes, got {self.output!r}")
         if self.timesteps < 1:
             raise ValueError(f"timesteps of spec {self.name} must be at least 1, got {self.timesteps}")
         for prefix, value in self.leak:
             if not 0 < value <= 1:
                 raise ValueError(f"leak of {prefix} in spec {self.name} must be in (0, 1], got {value}")
         channels = {"image": 2}
+        needed = None if self.output == "codes" else 3
         for layer in self.layers:
-            problem = _problem(layer, channels, last=layer is self.layers[-1])
+            problem = _problem(layer, channels, last=layer is self.layers[-1], head_channels=needed)
             if problem:
                 raise ValueError(f"layer {layer.name} of spec {self.name} {problem}")
             channels[layer.name] = layer.out_channels
         if not self.layers or self.head.neuron:
-            raise ValueError(f"spec {self.name} must end in a head with three channels and no neuron")
+            raise ValueError(f"spec {self.name} must end in a head, which has no neuron")
 
     @property
     def head(self) -> Layer:
@@ -243,6 +244,20 @@ def fine_unet() -> NetworkSpec:
     )
 
 
+def code_unet(local_size: int = 32) -> NetworkSpec:
+    """The encoder of a neural deformation field: images at 2 mm, a grid of local codes at 8 mm.
+
+    The layers are those of the coarse pass up to that grid, an eighth of the resolution of images at 1 mm. The global
+    code is read from the bottleneck, see `neural_field.model`.
+
+    Args:
+        local_size: channels of the local codes.
+    """
+    whole = velocity_unet("field-codes-2mm", decoder=(64, 32), finest_convolutions=1, stem_kernel=2)
+    head = replace(whole.head, out_channels=local_size)
+    return replace(whole, layers=(*whole.layers[:-1], head), output="codes")
+
+
 def paper_unet() -> NetworkSpec:
     """The network of the SpikeReg paper (arXiv 2605.25144): displacement at full resolution, 1.70 M parameters."""
     layers: list[Layer] = []
@@ -266,7 +281,12 @@ def paper_unet() -> NetworkSpec:
     return NetworkSpec("paper", tuple(layers), output="displacement", input_spacing_mm=1.0, leak=leak, smoothing=True)
 
 
-SPECS = {"velocity-2mm": coarse_unet, "velocity-1mm": fine_unet, "paper": paper_unet}
+SPECS = {
+    "velocity-2mm": coarse_unet,
+    "velocity-1mm": fine_unet,
+    "field-codes-2mm": code_unet,
+    "paper": paper_unet,
+}
 
 
 def named_spec(name: str) -> NetworkSpec:

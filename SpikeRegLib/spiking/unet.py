@@ -110,7 +110,7 @@ class RegistrationUNet(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: torch.Tensor, *, recorder: Recorder | None = None) -> torch.Tensor:
-        """The head's output, [B, 3, d, h, w], in voxels of its own grid.
+        """The head's output, [B, C, d, h, w]: three channels in voxels of its own grid, or codes.
 
         Args:
             image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1].
@@ -154,8 +154,10 @@ class RegistrationUNet(nn.Module):
         """The displacement on a grid of `shape` from the head's output, see `displacement`.
 
         Raises:
-            ValueError: the inverse of a network that predicts a displacement is asked for.
+            ValueError: the inverse of a network that predicts a displacement is asked for, or the output is codes.
         """
+        if self.spec.output == "codes":
+            raise ValueError(f"spec {self.spec.name} gives codes; a decoder makes a displacement of them")
         if self.spec.output == "velocity":
             output = exponential(sign * output)
         elif sign != 1.0:
@@ -179,7 +181,7 @@ class AnalogUNet(RegistrationUNet):
                 self.norms[key(layer.name)] = nn.BatchNorm3d(layer.out_channels, momentum=0.02)
             else:
                 nn.init.normal_(weight, std=1e-3)
-        self.head_bias = nn.Parameter(torch.zeros(3))
+        self.head_bias = nn.Parameter(torch.zeros(spec.head.out_channels))
 
     def _layer(self, layer: Layer, inputs: list[torch.Tensor]) -> torch.Tensor:
         merged = (inputs[0] + inputs[1]) / 2 if layer.merge == "average" else torch.cat(inputs, 1)

@@ -1,4 +1,4 @@
-"""`spikereg train teacher|convert|finetune`: from label maps to weights on a laptop or a GPU."""
+"""`spikereg train teacher|nephi|convert|finetune`: from label maps to weights on a laptop or a GPU."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ the whole recipe:
   spikereg train finetune --model runs/converted/converted.safetensors --teacher runs/teacher/teacher.safetensors \
                           --labels LABELS --out runs/finetuned
 
+a neural deformation field: `spikereg train nephi --labels LABELS --out runs/field`; convert and finetune (with --recipe
+nephi) make its encoder spiking in the same way.
 the fine pass that follows brain-t1 at 1 mm is trained the same way with --recipe brain-t1-fine. Several GPUs:
   torchrun --nproc-per-node=4 -m SpikeRegLib train teacher --labels LABELS --out runs/teacher
 
@@ -29,16 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     for name, text in (
         ("teacher", "train the dense network from scratch"),
+        ("nephi", "train a neural deformation field with a dense encoder"),
         ("convert", "calibrate thresholds and convert the teacher to a spiking network"),
         ("finetune", "train the spiking network through its closed form"),
     ):
         step = steps.add_parser(name, help=text, description=text)
         step.add_argument("--labels", required=True, type=Path, metavar="DIR", help="folder of whole-head label maps")
         step.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets checkpoint, log and weights")
-        step.add_argument("--recipe", default="brain-t1", metavar="R", help="name or .toml file (default: brain-t1)")
+        recipe = "nephi" if name == "nephi" else "brain-t1"
+        step.add_argument("--recipe", default=recipe, metavar="R", help=f"name or .toml file (default: {recipe})")
         step.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
         step.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-        if name == "teacher":
+        if name in ("teacher", "nephi"):
             step.set_defaults(source=None)
         elif name == "convert":
             step.add_argument(
@@ -95,8 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(path)
         return 0
     if arguments.steps is not None:
-        loop = dataclasses.replace(getattr(config, arguments.step), steps=arguments.steps)
-        config = dataclasses.replace(config, **{arguments.step: loop})
+        name = "finetune" if arguments.step == "finetune" else "teacher"
+        loop = dataclasses.replace(getattr(config, name), steps=arguments.steps)
+        config = dataclasses.replace(config, **{name: loop})
     if not arguments.resume and os.path.exists(arguments.out / "checkpoint.safetensors"):
         raise InputError(f"{arguments.out}: holds a run already; continue it with --resume or choose another folder")
     if arguments.resume and not os.path.exists(arguments.out / "checkpoint.safetensors"):
@@ -111,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         common["show_progress"] = not arguments.no_progress and processes.first
         if arguments.step == "teacher":
             path = recipe.train_teacher(arguments.labels, arguments.out, config, **common)
+        elif arguments.step == "nephi":
+            path = recipe.train_field(arguments.labels, arguments.out, config, **common)
         else:
             common["teacher_file"] = arguments.teacher
             path = recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from SpikeRegLib.configuration import read_toml, settings_from_table
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.training.appearance import SyntheticOptions
+from SpikeRegLib.training.field_objective import FieldWeights
 from SpikeRegLib.training.loop import LoopOptions
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -30,6 +33,8 @@ class TrainingConfig:
         calibration_pairs: training pairs from which thresholds are estimated.
         teacher, finetune: the two loops.
         synthetic: how pairs are drawn.
+        field: sizes of a neural deformation field; `network` is then its encoder.
+        field_weights: what it is trained for, teacher and fine-tuning alike; the loops' own weights are not used.
     """
 
     network: str = "velocity-2mm"
@@ -40,9 +45,11 @@ class TrainingConfig:
     timesteps: int = 4
     percentile: float = 99.9
     calibration_pairs: int = 24
-    teacher: LoopOptions = field(default_factory=LoopOptions)
-    finetune: LoopOptions = field(default_factory=LoopOptions)
-    synthetic: SyntheticOptions = field(default_factory=SyntheticOptions)
+    teacher: LoopOptions = dataclasses.field(default_factory=LoopOptions)
+    finetune: LoopOptions = dataclasses.field(default_factory=LoopOptions)
+    synthetic: SyntheticOptions = dataclasses.field(default_factory=SyntheticOptions)
+    field: FieldOptions = dataclasses.field(default_factory=FieldOptions)
+    field_weights: FieldWeights = dataclasses.field(default_factory=FieldWeights)
 
     def __post_init__(self) -> None:
         if self.timesteps < 1:

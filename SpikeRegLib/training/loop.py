@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
@@ -26,6 +27,11 @@ from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
 from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
 from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.synthetic import SyntheticPair
+
+# A U-Net, or a neural field whose `encoder` is one.
+Trained = RegistrationUNet | FieldNetwork
+# (network, pair, number of the step, precision) -> the loss and its terms for the log.
+Loss = Callable[[Any, SyntheticPair, int, Precision], tuple[torch.Tensor, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class LoopOptions:
             (a fraction of the run) is over.
         freeze_normalisation_from: fraction of the run after which BatchNorm uses its running statistics (dense only).
         threshold_learning_rate: factor on the learning rate of thresholds (spiking only).
+        decoder_learning_rate: factor on that of the decoders of a neural field, whose sines are sensitive.
         checkpoint_every, log_every: in steps.
     """
 
@@ -49,6 +56,7 @@ class LoopOptions:
     second_pass_from: float = 0.25
     freeze_normalisation_from: float = 0.15
     threshold_learning_rate: float = 1.0
+    decoder_learning_rate: float = 0.5
     checkpoint_every: int = 200
     log_every: int = 10
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
@@ -58,13 +66,16 @@ class LoopOptions:
         return self.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
 
 
-def make_optimiser(network: RegistrationUNet, options: LoopOptions) -> torch.optim.Adam:
-    """Adam with thresholds in a group of their own."""
-    thresholds = [p for name, p in network.named_parameters() if name.startswith("log_thresholds")]
-    others = [p for name, p in network.named_parameters() if not name.startswith("log_thresholds")]
-    groups: list[dict[str, Any]] = [{"params": others, "factor": 1.0}]
-    if thresholds:
-        groups.append({"params": thresholds, "factor": options.threshold_learning_rate})
+def make_optimiser(network: Trained, options: LoopOptions) -> torch.optim.Adam:
+    """Adam with thresholds and decoders in groups of their own."""
+    factors = {"log_thresholds.": options.threshold_learning_rate, "decoders.": options.decoder_learning_rate}
+    members: dict[str | None, list[torch.nn.Parameter]] = {None: []}
+    for name, parameter in network.named_parameters():
+        kind = next((known for known in factors if name.removeprefix("encoder.").startswith(known)), None)
+        members.setdefault(kind, []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": parameters, "factor": 1.0 if kind is None else factors[kind]} for kind, parameters in members.items()
+    ]
     return torch.optim.Adam(groups, lr=options.learning_rate)
 
 
@@ -89,7 +100,7 @@ def gradient_precision(spec: NetworkSpec, shape: tuple[int, int, int], device: s
 
 
 def train(
-    network: RegistrationUNet,
+    network: Trained,
     pairs: Callable[[int], SyntheticPair],
     folder: Path,
     *,
@@ -97,9 +108,10 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     resume: bool = False,
-    validate: Callable[[RegistrationUNet], dict[str, float]] | None = None,
+    validate: Callable[[Any], dict[str, float]] | None = None,
     show_progress: bool = True,
     teacher: RegistrationUNet | None = None,
+    loss_of: Loss | None = None,
 ) -> dict[str, Any]:
     """Train `network` in place and return the last log entry.
 
@@ -107,7 +119,7 @@ def train(
     first process alone writes; its entries are those of its own pair. Resuming needs the same number of processes.
 
     Args:
-        network: dense or spiking.
+        network: dense or spiking, or a neural field.
         pairs: gives pair number `step`; the same step always gives the same pair.
         folder: gets `checkpoint.safetensors` and `log.jsonl`.
         options: length, rates and weights.
@@ -117,6 +129,7 @@ def train(
         validate: called at every checkpoint; its figures go into the log.
         show_progress: a progress bar with the time left.
         teacher: the dense network, where `options.weights.teacher` asks to stay near it.
+        loss_of: instead of `objective` with `options.weights`; there is then one pass only.
 
     Raises:
         InputError: the run to resume had another spec, other options, another seed or number of processes.
@@ -126,8 +139,9 @@ def train(
     checkpoint, log_path = folder / "checkpoint.safetensors", folder / "log.jsonl"
     network.to(device)
     optimiser = make_optimiser(network, options)
+    unet = network.encoder if isinstance(network, FieldNetwork) else network
     start, seconds = 0, 0.0
-    identity = json.loads(json.dumps({"spec": network.spec.to_json(), "options": asdict(options), "seed": seed}))
+    identity = json.loads(json.dumps({"spec": unet.spec.to_json(), "options": asdict(options), "seed": seed}))
     identity["processes"] = processes.count
     entry: dict[str, Any] = {}
     processes.wait()
@@ -141,8 +155,8 @@ def train(
         start, seconds = progress["step"], progress["seconds"]
         entry = _rewind(log_path, start, write=processes.first)
     processes.share_start(network)
-    if isinstance(network, SpikingUNet):
-        network.mode = "surrogate"
+    if isinstance(unet, SpikingUNet):
+        unet.mode = "surrogate"
     began = time.monotonic() - seconds
     show_progress = show_progress and processes.first
     with open(log_path if processes.first else os.devnull, "a" if start else "w", encoding="utf-8") as log:
@@ -152,22 +166,27 @@ def train(
         skipped = 0
         for step in bar:
             network.train()
-            if isinstance(network, AnalogUNet):
-                network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
+            frozen = step >= options.freeze_normalisation_from * options.steps
+            if isinstance(unet, AnalogUNet):
+                unet.freeze_normalisation(frozen)
             for group in optimiser.param_groups:
                 group["lr"] = options.rate(step) * group["factor"]
             statistics = [buffer.clone() for buffer in network.buffers()]
             pair = pairs(step * processes.count + processes.rank)
             depth, height, width = pair.fixed.shape[2:]
-            precision = gradient_precision(network.spec, (depth, height, width), device)
+            precision = gradient_precision(unet.spec, (depth, height, width), device)
             second = random.Random(seed * 7919 + step).random() < options.second_pass
-            second = second and step >= options.second_pass_from * options.steps
-            earlier = first_pass(network, pair, precision) if second else None
-            if second and isinstance(network, AnalogUNet):
-                network.freeze_normalisation(step >= options.freeze_normalisation_from * options.steps)
-            loss, terms = objective(
-                network, pair, options.weights, precision=precision, earlier=earlier, teacher=teacher
-            )
+            second = second and step >= options.second_pass_from * options.steps and loss_of is None
+            if loss_of is not None:
+                loss, terms = loss_of(network, pair, step, precision)
+            else:
+                assert not isinstance(network, FieldNetwork)
+                earlier = first_pass(network, pair, precision) if second else None
+                if second and isinstance(network, AnalogUNet):
+                    network.freeze_normalisation(frozen)
+                loss, terms = objective(
+                    network, pair, options.weights, precision=precision, earlier=earlier, teacher=teacher
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             processes.average(network)

@@ -1,4 +1,4 @@
-"""The three steps from label maps to weights: teacher, convert, finetune."""
+"""The steps from label maps to weights: teacher (or neural field), convert, finetune."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import torch
 
 from SpikeRegLib import __version__
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.models import find, load_model, read_header, save_model
+from SpikeRegLib.models import find, load_field, load_model, read_header, save_model
+from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
@@ -22,11 +23,12 @@ from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.anatomy import Anatomy, load_anatomies
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.crops import CropGenerator
-from SpikeRegLib.training.loop import train
+from SpikeRegLib.training.field_objective import field_objective
+from SpikeRegLib.training.loop import Loss, Trained, train
 from SpikeRegLib.training.processes import Processes
-from SpikeRegLib.training.synthetic import PairGenerator
+from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
-Validation = Callable[[RegistrationUNet], dict[str, float]]
+Validation = Callable[[Any], dict[str, float]]
 # Pairs of the stream that no training step reaches, for calibration.
 CALIBRATION_START = 10_000_000
 
@@ -69,7 +71,41 @@ def train_teacher(
     return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher")
 
 
-def _start_from(network: AnalogUNet, known: dict[str, torch.Tensor], config: TrainingConfig) -> None:
+def train_field(
+    labels: Path, out: Path, config: TrainingConfig, *, device: str, resume: bool, validate: Validation | None,
+    show_progress: bool,
+) -> Path:  # fmt: skip
+    """Train a neural deformation field with a dense encoder; returns `field.safetensors` in `out`.
+
+    `config.initial` may be a neural field, or a U-Net whose layers the encoder shares.
+    """
+    torch.manual_seed(config.weights_seed)
+    network = FieldNetwork(AnalogUNet(named_spec(config.network)), config.field)
+    if config.initial:
+        path = find(config.initial, "ann")
+        if read_header(path).kind == "field":
+            network.load_state_dict(load_field(path).state_dict())
+        else:
+            _start_from(network.encoder, load_model(path, kind="analog").state_dict(), config)
+    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
+    last = train(
+        network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed, resume=resume,
+        validate=validate, show_progress=show_progress, loss_of=_field_loss(config),
+    )  # fmt: skip
+    return _export(network, out / "field.safetensors", config, labels, last, step="teacher")
+
+
+def _field_loss(config: TrainingConfig) -> Loss:
+    def loss(
+        network: FieldNetwork, pair: SyntheticPair, step: int, precision: Precision
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        seed = config.seed * 1_000_003 + step
+        return field_objective(network, pair, config.field_weights, precision=precision, seed=seed)
+
+    return loss
+
+
+def _start_from(network: RegistrationUNet, known: dict[str, torch.Tensor], config: TrainingConfig) -> None:
     """Copy the tensors of an initial model; layers that have another shape there keep their new weights."""
     tensors = network.state_dict()
     same = {name: known[name] for name, value in tensors.items() if name in known and known[name].shape == value.shape}
@@ -83,7 +119,8 @@ def _start_from(network: AnalogUNet, known: dict[str, torch.Tensor], config: Tra
 
 def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str) -> Path:
     """Calibrate on training pairs and convert; returns the model file `converted.safetensors` in `out`."""
-    teacher = load_model(teacher_file, kind="analog").to(device)
+    field = load_field(teacher_file, kind="field").to(device) if read_header(teacher_file).kind == "field" else None
+    teacher = load_model(teacher_file, kind="analog").to(device) if field is None else field.encoder
     assert isinstance(teacher, AnalogUNet)
     spec, teacher.spec = teacher.spec, training_spec(teacher.spec, config)
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
@@ -99,10 +136,12 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
         teacher.cpu(), {name: value.cpu() for name, value in thresholds.items()}, timesteps=config.timesteps
     )
     network.spec = spec.with_timesteps(config.timesteps)
+    if field is not None:
+        field.cpu().encoder = network
     facts = {**read_header(teacher_file).facts, "step": "convert", "percentile": config.percentile}
     facts["calibration_pairs"] = config.calibration_pairs
     path = out / "converted.safetensors"
-    save_model(network, path, facts)
+    save_model(network if field is None else field, path, facts)
     return path
 
 
@@ -118,11 +157,17 @@ def finetune(
     Raises:
         InputError: the recipe has that weight and no teacher is given.
     """
-    network = load_model(model_file, kind="spiking")
-    assert isinstance(network, SpikingUNet)
-    network.spec = training_spec(network.spec, config)
+    network: SpikingUNet | FieldNetwork
+    loss_of = None
+    if read_header(model_file).kind == "spiking-field":
+        network, loss_of = load_field(model_file), _field_loss(config)
+    else:
+        unet = load_model(model_file, kind="spiking")
+        assert isinstance(unet, SpikingUNet)
+        unet.spec = training_spec(unet.spec, config)
+        network = unet
     teacher = None
-    if config.finetune.weights.teacher > 0:
+    if loss_of is None and config.finetune.weights.teacher > 0:
         if teacher_file is None:
             raise InputError("--teacher: the recipe stays near the dense teacher; name its teacher.safetensors")
         teacher = load_model(teacher_file, kind="analog").to(device)
@@ -130,7 +175,7 @@ def finetune(
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
-        resume=resume, validate=validate, show_progress=show_progress, teacher=teacher,
+        resume=resume, validate=validate, show_progress=show_progress, teacher=teacher, loss_of=loss_of,
     )  # fmt: skip
     return _export(
         network,
@@ -157,7 +202,7 @@ def training_spec(spec: NetworkSpec, config: TrainingConfig) -> NetworkSpec:
 
 
 def _export(
-    network: RegistrationUNet, path: Path, config: TrainingConfig, labels: Path, last: dict[str, Any], *, step: str,
+    network: Trained, path: Path, config: TrainingConfig, labels: Path, last: dict[str, Any], *, step: str,
     before: dict[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     facts = {
@@ -173,7 +218,7 @@ def _export(
     }
     if before:
         facts["before"] = before
-    if config.coarse:
+    if config.coarse and not isinstance(network, FieldNetwork):
         network.spec = replace(network.spec, standardise=True)
         facts["coarse_pass"] = Path(config.coarse).name
     if config.initial:
