@@ -29,6 +29,7 @@ import slicer_scene  # noqa: E402
 
 VIEW = (400, 400)
 PLACE = (0.0, -10.0, 20.0)  # RAS mm: through the ventricles of the sample pair
+MODES = (("grid", 10), ("glyph", 8), ("contour", 2), ("checkerboard", 20), ("difference", 0.4), ("jacobian", 0.5))
 EARLY, DEEP = "enc0.down", "dec1.conv"
 BAR_COLOURS = ((241, 73, 48), (108, 178, 79), (237, 213, 76))  # of Slicer's red, green and yellow slice views
 SAMPLE = ROOT / "SpikeRegLib" / "sample"
@@ -72,7 +73,7 @@ def pictures(folder: Path):
     panel.fit(0.97)
     panel.jump(PLACE)
     comparison = compare.Comparison(panel.scene, fixed, run.warped, run.jacobian, run.transform)
-    for mode, value in (("grid", 10), ("checkerboard", 20), ("difference", 0.4), ("jacobian", 0.5)):
+    for mode, value in MODES:
         comparison.show(mode, value)
         yield mode, framed(panel)
     comparison.hide()

@@ -73,6 +73,8 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.vtkMRMLScene
         self.addObserver(slicer.mrmlScene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, scene.StartSaveEvent, self.onSceneStartSave)
+        self.addObserver(slicer.mrmlScene, scene.EndSaveEvent, self.onSceneEndSave)
         self.addObserver(slicer.mrmlScene, scene.StartImportEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, scene.EndImportEvent, self.onSceneEndImport)
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
@@ -103,6 +105,12 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic.history.clear()
         if self.panel.isEntered:  # else a closed scene would not be empty; `enter` follows
             self.initializeParameterNode()
+
+    def onSceneStartSave(self, _caller: Any, _event: Any) -> None:
+        self.panel.beforeSaving()
+
+    def onSceneEndSave(self, _caller: Any, _event: Any) -> None:
+        self.panel.afterSaving()
 
     def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
         self._reopen.start(0)  # once the node selectors know the new nodes

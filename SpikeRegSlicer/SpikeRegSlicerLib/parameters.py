@@ -16,6 +16,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from SpikeRegLib.configuration import METHODS
 from SpikeRegSlicerLib.display.compare import MODES
 from SpikeRegSlicerLib.scene.inputs import Inputs
 
@@ -29,6 +30,8 @@ COMPARE_VALUES = {
     "difference": "differenceWindow",
     "jacobian": "jacobianOpacity",
     "grid": "gridSpacing",
+    "glyph": "glyphSpacing",
+    "contour": "contourStep",
 }
 """Mode of comparison -> the parameter that its slider sets."""
 
@@ -37,21 +40,21 @@ def _range(mode: str) -> WithinRange:
     return WithinRange(MODES[mode].minimum, MODES[mode].maximum)
 
 
-class Method(enum.Enum):
-    """Who finds the deformation; the value is the library's name of it, empty for the preset's own."""
-
-    PRESET = ""
-    SPIKING = "spikereg"
-    DENSE = "ann"
-    OPTIMISATION = "optimize"
-
+class _Methods(enum.Enum):
     def label(self) -> str:
-        return {
-            Method.PRESET: _("as the preset"),
-            Method.SPIKING: _("Spiking network"),
-            Method.DENSE: _("Its dense twin"),
-            Method.OPTIMISATION: _("Optimisation only"),
-        }[self]
+        known = {
+            "": _("as the preset"),
+            "spikereg": _("Spiking network"),
+            "ann": _("Its dense twin"),
+            "nephi": _("Neural field"),
+            "spiking-nephi": _("Spiking neural field"),
+            "optimize": _("Optimisation only"),
+        }
+        return known.get(self.value, self.value)
+
+
+Method = _Methods("Method", {"PRESET": "", **{name.upper().replace("-", "_"): name for name in METHODS}})
+"""Who finds the deformation: every method of the library by its name there, and the preset's own, which is empty."""
 
 
 class Device(enum.Enum):
@@ -94,10 +97,10 @@ class Parameters:
         device, threads, seed: of the computation; 0 threads for all cores.
         spikeMaps: make a volume of every layer's spike rate.
         result: transform of the run that is looked at.
-        compareMode: the comparison that is shown, empty for none; the next six are its sliders.
+        compareMode: the comparison that is shown, empty for none; the next eight are its sliders.
         blendOpacity, jacobianOpacity: 0..1.
         flickerRate: Hz.
-        checkerSize, gridSpacing: mm.
+        checkerSize, gridSpacing, glyphSpacing, contourStep: mm.
         differenceWindow: share of the fixed volume's intensity window.
         showSpikes, spikeLayer, spikeOpacity: the overlay of spike rates; layers count from 0 at the first.
         reviewer: who decides.
@@ -139,6 +142,8 @@ class Parameters:
     differenceWindow: Annotated[float, _range("difference")] = MODES["difference"].default
     jacobianOpacity: Annotated[float, _range("jacobian")] = MODES["jacobian"].default
     gridSpacing: Annotated[float, _range("grid")] = MODES["grid"].default
+    glyphSpacing: Annotated[float, _range("glyph")] = MODES["glyph"].default
+    contourStep: Annotated[float, _range("contour")] = MODES["contour"].default
     showSpikes: bool = False
     spikeLayer: Annotated[int, WithinRange(0, 999)] = 0
     spikeOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6

@@ -79,6 +79,21 @@ def choosePair(panel, fixed, moving, preset: str = "fast-preview") -> None:
     panel.ui.threadsSpinBox.value = 1
 
 
+def saveAndReload() -> None:
+    """Save the scene as XML, close it, load it again."""
+    scene = slicer.mrmlScene
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.SetSaveToXMLString(0)
+    scene.Clear(False)
+    scene.SetLoadFromXMLString(1)
+    scene.SetSceneXMLString(text)
+    scene.Connect()
+    scene.SetLoadFromXMLString(0)
+    slicer.app.processEvents()
+
+
 def isAlive(pid: int) -> bool:
     """Whether a process of this number runs (a zombie does not)."""
     try:

@@ -126,12 +126,47 @@ def test_a_comparison_is_one_click_and_a_slider(journey):
 
 def test_every_comparison_leaves_the_scene_as_it_was(journey):
     ui, before = journey.ui, _nodeIds()
-    buttons = (ui.checkerboardButton, ui.differenceButton, ui.gridButton, ui.flickerButton)
+    names = ("checkerboard", "difference", "grid", "glyph", "contour", "flicker")
+    buttons = [getattr(ui, f"{name}Button") for name in names]
     for button in buttons:
         button.click()
         assert [other.checked for other in buttons].count(True) == 1 and button.checked
     ui.flickerButton.click()
     assert _nodeIds() == before
+
+
+def test_a_scene_saved_while_something_is_shown_holds_the_views_as_they_were(journey):
+    ui, composite = journey.ui, journey.composite
+    assert composite.GetForegroundVolumeID() is None and composite.GetBackgroundVolumeID() is None
+    for widget in (ui.differenceButton, ui.contourButton, ui.showSpikesCheckBox):
+        widget.click()
+        shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+        assert any(shown)
+        saved = _savedScene()
+        assert "<ColorLegendDisplay" not in saved and "backgroundVolumeID" not in _elements(saved, "SliceComposite")
+        assert widget.checked and any((composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()))
+        if widget is not ui.differenceButton:  # whose volume is made anew
+            assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == shown
+    ui.showSpikesCheckBox.click()
+    assert composite.GetBackgroundVolumeID() is None
+
+
+def _savedScene() -> str:
+    """What File / Save writes as the scene; there the application announces it, as is done here."""
+    scene = slicer.mrmlScene
+    scene.StartState(scene.SaveState)
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    scene.SetSaveToXMLString(0)
+    scene.EndState(scene.SaveState)
+    return scene.GetSceneXMLString()
+
+
+def _elements(scene: str, kind: str) -> str:
+    """The elements of one kind of node in a saved scene."""
+    found = [part for part in scene.split("<") if part.split(maxsplit=1)[:1] == [kind]]
+    assert found
+    return "\n".join(found)
 
 
 def test_flicker_swaps_the_images_by_itself_and_stands_still_elsewhere(journey):
@@ -166,6 +201,8 @@ def test_the_layer_slider_walks_from_the_first_layer_to_the_last(journey):
 
 def test_a_click_on_a_place_jumps_there(journey):
     places, crosshair = journey.ui.placesList, slicer.util.getNodesByClass("vtkMRMLCrosshairNode")[0]
+    assert places.count == 0 and journey.panel.panel._places._places is None, "not looked for before it is asked"
+    journey.ui.placesCollapsibleButton.collapsed = False
     assert places.count == 5
     seen = set()
     for row in range(places.count):

@@ -8,7 +8,7 @@ import slicer
 import slicer_scene
 from host import dialogs, gestures
 
-from SpikeRegLib.configuration import load_preset, preset_names
+from SpikeRegLib.configuration import METHODS, load_preset, preset_names
 from SpikeRegLib.outputs import OUTPUT_NAMES
 
 pytestmark = pytest.mark.usefixtures("scene")
@@ -46,21 +46,6 @@ def anotherValue(name: str, parameters):
     return value + 1 if isinstance(value, int) else value * 1.25
 
 
-def saveAndReload() -> None:
-    """Save the scene as XML, close it, load it again."""
-    scene = slicer.mrmlScene
-    scene.SetSaveToXMLString(1)
-    scene.Commit()
-    text = scene.GetSceneXMLString()
-    scene.SetSaveToXMLString(0)
-    scene.Clear(False)
-    scene.SetLoadFromXMLString(1)
-    scene.SetSceneXMLString(text)
-    scene.Connect()
-    scene.SetLoadFromXMLString(0)
-    slicer.app.processEvents()
-
-
 def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters):
     from SpikeRegSlicerLib.parameters import Parameters
 
@@ -85,7 +70,7 @@ def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters
     for name in plain:
         setattr(parameters, name, anotherValue(name, parameters))
         wanted[name] = getattr(parameters, name)
-    saveAndReload()
+    tools.saveAndReload()
     found = panel.panel.parameters
     assert found is not parameters and set(wanted) == set(Parameters.allParameters)
     for name, value in wanted.items():
@@ -104,7 +89,7 @@ def test_every_widget_with_a_parameter_changes_it_and_follows_it(panel, paramete
     from SpikeRegSlicerLib.parameters import Device, Method
 
     assert (parameters.regularisation, parameters.seed, parameters.spikeMaps) == (2.0, 7, False)
-    assert (parameters.device, parameters.method) == (Device.CPU, Method.OPTIMISATION)
+    assert (parameters.device, parameters.method) == (Device.CPU, Method.OPTIMIZE)
     panel.ui.restoreDefaultsButton.click()
     assert (parameters.regularisation, parameters.seed, parameters.spikeMaps) == (1.0, 0, True)
     assert panel.ui.methodComboBox.currentText == "as the preset"
@@ -123,7 +108,7 @@ def test_what_the_worker_is_asked(panel, parameters):
         "seed": 0,
         "spike_maps": True,
     }
-    parameters.method, parameters.timesteps, parameters.refineIterations, parameters.threads = Method.DENSE, 8, 0, 3
+    parameters.method, parameters.timesteps, parameters.refineIterations, parameters.threads = Method.ANN, 8, 0, 3
     parameters.fixedLandmarks = parameters.movingLandmarks = slicer_scene.makeFiducials([[0, 0, 0]])
     asked = optionsOf(parameters)
     assert {key: asked[key] for key in ("method", "timesteps", "refine_iterations", "threads", "landmark_weight")} == {
@@ -133,6 +118,37 @@ def test_what_the_worker_is_asked(panel, parameters):
         "threads": 3,
         "landmark_weight": 0.1,
     }
+
+
+def test_every_method_of_the_library_can_be_chosen(panel, parameters):
+    from SpikeRegSlicerLib.parameters import Method, optionsOf
+
+    combo = panel.ui.methodComboBox
+    assert [method.value for method in Method] == ["", *METHODS] and combo.count == len(METHODS) + 1
+    for row, method in enumerate(METHODS, 1):
+        combo.currentIndex = row
+        assert optionsOf(parameters)["method"] == method
+
+
+def test_a_method_that_the_library_gets_later_is_called_by_its_name():
+    from SpikeRegSlicerLib.parameters import _Methods
+
+    assert _Methods("Method", {"LATER": "later"}).LATER.label() == "later"
+
+
+def test_a_preview_takes_the_network_where_one_fits_and_else_a_few_steps(panel, parameters):
+    from SpikeRegSlicerLib.parameters import Method
+    from SpikeRegSlicerLib.widgets.live_part import previewOptions
+
+    for preset, method, expected in (
+        ("brain-t1", Method.PRESET, ("fast-preview", None, None)),
+        ("brain-t1", Method.ANN, ("fast-preview", None, None)),
+        ("brain-t1", Method.OPTIMIZE, ("brain-t1", "optimize", 5)),
+        ("any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
+    ):
+        parameters.preset, parameters.method = preset, method
+        options = previewOptions(parameters)
+        assert (options["preset"], options.get("method"), options.get("refine_iterations")) == expected
 
 
 @pytest.mark.parametrize(
@@ -183,7 +199,7 @@ def test_a_preset_is_saved_with_the_choices_and_loaded_into_the_scene(panel, par
     panel.ui.loadPresetButton.click()
     assert panel.ui.presetComboBox.currentText == "hippocampus (in this scene)"
     path.unlink()
-    saveAndReload()
+    tools.saveAndReload()
     from SpikeRegSlicerLib.presets import presetOf
 
     assert presetOf(panel.panel.parameters) == saved

@@ -38,7 +38,10 @@ MODES = {
     "difference": Mode("Difference", "window (share of the intensity range)", 0.5, 0.05, 1.0),
     "jacobian": Mode("Jacobian", "opacity", 0.5, 0.0, 1.0),
     "grid": Mode("Grid", "distance of the lines (mm)", 10.0, 4.0, 40.0),
+    "glyph": Mode("Arrows", "distance of the arrows (mm)", 8.0, 4.0, 40.0),
+    "contour": Mode("Contours", "displacement from one line to the next (mm)", 2.0, 0.5, 10.0),
 }
+_OF_TRANSFORM = ("grid", "glyph", "contour")
 
 
 class Comparison:
@@ -48,7 +51,7 @@ class Comparison:
         scene: whose slice views are used.
         fixed, warped: volume nodes; the warped one lies on the fixed one's grid.
         jacobian: volume node, or None: that mode is refused then.
-        transform: transform node, or None: the grid is refused then.
+        transform: transform node, or None: grid, arrows and contours are refused then.
     """
 
     def __init__(self, scene: Any, fixed: Any, warped: Any, jacobian: Any = None, transform: Any = None) -> None:
@@ -62,8 +65,8 @@ class Comparison:
 
     def modes(self) -> list[str]:
         """The modes that this run can show."""
-        missing = {"jacobian": self.jacobian, "grid": self.transform}
-        return [mode for mode in MODES if mode not in missing or missing[mode] is not None]
+        needed = {"jacobian": self.jacobian, **dict.fromkeys(_OF_TRANSFORM, self.transform)}
+        return [mode for mode in MODES if mode not in needed or needed[mode] is not None]
 
     def show(self, mode: str, value: float | None = None) -> None:
         """Show a mode in every slice view, instead of what is shown now.
@@ -81,7 +84,10 @@ class Comparison:
             self._removeHelpers()
         self.mode = mode
         self.value = MODES[mode].default if value is None else float(value)
-        getattr(self, f"_{mode}")(self.value)
+        if mode in _OF_TRANSFORM:
+            self._drawTransform(mode, self.value)
+        else:
+            getattr(self, f"_{mode}")(self.value)
 
     def tick(self) -> str:
         """In flicker mode, swap the images; "warped" or "fixed", whichever is shown now."""
@@ -128,10 +134,10 @@ class Comparison:
         self._views.show(self.fixed, self.jacobian, opacity)
         self._addLegend(self.jacobian, "Jacobian\n(fold < 0)")
 
-    def _grid(self, millimetres: float) -> None:
-        if "grid" not in self._helpers:
-            self._helpers["grid"] = deformablePart(self.transform)
-        style.setTransformDisplay(self._helpers["grid"], "grid", millimetres)
+    def _drawTransform(self, mode: str, millimetres: float) -> None:
+        if "transform" not in self._helpers:
+            self._helpers["transform"] = deformablePart(self.transform)
+        style.setTransformDisplay(self._helpers["transform"], mode, millimetres)
         self._views.show(self.warped)
 
     def _helperVolume(self, name: str, values: np.ndarray) -> Any:

@@ -150,10 +150,15 @@ def _energy(result: Mapping[str, Any]) -> str:
     energy = result.get("energy")
     if not energy:
         return ""
-    rows = [
-        ("Spiking network", number(energy.get("snn_mj"), "{:.3f} mJ"), ""),
-        ("Dense twin", number(energy.get("ann_mj"), "{:.3f} mJ"), number(energy.get("reduction_vs_twin"), "{:.1f}×")),
-        ("Dense network of the paper, scaled", "", number(energy.get("reduction_vs_paper"), "{:.1f}×")),
+    baselines = (
+        ("Dense twin", "ann_mj", "reduction_vs_twin"),
+        ("Dense network of the paper, scaled", "", "reduction_vs_paper"),
+    )
+    rows = [("Spiking network", number(energy.get("snn_mj"), "{:.3f} mJ"), "")]
+    rows += [
+        (name, number(energy.get(mj), "{:.3f} mJ") if mj else "", number(energy.get(less), "{:.1f}×"))
+        for name, mj, less in baselines
+        if energy.get(mj) is not None or energy.get(less) is not None
     ]
     mac, ac = (number(energy.get(name), "{:g}") for name in ("mac_pj", "ac_pj"))
     return section(

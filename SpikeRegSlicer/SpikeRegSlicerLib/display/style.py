@@ -12,7 +12,8 @@ from SpikeRegSlicerLib.display import colours
 TRANSFORM_MODES = ("grid", "glyph", "contour", "off")
 GRID_SPACING_MM = 10.0
 _GRID_COLOUR = (1.0, 0.77, 0.24)
-_CONTOUR_COUNT = 8
+_CONTOURS_AT_MOST = 40
+_CONTOUR_RESOLUTION_MM = 3.0  # where contours are computed; a finer grid takes seconds in a 3-D view
 _ROUND_STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -63,7 +64,7 @@ def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_S
     Args:
         transformNode: drawn from its own space to its parent's: the moving image's grid as it lies on the fixed one.
         mode: "grid", "glyph" (arrows), "contour" (lines of equal displacement) or "off".
-        spacingMm: distance of grid lines and arrows.
+        spacingMm: distance of grid lines and arrows, or the step of displacement between contours.
 
     Raises:
         ValueError: if the mode is none of these.
@@ -84,12 +85,12 @@ def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_S
         display.SetGlyphSpacingMm(spacingMm)
         display.SetGlyphScalePercent(100)
         display.SetGlyphDiameterMm(0.25 * spacingMm)
-        display.SetContourResolutionMm(max(1.0, spacingMm / 4))
+        display.SetContourResolutionMm(_CONTOUR_RESOLUTION_MM)
         display.SetScalarVisibility(mode != "grid")  # a grid shows the displacement by itself; arrows by colour too
         display.SetColor(*_GRID_COLOUR)
         display.SetOpacity(0.9)
         if mode == "contour":
-            _setContours(display, transformNode)
+            _setContours(display, transformNode, spacingMm)
         region = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
         if region is not None and display.GetRegionNode() is None:
             display.SetAndObserveRegionNode(region)  # without one nothing is drawn in 3-D
@@ -126,18 +127,18 @@ def _display(volume: Any) -> Any:
     return volume.GetDisplayNode()
 
 
-def _setContours(display: Any, transformNode: Any) -> None:
-    """Levels at round steps up to the largest displacement at the corners and the centre of the region shown."""
+def _setContours(display: Any, transformNode: Any, step: float) -> None:
+    """Levels at multiples of `step` mm, up to the largest displacement on a coarse lattice over the fixed volume."""
     volume = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
     if volume is None:
         return
     bounds = [0.0] * 6
     volume.GetRASBounds(bounds)
     toParent = transformNode.GetTransformFromParent()
-    grid = np.stack(np.meshgrid(*[np.linspace(bounds[2 * n], bounds[2 * n + 1], 7) for n in range(3)]), -1)
+    grid = np.stack(np.meshgrid(*[np.linspace(bounds[2 * n], bounds[2 * n + 1], 9) for n in range(3)]), -1)
     largest = max(float(np.linalg.norm(np.subtract(toParent.TransformPoint(p), p))) for p in grid.reshape(-1, 3))
-    step = _roundUp(largest / _CONTOUR_COUNT)
-    display.SetContourLevelsMmFromString(" ".join(f"{step * n:g}" for n in range(1, _CONTOUR_COUNT + 1)))
+    count = min(max(1, int(np.ceil(largest / step))), _CONTOURS_AT_MOST)
+    display.SetContourLevelsMmFromString(" ".join(f"{step * n:g}" for n in range(1, count + 1)))
 
 
 def _roundUp(value: float) -> float:

@@ -81,6 +81,7 @@ def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
     texts = [
         (name, _format(macs, "{:,.0f}"), _format(ops, "{:,.0f}"), _format(mj), _format(less, "{:.1f}×"))
         for name, macs, ops, mj, less in rows
+        if any(value is not None for value in (macs, mj, less))  # a method without this baseline leaves it out
     ]
     head = ("Network", "MACs", "Synaptic operations", "Energy proxy (mJ)", "Spiking is lower by")
     node = _textTable(scene, "Energy (proxy, not a measurement)", head, texts)
@@ -129,10 +130,15 @@ def provenanceTable(scene: Any, result: dict[str, Any], options: dict[str, Any] 
     return _textTable(scene, "Provenance", ("What", "Value"), known)
 
 
+def firingLayers(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers with neurons, as in result.json; none where no spiking network ran."""
+    layers = (result.get("spikes") or {}).get("layers") or []
+    return [layer for layer in layers if layer.get("neurons", 1)]  # a network's head has none
+
+
 def ratesTable(scene: Any, result: dict[str, Any]) -> Any | None:
     """One row per layer with neurons, from encoder to head, as numbers; None where no spiking network ran."""
-    spikes = result.get("spikes") or {}
-    layers = [layer for layer in spikes.get("layers") or [] if layer.get("neurons", 1)]  # the head has none
+    layers = firingLayers(result)
     if not layers:
         return None
     node = _table(scene, "Spike rates")
@@ -155,7 +161,7 @@ def ratesTable(scene: Any, result: dict[str, Any]) -> Any | None:
             column.InsertNextValue(factor * value if _isNumber(value) else float("nan"))
         node.AddColumn(column)
     node.SetColumnDescription(RATE, "share of time steps in which a neuron fires, mean over the layer")
-    node.SetDescription(f"Mean over {spikes.get('timesteps', _NONE)} time steps.")
+    node.SetDescription(f"Mean over {result['spikes'].get('timesteps', _NONE)} time steps.")
     return node
 
 

@@ -63,6 +63,16 @@ class Run:
     def name(self) -> str:
         return self.folder.name
 
+    def images(self) -> tuple[Any, Any, Any] | None:
+        """The fixed, warped and Jacobian volume, to compare; None where the pair is not there, or has no voxels.
+
+        A scene read back without its files has volumes without voxels. The Jacobian alone may be None.
+        """
+        fixed = transforms.fixedOf(self.transform) if self.transform is not None else None
+        if not (_hasVoxels(fixed) and _hasVoxels(self.warped)):
+            return None
+        return fixed, self.warped, self.jacobian if _hasVoxels(self.jacobian) else None
+
     def remove(self) -> None:
         """Take the run out of the scene: every node of it but the user's own."""
         self.folder.remove()
@@ -214,6 +224,10 @@ def _showAs(volume, model) -> None:
         shown.SetAndObserveColorNodeID(wanted.GetColorNodeID())
         shown.SetAutoWindowLevel(False)
         shown.SetWindowLevel(wanted.GetWindow(), wanted.GetLevel())
+
+
+def _hasVoxels(volume) -> bool:
+    return volume is not None and volume.GetImageData() is not None
 
 
 def _present(node):

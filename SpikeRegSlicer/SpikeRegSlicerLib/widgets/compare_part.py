@@ -1,4 +1,4 @@
-"""Six ways to compare fixed and warped in the slice views, each one click, with one slider; and the worst places."""
+"""The ways to compare fixed and warped in the slice views, each one click, with one slider."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.compare import MODES, Comparison
-from SpikeRegSlicerLib.display.places import Place, jumpTo, worstPlaces
 from SpikeRegSlicerLib.parameters import COMPARE_VALUES
-from SpikeRegSlicerLib.scene.transforms import fixedOf
 
-DECIMALS = {"blend": 2, "flicker": 1, "checkerboard": 0, "difference": 2, "jacobian": 2, "grid": 0}
-STEPS = {"blend": 0.01, "flicker": 0.5, "checkerboard": 1.0, "difference": 0.01, "jacobian": 0.01, "grid": 1.0}
+DECIMALS = {"flicker": 1, "checkerboard": 0, "grid": 0, "glyph": 0, "contour": 1}
+STEPS = {"flicker": 0.5, "checkerboard": 1.0, "grid": 1.0, "glyph": 1.0, "contour": 0.5}
 SLIDERS = {
     "blend": lambda: _("Warped"),
     "flicker": lambda: _("Rate (Hz)"),
@@ -22,43 +20,44 @@ SLIDERS = {
     "difference": lambda: _("Window"),
     "jacobian": lambda: _("Opacity"),
     "grid": lambda: _("Lines (mm)"),
+    "glyph": lambda: _("Arrows (mm)"),
+    "contour": lambda: _("Step (mm)"),
 }
 
 
 class ComparePart:
-    """In charge of the mode buttons, their slider and the list of places."""
+    """In charge of the mode buttons and their slider."""
 
     def __init__(self, ui: Any, panel: Any) -> None:
         self.ui, self.panel = ui, panel
         self._comparison: Comparison | None = None
         self._shown: tuple[str, float] | None = None
-        self._places: list[Place] = []
         self._flicker = qt.QTimer()
         self._flicker.timeout.connect(self._onFlicker)
         self._buttons = {mode: getattr(ui, f"{mode}Button") for mode in MODES}
         for mode, button in self._buttons.items():
             button.clicked.connect(lambda checked, mode=mode: self._onClicked(mode, checked))
         ui.compareSlider.valueChanged.connect(self._onSlider)
-        ui.placesList.itemClicked.connect(self._onPlace)
 
     def reset(self) -> None:
         """Leave what is shown; the next update begins with the run that is looked at then."""
+        self.leave()
+        self._comparison = None
+
+    def leave(self) -> None:
+        """Leave the slice views as they were before; the next update shows the same again."""
         self._flicker.stop()
         if self._comparison is not None and self._shown is not None:
             self._comparison.hide()
-        self._comparison, self._shown, self._places = None, None, []
-        self.ui.placesList.clear()
+        self._shown = None
 
     def setRun(self, run: Any) -> None:
         """Compare the volumes of this run from now on, or nothing."""
         self.reset()
-        fixed = fixedOf(run.transform) if run is not None else None
-        if fixed is None or run.warped is None:
-            return
-        self._comparison = Comparison(slicer.mrmlScene, fixed, run.warped, run.jacobian, run.transform)
-        self._places = worstPlaces(fixed, run.warped, run.jacobian)
-        for place in self._places:
-            self.ui.placesList.addItem(place.text)
+        images = run.images() if run is not None else None
+        if images is not None:
+            known = run.transform.GetTransformFromParent() is not None  # not so where its file was lost
+            self._comparison = Comparison(slicer.mrmlScene, *images, run.transform if known else None)
 
     def update(self) -> None:
         """Show the mode that the parameter node says."""
@@ -97,7 +96,7 @@ class ComparePart:
             return
         about = MODES[mode]
         blocked = slider.blockSignals(True)
-        slider.decimals, slider.singleStep = DECIMALS[mode], STEPS[mode]
+        slider.decimals, slider.singleStep = DECIMALS.get(mode, 2), STEPS.get(mode, 0.01)
         slider.minimum, slider.maximum = about.minimum, about.maximum
         slider.value = getattr(self.panel.parameters, COMPARE_VALUES[mode])
         slider.blockSignals(blocked)
@@ -119,8 +118,3 @@ class ComparePart:
     def _onFlicker(self) -> None:
         if self._comparison is not None:
             self._comparison.tick()
-
-    def _onPlace(self, _item: Any) -> None:
-        row = self.ui.placesList.currentRow
-        if 0 <= row < len(self._places):
-            jumpTo(slicer.mrmlScene, self._places[row].ras)

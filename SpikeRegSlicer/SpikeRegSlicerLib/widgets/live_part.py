@@ -18,15 +18,17 @@ PREVIEW_ITERATIONS = 5
 
 
 def previewOptions(parameters: Any) -> dict[str, Any]:
-    """The worker's options of a preview: the preset fast-preview where the network fits the pair, else a few steps.
+    """The worker's options of a preview: the preset fast-preview where a network fits the pair, else a few steps.
 
     Landmarks, region, start and device are those of the panel; spike maps are left out.
     """
     options = {**optionsOf(parameters), "spike_maps": False, "presetText": ""}
     options.pop("refine_iterations", None)
-    if presets.presetOf(parameters).method == "optimize":
-        return {**options, "presetText": parameters.customPreset, "refine_iterations": PREVIEW_ITERATIONS}
-    return {**options, "preset": presets.PREVIEW}
+    preset = presets.presetOf(parameters)
+    if preset.model and parameters.method.value != "optimize":
+        options.pop("method", None)
+        return {**options, "preset": presets.PREVIEW}
+    return {**options, "presetText": parameters.customPreset, "refine_iterations": PREVIEW_ITERATIONS}
 
 
 class LivePart(VTKObservationMixin):

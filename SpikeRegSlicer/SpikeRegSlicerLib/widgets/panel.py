@@ -8,12 +8,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from SpikeRegSlicerLib.display.places import Place
 from SpikeRegSlicerLib.logic import Job
 from SpikeRegSlicerLib.parameters import Parameters, restoreDefaults
 from SpikeRegSlicerLib.scene.results import Outputs, Run, runs
 from SpikeRegSlicerLib.widgets.apply_part import ApplyPart
 from SpikeRegSlicerLib.widgets.compare_part import ComparePart
 from SpikeRegSlicerLib.widgets.live_part import LivePart
+from SpikeRegSlicerLib.widgets.places_part import PlacesPart
 from SpikeRegSlicerLib.widgets.preset_part import PresetPart
 from SpikeRegSlicerLib.widgets.results_part import ResultsPart
 from SpikeRegSlicerLib.widgets.review_part import ReviewPart
@@ -37,6 +39,7 @@ class Panel:
         runs: of the scene.
         run: the one that is looked at.
         isEntered: whether the panel is in front.
+        isSaving: whether the scene is being saved, which nothing shown may change meanwhile.
     """
 
     def __init__(self, top: Any, ui: Any, logic: Any, requirementsPath: str) -> None:
@@ -44,12 +47,13 @@ class Panel:
         self.parameters: Parameters | None = None
         self.runs: list[Run] = []
         self.run: Run | None = None
-        self.isEntered = False
+        self.isEntered = self.isSaving = False
         self._torch = TorchPart(ui, self)
         self._preset = PresetPart(ui, self)
         self._run = RunPart(ui, self)
         self._results = ResultsPart(ui, self)
         self._compare = ComparePart(ui, self)
+        self._places = PlacesPart(ui, self)
         self._spikes = SpikesPart(ui, self)
         self._review = ReviewPart(ui, self)
         self._apply = ApplyPart(ui, self)
@@ -77,7 +81,7 @@ class Panel:
 
     def update(self) -> None:
         """The parameter node or the nodes it names have changed."""
-        if self.parameters is None:
+        if self.parameters is None or self.isSaving:
             return
         if self.run is None or self.parameters.result is not self.run.transform:
             chosen = self._chosenRun()
@@ -98,7 +102,7 @@ class Panel:
         self._results.setRuns(self.runs, self.run)
         for part in (self._compare, self._spikes):
             part.reset()
-        for part in (self._compare, self._spikes, self._review, self._apply):
+        for part in (self._compare, self._places, self._spikes, self._review, self._apply):
             part.setRun(self.run)
         self._updateParts()
 
@@ -112,8 +116,19 @@ class Panel:
         if self.parameters is not None:
             self._later.start(0)
 
+    def beforeSaving(self) -> None:
+        """The scene is about to be saved: show the slice views as they were before a comparison or an overlay."""
+        self.isSaving = True
+        for part in (self._compare, self._spikes):
+            part.leave()
+
+    def afterSaving(self) -> None:
+        """The scene is saved: show again what was shown."""
+        self.isSaving = False
+        self._onLater()
+
     def _onLater(self) -> None:
-        if self.parameters is None:
+        if self.parameters is None or self.isSaving:
             return
         present = [run for run in self.runs if run.folder.exists() and run.transform.GetScene() is not None]
         if len(present) != len(self.runs):
@@ -145,6 +160,10 @@ class Panel:
     def problems(self) -> list[str]:
         """Every reason why the chosen nodes cannot be registered."""
         return self._run.problems()
+
+    def worstPlaces(self) -> list[Place]:
+        """Of the run that is looked at."""
+        return self._places.places()
 
     def startPreview(self, options: dict[str, Any], outputs: Outputs) -> Job | None:
         """Start a run that replaces the one that is looked at."""

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import products
+from SpikeRegSlicerLib.display.tables import firingLayers
 from SpikeRegSlicerLib.widgets import text
 
 LAYOUT_TABLE = "SlicerLayoutFourUpTableView"
@@ -29,6 +30,7 @@ class ResultsPart:
         ):
             button.clicked.connect(lambda checked=False, kind=kind: self._showTable(kind))
         ui.ratesButton.clicked.connect(self._showChart)
+        self._tips = {name: getattr(ui, name).toolTip for name in ("energyButton", "ratesButton")}
 
     def setRuns(self, runs: list[Any], run: Any) -> None:
         """List these runs, and show this one of them."""
@@ -47,9 +49,16 @@ class ResultsPart:
         self.ui.figuresLabel.text = figuresText(run.result) if run else ""
         for name in ("metricsButton", "provenanceButton", "reportButton", "acceptButton", "rejectButton"):
             getattr(self.ui, name).enabled = run is not None
-        self.ui.energyButton.enabled = bool(run and run.result.get("energy"))
-        self.ui.ratesButton.enabled = bool(run and run.result.get("spikes"))
+        result = run.result if run else {}
+        self._enable("energyButton", not run or bool(result.get("energy")))
+        self._enable("ratesButton", not run or bool(firingLayers(result)))
         self.update()
+
+    def _enable(self, name: str, isThere: bool) -> None:
+        """Enable a button of figures that not every method gives, or say in its tooltip why not."""
+        button = getattr(self.ui, name)
+        button.enabled = isThere and self.panel.run is not None
+        button.toolTip = self._tips[name] if isThere else _("No spiking network took part in this run.")
 
     def update(self) -> None:
         """Enable what can be done with the run."""

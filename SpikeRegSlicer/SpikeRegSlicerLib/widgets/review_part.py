@@ -11,10 +11,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SpikeRegSlicerLib.display.places import worstPlaces
 from SpikeRegSlicerLib.display.qa_report import writeReport
 from SpikeRegSlicerLib.scene.review import review, setReview
-from SpikeRegSlicerLib.scene.transforms import fixedOf
 
 
 class ReviewPart:
@@ -56,10 +54,8 @@ class ReviewPart:
         if not path:
             return
         pictures = screenshots()
-        fixed = fixedOf(run.transform)
-        places = worstPlaces(fixed, run.warped, run.jacobian) if fixed and run.warped else []
         try:
-            writeReport(path, run.result, review(run.transform), pictures, places)
+            writeReport(path, run.result, review(run.transform), pictures, self.panel.worstPlaces())
         except OSError as error:
             self.panel.say(
                 _("{path}: cannot be written ({reason}); choose another folder.").format(

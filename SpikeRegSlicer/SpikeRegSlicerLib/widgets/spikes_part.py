@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.spikes import SpikeOverlay, layerName
+from SpikeRegSlicerLib.display.tables import firingLayers
 from SpikeRegSlicerLib.scene.transforms import fixedOf
 
 
@@ -24,10 +25,15 @@ class SpikesPart:
         ui.layerSlider.valueChanged.connect(self._onLayer)
 
     def reset(self) -> None:
-        """Leave what is shown."""
+        """Leave what is shown, and the run."""
+        self.leave()
+        self._overlay, self._names, self._rates = None, [], {}
+
+    def leave(self) -> None:
+        """Leave the slice views as they were before; the next update shows the same again."""
         if self._overlay is not None and self._shown is not None:
             self._overlay.hide()
-        self._overlay, self._shown, self._names, self._rates = None, None, [], {}
+        self._shown = None
 
     def setRun(self, run: Any) -> None:
         """Walk through the layers of this run from now on, or of none."""
@@ -67,6 +73,9 @@ class SpikesPart:
             overlay.show(*wanted)
 
     def _describe(self, layer: int) -> str:
+        run = self.panel.run
+        if run is not None and not firingLayers(run.result):
+            return _("No spiking network took part in this run.")
         if self._overlay is None:
             return _("This run has no spike maps.")
         name = self._names[layer]
