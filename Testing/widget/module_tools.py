@@ -107,6 +107,11 @@ def leftovers() -> list[str]:
     return sorted(path.name for path in Path(slicer.app.temporaryPath).iterdir())
 
 
+def filesLeft() -> list[str]:
+    """Every file in Slicer's temporary folder and below it."""
+    return sorted(str(path) for path in Path(slicer.app.temporaryPath).rglob("*") if path.is_file())
+
+
 def message(panel) -> str:
     """What the panel says below the Run button."""
     return panel.ui.messageLabel.text

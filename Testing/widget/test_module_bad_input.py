@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
+import sys
 
 import module_tools as tools
 import numpy as np
@@ -175,6 +177,36 @@ def test_disk_full_while_the_volumes_are_written(ready, monkeypatch):
     ready.ui.runButton.click()
     assert "No space left on device" in tools.message(ready) and "free some space" in tools.message(ready)
     assert ready.ui.runButton.text == "Run" and ready.logic.process.processId == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_volume_that_the_disk_takes_only_half_of(ready):
+    """A file that may not grow, as on a disk that fills up; the volume's own writer prints and goes on."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # a volume takes twice that
+    try:
+        ready.ui.runButton.click()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "fixed.nrrd: cannot be written" in tools.message(ready) and "free some space" in tools.message(ready)
+    assert ready.ui.runButton.text == "Run" and ready.logic.process.processId == 0
+    assert tools.filesLeft() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_result_that_the_disk_takes_only_half_of(ready):
+    """The real worker, whose files may not grow."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))"
+    start = "from SpikeRegLib.cli import main; main(['worker'])"
+    process, nodes = ready.logic.process, slicer.mrmlScene.GetNumberOfNodes()
+    process._program, process._arguments = sys.executable, ["-c", f"{limit}; {start}"]
+    gestures.chooseText(ready.ui.presetComboBox, "any-anatomy")
+    ready.ui.refineIterationsSpinBox.value = 0
+    ready.ui.runButton.click()
+    gestures.waitUntil(lambda: ready.ui.runButton.text == "Run")
+    assert "cannot be written" in tools.message(ready) and "Not done" in tools.message(ready)
+    assert sorted(os.path.basename(path) for path in tools.filesLeft()) == ["fixed.nrrd", "moving.nrrd"]  # kept warm
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes and ready.panel.run is None
 
 
 def test_temporary_folder_that_is_a_file(ready, tmp_path):

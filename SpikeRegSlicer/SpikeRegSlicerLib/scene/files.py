@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -96,6 +97,8 @@ def _write(storage, node, path: str, expectedBytes: int) -> None:
     storage.SetUseCompression(0)
     storage.SetFileName(path)
     if not storage.WriteData(node) or os.path.getsize(path) < expectedBytes:
+        # A storage node tries a volume in this folder first, and leaves there what it could not complete.
+        shutil.rmtree(os.path.join(os.path.dirname(path), "TempWrite"), ignore_errors=True)
         raise OSError(0, "the disk is full or the folder is gone")
 
 
