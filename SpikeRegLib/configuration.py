@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.neural_field.settings import FieldSettings
+from SpikeRegLib.ranges import one_of, within
 from SpikeRegLib.toml_text import toml_text
 
 if sys.version_info >= (3, 11):
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from SpikeRegLib.refine import RefinementSchedule
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
-METHODS = ("spikereg", "ann", "optimize")
+METHODS = ("spikereg", "ann", "optimize", "nephi", "spiking-nephi")
+# Those whose deformation is a neural field.
+FIELD_METHODS = ("nephi", "spiking-nephi")
 SIMILARITIES = ("lncc", "multicontrast")
 # Factors on the smoothing lengths of refinement: below, fields crumble; above, they hardly bend.
 REGULARISATION = (0.25, 4.0)
@@ -54,12 +58,12 @@ class RefinementLevel:
     step: float = 0.5
 
     def __post_init__(self) -> None:
-        _within("spacing_mm", self.spacing_mm, 0.1, 32)
-        _within("field_mm", self.field_mm, self.spacing_mm, 64)
-        _within("iterations", self.iterations, 0, 10_000)
-        _within("velocity_sigma_mm", self.velocity_sigma_mm, 0, 100)
-        _within("field_sigma_mm", self.field_sigma_mm, 0, 100)
-        _within("step", self.step, 0.01, 1)
+        within("spacing_mm", self.spacing_mm, 0.1, 32)
+        within("field_mm", self.field_mm, self.spacing_mm, 64)
+        within("iterations", self.iterations, 0, 10_000)
+        within("velocity_sigma_mm", self.velocity_sigma_mm, 0, 100)
+        within("field_sigma_mm", self.field_sigma_mm, 0, 100)
+        within("step", self.step, 0.01, 1)
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,8 @@ class RefinementSettings:
     start_sigma_mm: float = 4.0
 
     def __post_init__(self) -> None:
-        _within("momentum", self.momentum, 0, 0.99)
-        _within("start_sigma_mm", self.start_sigma_mm, 0, 100)
+        within("momentum", self.momentum, 0, 0.99)
+        within("start_sigma_mm", self.start_sigma_mm, 0, 100)
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window: must be odd and at least 3, got {self.window}")
         spacings = [level.spacing_mm for level in self.levels]
@@ -96,16 +100,19 @@ class Preset:
     Attributes:
         name: as given to `--preset`; the file's name without `.toml`.
         description: one line for people choosing.
-        method: spikereg (spiking network), ann (its dense twin) or optimize (no network).
+        method: spikereg (spiking network), ann (its dense twin), optimize (no network), nephi (neural deformation
+            field, with a dense encoder or without one) or spiking-nephi (with a spiking encoder).
         working_spacing_mm: voxel size of the isotropic grid on which everything after alignment happens; a network
             made for coarser voxels sees a smoothed, coarser copy.
         working_voxels: where positive, the voxel size is chosen instead so that the anatomy spans about this many.
         similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
-        passes: times the network is applied, each on the pair as warped so far; 0 without a network.
+        passes: times the network is applied, each on the pair as warped so far; 0 without a network. An encoder of
+            codes is applied once.
         model: name of a shipped weights file without suffix, or a path; empty without a network.
         fine_model: of a second network for one more pass at its smaller voxel size; empty for none.
         regularisation: factor on the smoothing lengths of every refinement level; a run's own factor comes on top.
         refine: the instance optimisation that follows.
+        field: of a neural deformation field; what suits the method where it is left out.
     """
 
     name: str
@@ -119,14 +126,17 @@ class Preset:
     working_voxels: int = 0
     fine_model: str = ""
     regularisation: float = 1.0
+    field: FieldSettings | None = None
 
     def __post_init__(self) -> None:
-        _one_of("method", self.method, METHODS)
-        _one_of("similarity", self.similarity, SIMILARITIES)
-        _within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
-        _within("working_voxels", self.working_voxels, 0, 10**9)
-        _within("passes", self.passes, 0, 16)
-        _within("regularisation", self.regularisation, *REGULARISATION)
+        one_of("method", self.method, METHODS)
+        one_of("similarity", self.similarity, SIMILARITIES)
+        within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
+        within("working_voxels", self.working_voxels, 0, 10**9)
+        within("passes", self.passes, 0, 16)
+        within("regularisation", self.regularisation, *REGULARISATION)
+        if self.method == "nephi" and not self.model and self.field is not None and self.field.iterations:
+            return
         if self.method != "optimize" and not (self.model and self.passes):
             raise ValueError(f"model: method {self.method!r} needs a model and at least one pass")
 
@@ -161,16 +171,6 @@ class Preset:
         return RefinementSchedule(tuple(levels), window=self.refine.window, momentum=self.refine.momentum)
 
 
-def _within(field: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{field}: must be between {low} and {high}, got {value}")
-
-
-def _one_of(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{field}: must be one of {', '.join(choices)}; got {value!r}")
-
-
 def preset_names() -> list[str]:
     """Names of the presets that ship with the library, sorted."""
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
@@ -178,7 +178,7 @@ def preset_names() -> list[str]:
 
 def preset_for(method: str | None) -> str:
     """The preset of a run that names none: what suits the method."""
-    return "any-anatomy" if method == "optimize" else "brain-t1"
+    return {"optimize": "any-anatomy", "nephi": "nephi", "spiking-nephi": "spiking-nephi"}.get(method or "", "brain-t1")
 
 
 def load_preset(name: str | Path) -> Preset:
@@ -274,6 +274,8 @@ def _value(hint: Any, value: Any, source: str | Path, field: str) -> Any:
             each = zip(items, value, strict=True)
             return tuple(_value(kind, entry, source, f"{field}[{i}]") for i, (kind, entry) in enumerate(each))
     if isinstance(hint, types.UnionType) and types.NoneType in typing.get_args(hint):
+        if value is None:
+            return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
         return _value(hint, value, source, field)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

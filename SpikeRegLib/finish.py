@@ -20,11 +20,10 @@ from SpikeRegLib.images import Volume
 from SpikeRegLib.inverse import fine_inverse
 from SpikeRegLib.predict import Prediction
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.refinement.diffeomorphic import remove_folds
-from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.registration import SCHEMA, Registration
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
 from SpikeRegLib.verdict import judge
+from SpikeRegLib.working import settled
 
 if TYPE_CHECKING:
     from SpikeRegLib.stages.run import Run
@@ -149,20 +148,16 @@ def _mapping(
     run: Run, base: Transform, deformation: DisplacementTransform, itk_jacobian: torch.Tensor | None
 ) -> Mapping:
     """See `finish`."""
-    spacing_mm = deformation.frame.spacing[0]
-    settled, _ = remove_folds(hold_border(deformation.field / spacing_mm), linear=itk_jacobian)
-    deformation = DisplacementTransform(settled * spacing_mm, deformation.frame)
+    deformation = settled(deformation, itk_jacobian)
     _report(run, 0.1, "inverting")
     transform = compose(deformation, base)
     inverse = compose(base.inverse(), fine_inverse(deformation, tick=lambda: _report(run, 0.3, "inverting")))
-    frame, moving = run.fixed.image.frame, run.moving.image
+    frame = run.fixed.image.frame
     total = torch.empty(3, *frame.shape)
-    values = torch.empty(frame.shape, dtype=moving.data.dtype)
     for start, stop, slab in _slabs(frame):
-        _report(run, 0.5 + 0.2 * start / len(values), "resampling")
+        _report(run, 0.4 + 0.1 * start / frame.shape[0], "resampling")
         total[:, start:stop] = transform.displacement_on(slab)
-        sampled = DisplacementTransform(total[:, start:stop], slab)  # the same map, sampled where it is needed
-        values[start:stop] = warp_image(moving, sampled, slab).data
+    warped = _warped(run, run.moving.image, total, "resampling", 0.5)
     _report(run, 0.7, "measuring the deformation")
     jacobian = metrics.jacobian_determinant(total, frame)
     _report(run, 0.75, "measuring the deformation")
@@ -170,24 +165,37 @@ def _mapping(
     summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
         transform, inverse, frame, run.fixed.mask, samples=CONSISTENCY_SAMPLES
     )
-    return Mapping(transform, inverse, total, replace(moving, data=values, frame=frame), jacobian, summary)
+    return Mapping(transform, inverse, total, warped, jacobian, summary)
 
 
 def _overlap(run: Run, base: Transform, displacement: torch.Tensor) -> Overlap | None:
     """None without a moving segmentation."""
-    frame, labels = run.fixed.image.frame, run.moving.labels
+    labels = run.moving.labels
     if labels is None:
         return None
-    values = torch.empty(frame.shape, dtype=labels.data.dtype)
-    for start, stop, slab in _slabs(frame):
-        _report(run, 0.8 + 0.1 * start / len(values), "resampling the segmentation")
-        sampled = DisplacementTransform(displacement[:, start:stop], slab)
-        values[start:stop] = warp_image(labels, sampled, slab, interpolation="nearest").data
-    warped = replace(labels, data=values, frame=frame)
+    warped = _warped(run, labels, displacement, "resampling the segmentation", 0.8)
     _report(run, 0.9, "measuring the overlap")
     dice = _dice(run, base, warped)
     _report(run, 0.95, "measuring the overlap")
     return Overlap(warped, dice, _hd95(run, warped))
+
+
+def _warped(run: Run, volume: Volume, displacement: torch.Tensor, message: str, begin: float) -> Volume:
+    """An image or segmentation on the grid of fixed, through the displacement [3, D, H, W] mm on it.
+
+    Args:
+        run: the grid of fixed, and who is told.
+        volume: on the grid of moving.
+        displacement: fixed -> moving.
+        message, begin: for the reports; `begin` is the share of the stage that is done before, the next tenth is this.
+    """
+    frame, labels = run.fixed.image.frame, not volume.data.is_floating_point()
+    values = torch.empty(frame.shape, dtype=volume.data.dtype)
+    for start, stop, slab in _slabs(frame):
+        _report(run, begin + 0.1 * start / len(values), message)
+        sampled = DisplacementTransform(displacement[:, start:stop], slab)
+        values[start:stop] = warp_image(volume, sampled, slab, interpolation="nearest" if labels else "linear").data
+    return replace(volume, data=values, frame=frame)
 
 
 def _slabs(frame: Frame) -> Iterator[tuple[int, int, Frame]]:

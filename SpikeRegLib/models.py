@@ -46,11 +46,15 @@ class ModelHeader:
     field: dict[str, Any]
 
 
-def read_header(path: str | Path) -> ModelHeader:
-    """The header of a model file.
+def read_metadata(path: str | Path, *, remedy: str) -> dict[str, str]:
+    """What the header of a safetensors file says of it, read without torch; the file is complete.
+
+    Args:
+        path: of the file.
+        remedy: for messages, what to do about a file that is no use.
 
     Raises:
-        InputError: the file is missing, truncated, a pickle or not a model of this library.
+        InputError: the file is missing, truncated, a pickle or no safetensors file.
     """
     path = Path(path)
     try:
@@ -62,16 +66,27 @@ def read_header(path: str | Path) -> ModelHeader:
             if start[8:] != b"{" and start.startswith((b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
                 raise InputError(f"{path}: a pickle, which can run code and is never loaded; convert it to safetensors")
             if not 0 < length <= min(size, 100_000_000):
-                raise InputError(f"{path}: truncated or not a safetensors file; download or train it again")
+                raise InputError(f"{path}: truncated or not a safetensors file; {remedy}")
             header = json.loads(start[8:] + file.read(length - 1))
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); `spikereg models` lists the shipped") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise InputError(f"{path}: truncated or not a safetensors file; download or train it again") from error
+        raise InputError(f"{path}: truncated or not a safetensors file; {remedy}") from error
     if 8 + length + end != size:
-        raise InputError(f"{path}: truncated ({size} of {8 + length + end} bytes); download or train it again")
+        raise InputError(f"{path}: truncated ({size} of {8 + length + end} bytes); {remedy}")
     metadata = header.get("__metadata__", {})
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def read_header(path: str | Path) -> ModelHeader:
+    """The header of a model file.
+
+    Raises:
+        InputError: the file is missing, truncated, a pickle or not a model of this library.
+    """
+    path = Path(path)
+    metadata = read_metadata(path, remedy="download or train it again; `spikereg models` lists the shipped")
     if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
         raise InputError(f"{path}: not a SpikeReg model; `spikereg models` lists those, `spikereg train` makes one")
     try:

@@ -30,6 +30,7 @@ OUTPUT_NAMES = (
     "inverse_transform.h5",
     "displacement.nii.gz",
     "jacobian.nii.gz",
+    "codes.safetensors",
     "warped_seg.nii.gz",
     "spikes",
     "report.html",
@@ -97,6 +98,12 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
         result = json.dumps(finite_or_null(registration.result), indent=2, allow_nan=False)
         path.write_text(result + "\n", encoding="utf-8")
 
+    def write_coded(path: Path) -> None:
+        from SpikeRegLib.neural_field.files import write_codes
+
+        assert registration.coded is not None
+        write_codes(registration.coded, path)
+
     labels = registration.warped_labels
     writers: dict[str, Callable[[Path], None] | None] = {
         "warped.nii.gz": partial(write_volume, registration.warped),
@@ -104,6 +111,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
         "inverse_transform.h5": partial(write_transform, registration.inverse),
         "displacement.nii.gz": write_displacement,
         "jacobian.nii.gz": partial(write_volume, registration.jacobian),
+        "codes.safetensors": None if registration.coded is None else write_coded,
         "warped_seg.nii.gz": None if labels is None else partial(write_volume, labels),
         "spikes": write_spikes if registration.spike_maps else None,
         "report.html": partial(write_report, registration),

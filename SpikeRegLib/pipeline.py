@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from SpikeRegLib import finish, models
-from SpikeRegLib.configuration import METHODS, load_preset, preset_for
+from SpikeRegLib.configuration import FIELD_METHODS, METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.devices import choose_device, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import RefinementOptions, read_region
@@ -20,8 +20,16 @@ from SpikeRegLib.predict import check_tile
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.stages.align import align_sides, make_pair
+from SpikeRegLib.stages.field import (
+    PredictedField,
+    field_facts,
+    field_settings,
+    fit_field,
+    inside_region,
+    predict_field,
+)
 from SpikeRegLib.stages.predict import predict_pair
-from SpikeRegLib.stages.prepare import as_transform, recall_network, recall_side
+from SpikeRegLib.stages.prepare import as_transform, recall_field_model, recall_network, recall_side
 from SpikeRegLib.stages.refine import (
     landmarks_key,
     pull_landmarks,
@@ -31,7 +39,7 @@ from SpikeRegLib.stages.refine import (
     unused_options,
 )
 from SpikeRegLib.stages.run import Run
-from SpikeRegLib.transforms import DisplacementTransform, Transform
+from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform
 from SpikeRegLib.warm import Memory, file_key
 
 
@@ -55,6 +63,9 @@ def register(
     region: Source | None = None,
     regularisation: float = 1.0,
     refine_iterations: int | None = None,
+    field_iterations: int | None = None,
+    field_seconds: float | None = None,
+    field_decoder: bool = False,
     timesteps: int | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -69,8 +80,9 @@ def register(
 
     Args:
         fixed, moving: volumes or files; any spacing, orientation and size from 16 voxels per axis.
-        method: "spikereg" (spiking network), "ann" (its dense twin) or "optimize" (no network); default the preset's.
-        preset: name or TOML file; "brain-t1" if not given, "any-anatomy" where the method is "optimize".
+        method: "spikereg" (spiking network), "ann" (its dense twin), "optimize" (no network), "nephi" (neural
+            deformation field) or "spiking-nephi" (the same with a spiking encoder); default the preset's.
+        preset: name or TOML file; if not given, "brain-t1", or what suits the method.
         model: weights by name or file; the preset's if not given.
         initial_transform: fixed -> moving, used instead of the alignment.
         align: go on from the initial transform with the alignment, instead of taking it as it is.
@@ -83,6 +95,9 @@ def register(
         region: mask on the grid of `fixed`; refinement changes the deformation only where it is > 0.
         regularisation: factor on the smoothing lengths of the preset's refinement, 0.25 (looser) to 4 (stiffer).
         refine_iterations: per level of the preset's refinement; 0 leaves it out.
+        field_iterations: of the optimisation of a neural field's codes, per stage; 0 leaves it out.
+        field_seconds: the most it may take; 0 for no limit.
+        field_decoder: optimise the decoders' weights, too.
         timesteps: another T for the spiking network.
         device: "auto", "cpu", "cuda" or "mps", for the network.
         threads: of the CPU; all if not given.
@@ -112,15 +127,21 @@ def register(
             raise InputError(f"--{option}: must be at least {low}, got {value}")
     options = RefinementOptions(landmark_weight, regularisation, refine_iterations)
     options.check(points_given=fixed_points is not None and moving_points is not None)
+    field = field_settings(method, settings, iterations=field_iterations, seconds=field_seconds, decoder=field_decoder)
     if align and (initial_transform is None or skip_affine):
         raise InputError("--align: goes on from a given transform; add --initial-transform, without --skip-affine")
     memory = memory or Memory()
     memory.begin()
-    model_path = None if method == "optimize" else models.find(model or settings.model or "brain-t1", method)
+    of_field = method in FIELD_METHODS
+    model_name = model or _model_name(settings, method)
+    model_path = models.find(model_name, method) if model_name else None
     fine_path = None
-    if model_path is not None and settings.fine_model and model is None:
+    if model_path is not None and settings.fine_model and model is None and not of_field:
         fine_path = models.find(settings.fine_model, method)
-    network = recall_network(memory, "network", model_path, method, timesteps)
+    network = None if of_field else recall_network(memory, "network", model_path, method, timesteps)
+    field_model = recall_field_model(memory, model_path, method, timesteps) if of_field else None
+    if field is not None and field_model is None and not field.iterations:
+        raise InputError("--field-iterations: without a model there is only the optimisation; give 1 or more")
     fine = recall_network(memory, "fine network", fine_path, method, timesteps)
     check_tile(tile, *(part.network for part in (network, fine) if part is not None))
     base_given = memory.recall(
@@ -141,7 +162,7 @@ def register(
         listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:
         options = replace(options, region=read_region(region, sides[0].image))
-    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory)
+    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory, field)
     check_pair(run.fixed, run.moving)
     for side in sides:
         if side.image.nonfinite:
@@ -169,18 +190,34 @@ def register(
     with run.stage("predict"):
         predicted = memory.recall(
             "prediction",
-            lambda: predict_pair(run, pair, network, fine, spike_maps, tile),
-            key=(settings.passes, chosen, spike_maps, tile),
+            lambda: (
+                predict_field(run, pair, field_model, spike_maps)
+                if of_field
+                else predict_pair(run, pair, network, fine, spike_maps, tile)
+            ),
+            key=(settings.passes, chosen, spike_maps, tile, field and field.grid_mm),
             after=("network", "fine network", "working pair"),
         )
         run.warnings += predicted.warnings
     with run.stage("refine"):
         area = memory.recall("region", lambda: region_of(run, pair), key=file_key(region), after=("working pair",))
+        fitted = memory.recall(
+            "field",
+            lambda: (
+                fit_field(run, pair, predicted, field_model, alignment.transform)
+                if isinstance(predicted, PredictedField)
+                else None
+            ),
+            key=field and (field, seed, regularisation),
+            after=("prediction",),
+        )
         refined = memory.recall(
             "refinement",
-            lambda: refine_pair(run, pair, predicted, area),
+            lambda: refine_pair(
+                run, pair, predicted if fitted is None else inside_region(predicted, fitted, area, pair), area
+            ),
             key=refinement_key(run, pair),
-            after=("prediction", "region"),
+            after=("prediction", "region", "field"),
         )
         pulled = memory.recall(
             "landmarks",
@@ -189,14 +226,37 @@ def register(
             after=("refinement", "region"),
         )
         refined = pulled or refined
+        whole = fitted is not None and refined.deformation.field is fitted.deformation.field
+        if fitted is not None:
+            run.warnings += fitted.warnings
         run.warnings += [*refined.warnings, *unused_options(run, pair)]
-    facts: dict[str, Any] = {"name": None, "sha256": None} if network is None else dict(network.facts)
+    loaded = network or field_model
+    facts: dict[str, Any] = {"name": None, "sha256": None} if loaded is None else dict(loaded.facts)
     if fine is not None:
         facts["fine"] = fine.facts
-    return finish.finish(
+    if fitted is not None and not whole:
+        run.warnings.append("codes.safetensors is left out: refinement after the field changed the deformation")
+    elif fitted is not None and not isinstance(alignment.transform, AffineTransform):
+        whole = False
+        run.warnings.append("codes.safetensors is left out: the initial transform bends, and codes cannot hold that")
+    registration = finish.finish(
         run, alignment.transform,
         DisplacementTransform(refined.deformation.field, pair.working.frame_of(refined.deformation.grid)),
         itk_jacobian=pair.itk_jacobian, method=method, model=facts, prediction=predicted.prediction,
         iterations=refined.deformation.iterations,
         similarity={"measure": pair.working.comparison.measure, **refined.similarity},
     )  # fmt: skip
+    if fitted is not None:
+        registration.result["field"] = field_facts(fitted, whole=whole)
+        registration.coded = fitted.coded if whole else None
+    return registration
+
+
+def _model_name(settings: Preset, method: str) -> str | Path:
+    """The preset's model, or the one that suits the method where the preset is one of another method."""
+    if method == "optimize":
+        return ""
+    both_unets = bool(settings.model) and not {method, settings.method} & set(FIELD_METHODS)
+    if method == settings.method or both_unets:
+        return settings.model
+    return load_preset(preset_for(method)).model

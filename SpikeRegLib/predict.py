@@ -141,7 +141,7 @@ def check_tile(tile: int | None, *networks: RegistrationUNet) -> None:
         raise InputError(f"--tile: the network needs tiles of at least {least} voxels, got {tile}")
 
 
-class _Recording:
+class Recording:
     """Passes the counts of every layer on to the activity table, and the progress to the listener.
 
     Synaptic operations depend on the counts of all channels of a voxel together, so these sums are what the receiving
@@ -188,7 +188,7 @@ def run_network(
         if tile is None:
             heard((layers.index(layer) + 1) / len(layers), layer)
 
-    record = _Recording(recorder, image, finished)
+    record = Recording(recorder, image, finished)
     with torch.inference_mode():
         if tile is None:
             return network(image, recorder=record)
@@ -244,7 +244,7 @@ def _predict(
         displacement=(total[0] * frame.spacing[0]).cpu().clone(),
         passes=kept,
         layers=sum_layers([recorder.layers for recorder in recorders]),
-        energy=_energy(network, frame, recorders, ran),
+        energy=energy_of(network, frame, recorders, ran),
         maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
         timesteps=spec.timesteps,
         device=device,
@@ -254,7 +254,7 @@ def _predict(
     )
 
 
-def _energy(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], ran: int) -> EnergyTable:
+def energy_of(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], ran: int) -> EnergyTable:
     """Operations of all passes; the paper's baseline is one pass of the paper's network, however many are made here."""
     table = dense_table(network.spec, frame.shape)
     layers = [layer for recorder in recorders for layer in recorder.layers]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
     from SpikeRegLib.images import Volume
+    from SpikeRegLib.neural_field.coded import CodedDeformation
     from SpikeRegLib.transforms import Transform
 
 SCHEMA = 1
@@ -26,6 +27,7 @@ class Registration:
         displacement: [3, D, H, W] mm, LPS, the whole of `transform` on the grid of fixed.
         jacobian: determinant of `transform` on the grid of fixed.
         warped_labels, fixed_labels: with segmentations; on the grid of fixed.
+        coded: `transform` as the codes of a neural field, where it is one and nothing else.
         spike_maps: layer -> mean spike rate in [0, 1] over channels and passes, on the layer's grid; on request only.
         result: the content of result.json.
     """
@@ -39,5 +41,6 @@ class Registration:
     jacobian: Volume
     warped_labels: Volume | None = None
     fixed_labels: Volume | None = None
+    coded: CodedDeformation | None = None
     spike_maps: dict[str, Volume] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)

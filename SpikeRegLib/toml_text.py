@@ -12,6 +12,7 @@ def toml_text(settings: Any, *, leave_out: tuple[str, ...] = ()) -> str:
 
     Args:
         settings: a dataclass of strings, numbers, Booleans, and further dataclasses or tuples of them.
+            None is left out.
         leave_out: fields that the text does not hold.
     """
     return "\n".join(_lines({k: v for k, v in dataclasses.asdict(settings).items() if k not in leave_out}, "")) + "\n"
@@ -19,6 +20,7 @@ def toml_text(settings: Any, *, leave_out: tuple[str, ...] = ()) -> str:
 
 def _lines(table: dict[str, Any], prefix: str) -> list[str]:
     """Plain values first: after a heading they would belong to it."""
+    table = {key: value for key, value in table.items() if value is not None}
     nested = {key for key, value in table.items() if isinstance(value, dict) or _is_list_of_tables(value)}
     lines = [f"{key} = {_value(value)}" for key, value in table.items() if key not in nested]
     for key in table:

@@ -12,9 +12,10 @@ from SpikeRegLib.fields import warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.losses import lncc
 from SpikeRegLib.refinement.contrast import Comparison
-from SpikeRegLib.refinement.diffeomorphic import as_itk_sees
+from SpikeRegLib.refinement.diffeomorphic import as_itk_sees, remove_folds
+from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.transforms import AffineTransform, Transform
+from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform
 
 # ITK's reading of the undeformed Jacobian below which keeping it positive would forbid ordinary deformations.
 LEAST_ITK_JACOBIAN = 0.25
@@ -92,3 +93,15 @@ def itk_reading(fixed: Frame, base: Transform) -> torch.Tensor | None:
     undeformed = float(np.linalg.det(reading.numpy()))
     sound = abs(undeformed) > LEAST_ITK_JACOBIAN and undeformed * np.linalg.det(affine) * np.linalg.det(direction) > 0
     return reading if sound else None
+
+
+def settled(deformation: DisplacementTransform, itk_jacobian: torch.Tensor | None) -> DisplacementTransform:
+    """A deformation as it is written: zero at the border of its grid, beyond which it is zero, too, and without folds.
+
+    Args:
+        deformation: on an isotropic grid with the axes of the patient.
+        itk_jacobian: second reading of the Jacobian that may not fold either, see `itk_reading`.
+    """
+    spacing_mm = deformation.frame.spacing[0]
+    field, _ = remove_folds(hold_border(deformation.field / spacing_mm), linear=itk_jacobian)
+    return DisplacementTransform(field * spacing_mm, deformation.frame)

@@ -23,6 +23,7 @@ written to DIR, all at the end and all at once:
   inverse_transform.h5      maps moving points to fixed points
   displacement.nii.gz       the same map as vectors (LPS mm) on the grid of FIXED
   jacobian.nii.gz           its Jacobian determinant: 1 keeps volume, below 0 is a fold
+  codes.safetensors         of a neural field: the whole map in about a megabyte, for `spikereg apply`
   warped_seg.nii.gz         with segmentations
   spikes/LAYER.nii.gz       with --spike-maps, mean spike rate in [0, 1]
   report.html               to look at
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--method", choices=METHODS, help="default: the preset's")
     parser.add_argument(
-        "--preset", metavar="P", help="name or .toml file (default: brain-t1; any-anatomy with --method optimize)"
+        "--preset", metavar="P", help="name or .toml file (default: brain-t1, or what suits the method)"
     )
     parser.add_argument("--model", metavar="FILE", help="weights, by name or .safetensors file (default: the preset's)")
     parser.add_argument(
@@ -101,6 +102,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="factor on the smoothing of refinement: above 1 stiffer, below 1 looser (default: 1)",
     )  # fmt: skip
     parser.add_argument("--refine-iterations", type=_integer(0), metavar="N", help="per level; 0 leaves refinement out")
+    parser.add_argument(
+        "--field-iterations", type=_integer(0), metavar="N",
+        help="of the optimisation of a neural field, per stage; 0 takes the encoder's field as it is",
+    )  # fmt: skip
+    parser.add_argument(
+        "--field-seconds", type=_number(0, 86_400), metavar="S", help="the most that may take (0: no limit)"
+    )
+    parser.add_argument("--field-decoder", action="store_true", help="optimise the field's decoders, too")
     parser.add_argument("--timesteps", type=_integer(1), metavar="T", help="of the spiking network (default: its own)")
     parser.add_argument(
         "--tile", type=_integer(1), metavar="N",
@@ -157,6 +166,9 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
         region=options.region,
         regularisation=options.regularisation,
         refine_iterations=options.refine_iterations,
+        field_iterations=options.field_iterations,
+        field_seconds=options.field_seconds,
+        field_decoder=options.field_decoder,
         timesteps=options.timesteps,
         device=options.device,
         threads=options.threads,

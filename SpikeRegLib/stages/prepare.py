@@ -9,6 +9,7 @@ from typing import Any
 
 from SpikeRegLib import models
 from SpikeRegLib.inputs import Side, Source, bare_side, load_image, load_labels
+from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import Transform, read_transform
 from SpikeRegLib.warm import Memory, file_key
@@ -34,6 +35,26 @@ def recall_network(memory: Memory, part: str, path: Path | None, method: str, ti
         return Network(network, {"name": path.stem, "sha256": models.sha256(path)})
 
     return memory.recall(part, load, key=(file_key(path), method, timesteps))
+
+
+@dataclass(frozen=True)
+class FieldModel:
+    """A neural deformation field with its encoder, and the name and digest of its file."""
+
+    network: FieldNetwork
+    facts: dict[str, Any]
+
+
+def recall_field_model(memory: Memory, path: Path | None, method: str, timesteps: int | None) -> FieldModel | None:
+    """The model of a neural field; takes the place of a network in memory."""
+
+    def load() -> FieldModel | None:
+        if path is None:
+            return None
+        network = models.load_field(path, kind="field" if method == "nephi" else "spiking-field", timesteps=timesteps)
+        return FieldModel(network, {"name": path.stem, "sha256": models.sha256(path)})
+
+    return memory.recall("network", load, key=(file_key(path), method, timesteps))
 
 
 def recall_side(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from SpikeRegLib.configuration import Preset
 from SpikeRegLib.guidance import RefinementOptions
 from SpikeRegLib.inputs import Side
+from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.warm import Memory
 
@@ -27,6 +28,7 @@ class Run:
     listener: Listener
     options: RefinementOptions = field(default_factory=RefinementOptions)
     memory: Memory = field(default_factory=Memory)
+    field_settings: FieldSettings | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)

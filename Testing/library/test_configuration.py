@@ -34,8 +34,11 @@ def own_preset(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_four_presets_ship_and_are_valid():
-    assert preset_names() == ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview"]
+NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview", "nephi", "nephi-fast", "spiking-nephi"]
+
+
+def test_the_presets_ship_and_are_valid():
+    assert preset_names() == NAMES
     for name in preset_names():
         assert load_preset(name).name == name
 
@@ -87,7 +90,7 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path, before, after, named):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"brain-t2.*any-anatomy, brain-multicontrast, brain-t1, fast-preview"):
+    with pytest.raises(InputError, match=r"brain-t2.*any-anatomy, brain-multicontrast, brain-t1, fast-preview, nephi"):
         load_preset("brain-t2")
 
 
@@ -128,5 +131,6 @@ def test_a_preset_without_refinement_says_so_when_asked_for_iterations():
 
 
 def test_a_run_that_names_no_preset_gets_the_one_that_suits_its_method():
-    assert load_preset(preset_for("optimize")).method == "optimize"
+    for method in ("optimize", "nephi", "spiking-nephi"):
+        assert load_preset(preset_for(method)).method == method
     assert load_preset(preset_for(None)).method == load_preset(preset_for("spikereg")).method == "spikereg"

@@ -1,0 +1,157 @@
+"""Code files: a deformation in about a megabyte. Safetensors; what is no tensor is JSON in the header."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from SpikeRegLib import __version__, models
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.image_files import atomic_output, check_frame
+from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity
+from SpikeRegLib.neural_field.codes import Codes
+from SpikeRegLib.neural_field.field import Decoders
+from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.transforms import AffineTransform
+
+FORMAT = "spikereg-codes-1"
+SUFFIX = ".safetensors"
+_DECODERS = "decoders."
+_REMEDY = "register again, or copy it again"
+
+
+def to_bytes(coded: CodedDeformation) -> bytes:
+    """The content of a code file: codes in half precision, decoders only where they are those of no model."""
+    tensors: dict[str, torch.Tensor] = {}
+    for number, codes in enumerate(coded.stages):
+        tensors[f"stages.{number}.overall"] = codes.overall.half().contiguous()
+        tensors[f"stages.{number}.local"] = codes.local.half().contiguous()
+    if coded.model is None:
+        for name, value in coded.decoders.state_dict().items():
+            tensors[_DECODERS + name] = value.detach().cpu().float().contiguous()
+    facts = {
+        "options": asdict(coded.decoders.options),
+        "model": None if coded.model is None else asdict(coded.model),
+        "frame": asdict(coded.frame),
+        "taper_mm": coded.taper_mm,
+        "base": coded.base.matrix.tolist(),
+        "itk_jacobian": None if coded.itk_jacobian is None else coded.itk_jacobian.tolist(),
+        "stages": [
+            {"spacing_mm": c.grid.spacing_mm, "offset_mm": c.grid.offset_mm, "centre_mm": c.centre_mm}
+            for c in coded.stages
+        ],
+    }
+    return save(tensors, {"format": FORMAT, "spikereg": __version__, "deformation": json.dumps(facts)})
+
+
+def write_codes(coded: CodedDeformation, path: str | os.PathLike[str]) -> None:
+    """Write a code file; it appears complete or not at all.
+
+    Raises:
+        InputError: a folder that cannot be written, or a full disk.
+    """
+    content = to_bytes(coded)
+    with atomic_output(path) as temporary:
+        Path(temporary).write_bytes(content)
+
+
+def read_codes(path: str | os.PathLike[str], *, model: str | Path | None = None) -> CodedDeformation:
+    """The deformation in a code file; its displacement is, bit for bit, that of the run which wrote it.
+
+    Args:
+        path: of the file.
+        model: whose decoders read the codes, by name or file; if not given, the one that the file names is looked for
+            among the shipped ones and beside the file.
+
+    Raises:
+        InputError: the file is missing, truncated, a pickle or no code file, or made with another model.
+    """
+    path = Path(path)
+    metadata = models.read_metadata(path, remedy=_REMEDY)
+    if metadata.get("format") == models.FORMAT:
+        raise InputError(f"{path}: a model, not a code file; give the codes.safetensors that `register` wrote")
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: not a SpikeReg code file; give the codes.safetensors that `register` wrote")
+    try:
+        facts = json.loads(metadata["deformation"])
+        tensors = load_file(str(path))
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise ValueError("a value is not finite")
+        return _built(facts, tensors, path, model)
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: its codes do not fit its header ({error}); {_REMEDY}") from error
+
+
+def _built(
+    facts: dict[str, Any], tensors: dict[str, torch.Tensor], path: Path, model: str | Path | None
+) -> CodedDeformation:
+    named = facts["model"]
+    options = FieldOptions(**facts["options"])
+    if named is None:
+        decoders = Decoders(options)
+        inside = {n.removeprefix(_DECODERS): v for n, v in tensors.items() if n.startswith(_DECODERS)}
+        decoders.load_state_dict(inside)
+        identity = None
+    else:
+        identity = ModelIdentity(str(named["name"]), str(named["sha256"]))
+        decoders = models.load_field(_model_file(identity, path, model)).decoders
+        if decoders.options != options:
+            raise ValueError("other sizes than its model's")
+    frame = Frame(
+        shape=_three(facts["frame"]["shape"], int),
+        origin=_three(facts["frame"]["origin"], float),
+        spacing=_three(facts["frame"]["spacing"], float),
+        direction=tuple(float(value) for value in facts["frame"]["direction"]),
+    )
+    check_frame(frame, path)
+    reading = facts["itk_jacobian"]
+    return CodedDeformation(
+        decoders=decoders.eval(),
+        stages=tuple(_stage(n, stage, tensors, options) for n, stage in enumerate(facts["stages"])),
+        frame=frame,
+        taper_mm=float(facts["taper_mm"]),
+        base=AffineTransform(np.array(facts["base"], dtype=np.float64)),
+        itk_jacobian=None if reading is None else torch.tensor(reading),
+        model=identity,
+    )
+
+
+def _stage(number: int, facts: dict[str, Any], tensors: dict[str, torch.Tensor], options: FieldOptions) -> Codes:
+    overall, local = (tensors[f"stages.{number}.{name}"].float() for name in ("overall", "local"))
+    if overall.shape != (options.global_size,) or local.ndim != 4 or len(local) != options.local_size:
+        raise ValueError(f"stage {number + 1} has codes of other sizes")
+    grid = Grid(_three(local.shape[1:], int), float(facts["spacing_mm"]), _three(facts["offset_mm"], float))
+    return Codes(overall, local, grid, _three(facts["centre_mm"], float))
+
+
+def _three(values: Any, kind: type) -> Any:
+    first, second, third = (kind(value) for value in values)
+    return first, second, third
+
+
+def _model_file(identity: ModelIdentity, path: Path, given: str | Path | None) -> Path:
+    """The file with the decoders: the one that the codes were made with, and no other."""
+    wanted = f"{path}: made with the model {identity.name} (sha256 {identity.sha256[:12]}...)"
+    if given is not None:
+        file = models.find(given, "nephi")
+        models.read_header(file)  # first: its message tells what is wrong with a file
+        if models.sha256(file) != identity.sha256:
+            raise InputError(f"{wanted}, not with {file}; give that one as --model")
+        return file
+    beside = [folder / f"{identity.name}{SUFFIX}" for folder in (models.WEIGHTS, path.parent)]
+    there = [file for file in beside if file.is_file()]
+    for file in there:
+        if models.sha256(file) == identity.sha256:
+            return file
+    found = f"another one than {there[0]}" if there else "which is not here"
+    raise InputError(f"{wanted}, {found}; give its file as --model")

@@ -1,0 +1,161 @@
+"""Code files: the same displacement bit for bit after reading, small, and refused by name where they do not fit."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from field_examples import FRAME, SMALL, moving_decoders, random_codes, random_points
+
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.models import save_model, sha256
+from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, between, rounded, scaled
+from SpikeRegLib.neural_field.field import Decoders, NeuralField
+from SpikeRegLib.neural_field.files import read_codes, write_codes
+from SpikeRegLib.neural_field.model import FieldNetwork
+from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.spiking.spec import code_unet
+from SpikeRegLib.spiking.unet import AnalogUNet
+from SpikeRegLib.transforms import AffineTransform
+
+MODEL_OPTIONS = FieldOptions(global_size=4, local_size=32, frequencies=8, width=16)
+
+
+def coded_of(decoders: Decoders, options: FieldOptions, *, seed: int = 0, **changes) -> CodedDeformation:
+    """Two stages on the small frame, a turned and shifted base, a second reading of the Jacobian."""
+    base = np.array([[0.99, 0.02, 0.0, 1 / 3], [-0.02, 1.01, 0.0, -7.25], [0.0, 0.0, 0.9, 1e-3], [0, 0, 0, 1]])
+    codes = tuple(rounded(random_codes(s, seed=seed + n, options=options)) for n, s in enumerate((16.0, 8.0)))
+    whole = CodedDeformation(
+        decoders=decoders,
+        stages=codes,
+        frame=Frame(FRAME.shape, (0.1, -2.0, 3.0), (1.0, 1.0, 1.0)),
+        taper_mm=4.0,
+        base=AffineTransform(base),
+        itk_jacobian=torch.diag(torch.tensor([-1.0, 1.0, 1.0])),
+    )
+    return replace(whole, **changes)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A field model whose decoders move points."""
+    torch.manual_seed(2)
+    network = FieldNetwork(AnalogUNet(code_unet()), MODEL_OPTIONS)
+    network.decoders.load_state_dict(moving_decoders(options=MODEL_OPTIONS).state_dict())
+    path = tmp_path_factory.mktemp("model") / "mine.safetensors"
+    save_model(network, path, {})
+    return path
+
+
+@pytest.fixture
+def of_model(model) -> CodedDeformation:
+    decoders = moving_decoders(options=MODEL_OPTIONS)
+    return coded_of(decoders, MODEL_OPTIONS, model=ModelIdentity(model.stem, sha256(model)))
+
+
+def assert_same_map(first: CodedDeformation, second: CodedDeformation) -> None:
+    """Bit for bit."""
+    assert torch.equal(first.deformation().field, second.deformation().field)
+    assert (first.base.matrix == second.base.matrix).all() and first.frame == second.frame
+    points = random_points(50, seed=3)
+    assert torch.equal(first.transform().map_points(points), second.transform().map_points(points))
+
+
+def test_a_file_with_its_decoders_rebuilds_the_same_map(tmp_path):
+    coded = coded_of(moving_decoders(), SMALL)
+    write_codes(coded, tmp_path / "codes.safetensors")
+    again = read_codes(tmp_path / "codes.safetensors")
+    assert float(coded.deformation().field.norm(dim=0).max()) > 1
+    assert_same_map(coded, again)
+    assert torch.equal(again.displacement(Grid((9, 9, 9), 4.0)), coded.displacement(Grid((9, 9, 9), 4.0)))
+
+
+def test_a_file_without_decoders_takes_them_from_its_model(of_model, model, tmp_path):
+    file = tmp_path / "codes.safetensors"
+    write_codes(of_model, file)
+    assert_same_map(of_model, read_codes(file, model=model))
+    assert b"last.weight" not in file.read_bytes()
+    with pytest.raises(InputError, match=r"codes\.safetensors: made with the model mine \(sha256 .*which is not here"):
+        read_codes(file)
+    (tmp_path / "mine.safetensors").write_bytes(model.read_bytes())
+    assert_same_map(of_model, read_codes(file))  # found beside it
+
+
+def test_another_model_is_refused_by_name(of_model, model, tmp_path):
+    file, other = tmp_path / "codes.safetensors", tmp_path / "other.safetensors"
+    write_codes(of_model, file)
+    save_model(FieldNetwork(AnalogUNet(code_unet()), MODEL_OPTIONS), other, {})
+    with pytest.raises(InputError, match=r"codes.*made with the model mine .*not with .*other\.safetensors"):
+        read_codes(file, model=other)
+    other.rename(tmp_path / "mine.safetensors")
+    with pytest.raises(InputError, match=r"made with the model mine .*another one than .*mine\.safetensors"):
+        read_codes(file)
+
+
+def test_a_field_is_sampled_at_any_spacing_from_the_codes_and_not_from_its_grid():
+    coded = coded_of(moving_decoders(), SMALL, itk_jacobian=None, taper_mm=1e-3)
+    fine = coded.deformation(0.5)
+    assert fine.frame.spacing == (0.5,) * 3 and fine.frame.origin == coded.frame.origin
+    field = NeuralField(coded.decoders, coded.stages)
+    index = torch.tensor([[21, 33, 15], [11, 5, 47]])  # (z, y, x), between the nodes of the 1 mm grid
+    position = index.flip(1) * 0.5
+    found = fine.field[:, index[:, 0], index[:, 1], index[:, 2]].t()
+    torch.testing.assert_close(found, field.points(position) - position, atol=1e-4, rtol=0)
+
+
+def test_half_precision_is_kept_and_the_identity_needs_no_codes(tmp_path):
+    codes = random_codes(8.0, seed=4)
+    assert torch.equal(rounded(rounded(codes)).local, rounded(codes).local)
+    assert not torch.equal(rounded(codes).local, codes.local)
+    nothing = coded_of(moving_decoders(), SMALL, stages=())
+    write_codes(nothing, tmp_path / "codes.safetensors")
+    assert not bool(read_codes(tmp_path / "codes.safetensors").deformation().field.any())
+
+
+def test_a_brain_takes_less_than_two_megabytes(tmp_path):
+    brain = Grid((192, 224, 192), 1.0)
+    options = FieldOptions()
+    stages = tuple(random_codes(s, seed=0, options=options, frame=brain) for s in (32.0, 16.0, 8.0))
+    write_codes(coded_of(Decoders(options), options, stages=stages), tmp_path / "codes.safetensors")
+    assert (tmp_path / "codes.safetensors").stat().st_size < 2e6
+
+
+def test_between_two_deformations_the_ends_are_themselves():
+    first, second = (coded_of(moving_decoders(), SMALL, seed=seed) for seed in (0, 10))
+    assert_same_map(between(first, second, 0.0), first)
+    assert_same_map(between(first, second, 1.0), second)
+    middle = between(first, second, 0.5).displacement()
+    assert not torch.equal(middle, first.displacement())
+    assert_same_map(scaled(first, 1.0), first)
+    assert not bool(scaled(first, 0.0).displacement().any())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: content[:-7], "truncated"),
+        (lambda content: content[:5], "truncated or not a safetensors file"),
+        (lambda content: pickle.dumps([1, 2]), "a pickle, which can run code and is never loaded"),
+        (lambda content: content.replace(b"spikereg-codes-1", b"spikereg-codes-9"), "not a SpikeReg code file"),
+        (lambda content: content.replace(b"stages.1.local", b"stages.7.local"), "its codes do not fit its header"),
+        (lambda content: content[:-2] + b"\xff\x7f", "not finite"),
+    ],
+)
+def test_a_spoilt_file_is_refused_by_name(spoil, message, tmp_path):
+    file = tmp_path / "codes.safetensors"
+    write_codes(coded_of(moving_decoders(), SMALL), file)
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(InputError, match=message) as caught:
+        read_codes(file)
+    assert "codes.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_model_is_no_code_file(model):
+    with pytest.raises(InputError, match=r"mine\.safetensors: a model, not a code file"):
+        read_codes(model)
