@@ -130,7 +130,7 @@ class RegistrationUNet(nn.Module):
             for name in self._finished[index]:
                 del values[name]
         output = values[self.spec.head.name].float()
-        return output if self.smoothing is None else self.smoothing(output)
+        return output if self.smoothing is None else self.smoothing(output).float()
 
     def _encoded(self, prepared: torch.Tensor) -> torch.Tensor:
         """The image in the form in which the layers compute."""

@@ -122,6 +122,12 @@ def test_a_displacement_network_has_no_free_inverse() -> None:
         network.integrate(torch.zeros(1, 3, 16, 16, 16), (16, 16, 16), sign=-1.0)
 
 
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper()], ids=lambda spec: spec.output)
+def test_the_field_is_float32_where_convolutions_are_bfloat16(spec: NetworkSpec) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert AnalogUNet(spec).eval()(image((16, 16, 16))).dtype == torch.float32
+
+
 def test_standardising_removes_gain_and_offset() -> None:
     x = image((12, 12, 12)) * 0.5 + 0.2
     x[..., :3] = 0
