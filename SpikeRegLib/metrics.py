@@ -138,12 +138,23 @@ def jacobian_determinant(displacement: torch.Tensor, frame: Frame) -> torch.Tens
         if last - first < 2:
             first = max(0, first - 1)
         block = displacement[:, first:last].float()
-        slope = [torch.gradient(block, dim=axis)[0][:, start - first : stop - first] for axis in (3, 2, 1)]
-        a, b, c = (slope[n] + torch.as_tensor(axes[:, n], dtype=torch.float32)[:, None, None, None] for n in range(3))
-        out[start:stop] = (
-            a[0] * (b[1] * c[2] - b[2] * c[1]) + a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
-        )
-    return out.div_(float(np.linalg.det(axes)))
+        own = slice(start - first, stop - first)
+        slope = _twice_slope(block[:, own], 3), _twice_slope(block[:, own], 2), _twice_slope(block, 1)[:, own]
+        a, b, c = (slope[n].add_(torch.as_tensor(2 * axes[:, n]).float()[:, None, None, None]) for n in range(3))
+        determinant = (b[1] * c[2]).addcmul_(b[2], c[1], value=-1).mul_(a[0])
+        determinant += (b[2] * c[0]).addcmul_(b[0], c[2], value=-1).mul_(a[1])
+        determinant += (b[0] * c[1]).addcmul_(b[1], c[0], value=-1).mul_(a[2])
+        torch.mul(determinant, 1 / (8 * float(np.linalg.det(axes))), out=out[start:stop])
+    return out
+
+
+def _twice_slope(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """What lies between the two neighbours along an axis; at its ends, twice what lies up to the one."""
+    out, n = torch.empty_like(values, memory_format=torch.contiguous_format), values.shape[dim]
+    torch.sub(values.narrow(dim, 2, n - 2), values.narrow(dim, 0, n - 2), out=out.narrow(dim, 1, n - 2))
+    for end, inner in ((0, 0), (n - 1, n - 2)):
+        torch.sub(values.narrow(dim, inner + 1, 1), values.narrow(dim, inner, 1), out=out.narrow(dim, end, 1)).mul_(2)
+    return out
 
 
 def deformation_summary(
@@ -165,15 +176,20 @@ def deformation_summary(
     determinant = jacobian_determinant(displacement, frame) if jacobian is None else jacobian
     interior = determinant[1:-1, 1:-1, 1:-1]
     brain = interior if mask is None else interior[mask[1:-1, 1:-1, 1:-1].bool()]
-    logarithm = brain.double().clamp(min=1e-3).log()
-    length = displacement.square().sum(0).sqrt()
+    logarithm = brain.clamp(min=1e-3).log_().double()
+    smallest, largest = float(interior.min()), float(interior.max())
+    total, longest = 0.0, 0.0
+    for start, stop in slabs(frame):
+        length = displacement[:, start:stop].square().sum(0).sqrt_()
+        total += float(length.sum(dtype=torch.float64))
+        longest = max(longest, float(length.max()))
     return {
-        "folding_percent": float((interior <= 0).double().mean() * 100),
+        "folding_percent": 100 * int((interior <= 0).count_nonzero()) / interior.numel(),
         "sdlogj": float(logarithm.std(correction=0)) if logarithm.numel() else 0.0,
-        "jacobian_min": float(interior.min()),
-        "jacobian_max": float(interior.max()),
-        "mean_mm": float(length.double().mean()),
-        "max_mm": float(length.max()),
+        "jacobian_min": smallest,
+        "jacobian_max": largest,
+        "mean_mm": total / determinant.numel(),
+        "max_mm": longest,
     }
 
 
@@ -197,10 +213,12 @@ def inverse_consistency_mm(
     if not inside.any():
         raise InputError("mask: empty; give a mask that covers the anatomy")
     if samples is not None:
-        index = inside.nonzero()
-        index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:samples]]
+        flat = inside.flatten().nonzero()[:, 0]
+        flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:samples]]
+        width, height, _ = frame.size
+        index = torch.stack((flat % width, flat // width % height, flat // (width * height)), 1)
         matrix = torch.from_numpy(frame.matrix)
-        points = index.flip(1).double() @ matrix[:3, :3].t() + matrix[:3, 3]
+        points = index.double() @ matrix[:3, :3].t() + matrix[:3, 3]
         return float((inverse.map_points(forward.map_points(points)) - points).norm(dim=1).mean())
     seen = [inside.any(2).any(1), inside.any(2).any(0), inside.any(1).any(0)]  # the rest of the grid costs time only
     box = [(int(axis.nonzero()[0]), int(axis.nonzero()[-1]) + 1) for axis in seen]

@@ -16,6 +16,7 @@ import torch
 
 from . import sampling
 from .errors import InputError
+from .field_inverse import invert_field
 from .frames import Frame
 from .image_files import atomic_output, check_complete, check_frame, extension, frame_of, set_frame, write_sitk
 from .images import Volume
@@ -99,14 +100,13 @@ class DisplacementTransform(Transform):
 
     def inverse(self) -> DisplacementTransform:
         """Within the interpolation error of the grid; defined on every point the field reaches from its own grid."""
-        return DisplacementTransform(*sampling.invert_field(self.field, self.frame))
+        return DisplacementTransform(*invert_field(self.field, self.frame))
 
     def advance(self, positions: sampling.Positions) -> None:
         if positions.is_grid_of(self.frame):
             positions.add(self.field[:, positions.start : positions.stop].to(positions.dtype))
         else:
-            unit = positions.coordinates(self.frame)
-            positions.add(sampling.linear(self.field, unit.float(), 0.0).to(positions.dtype))
+            positions.add(sampling.displacement_at(self.field, self.frame, positions).to(positions.dtype))
 
 
 class CompositeTransform(Transform):

@@ -21,6 +21,8 @@ _SWEEPS, _ROUNDS, _ATTEMPTS = 8, 10, 40
 # A field with a larger share of bad cells holds little worth keeping: smoothing is faster.
 _FEW = 0.1
 
+_CELLS = 2**15
+
 # Corner c of a cell is its node c = x + 2 y + 4 z; its three edges along x, y and z run from _LOW[c] to _HIGH[c].
 _CORNERS = tuple((x, y, z) for z, y, x in itertools.product((0, 1), repeat=3))
 _LOW = tuple(c - (c & 1 << axis) for c in range(8) for axis in range(3))
@@ -128,8 +130,15 @@ def _orientation(linear: torch.Tensor) -> float:
 
 def _bad_cells(displacement: torch.Tensor, readings: Sequence[torch.Tensor], smallest: float) -> torch.Tensor:
     """[D-1, H-1, W-1] bool."""
-    bad = [smallest_jacobian(displacement, linear) < smallest for linear in readings]
-    return torch.stack(bad).any(0)
+    depth, height, width = (n - 1 for n in displacement.shape[1:])
+    bad = torch.empty(depth, height, width, dtype=torch.bool, device=displacement.device)
+    # On a processor, what is computed about so many cells stays in its cache.
+    step = max(1, _CELLS // (height * width)) if displacement.device.type == "cpu" else depth
+    for start in range(0, depth, step):
+        part = displacement[:, start : start + step + 1]
+        found = [smallest_jacobian(part, linear) < smallest for linear in readings]
+        bad[start : start + step] = torch.stack(found).any(0)
+    return bad
 
 
 def _projected(
