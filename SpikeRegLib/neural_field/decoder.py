@@ -78,6 +78,18 @@ class Decoder(nn.Module):
         """Factor on the argument of a hidden layer's sines."""
         return self.options.hidden_omega if layer else self.options.first_omega
 
+    def sine(self, layer: int) -> nn.Linear:
+        """The linear map inside the sine of a hidden layer."""
+        found = self.sines[layer]
+        assert isinstance(found, nn.Linear)
+        return found
+
+    def gate(self, layer: int) -> nn.Linear:
+        """The linear map inside the gate of a hidden layer."""
+        found = self.gates[layer]
+        assert isinstance(found, nn.Linear)
+        return found
+
     def forward(self, code: torch.Tensor, position: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
         """[N, 3] displacement (x, y, z) in distances of local codes.
 

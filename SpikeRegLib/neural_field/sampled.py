@@ -1,0 +1,49 @@
+"""A neural field sampled on a grid where it matters: exactly near the content, from a wide grid elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import max_pool3d
+
+from SpikeRegLib.neural_field.codes import positions_on
+from SpikeRegLib.neural_field.field import NeuralField
+from SpikeRegLib.refinement.grids import Grid, resample
+
+# Spacing of the nodes that stand for everything outside the content.
+WIDE_MM = 8.0
+# Points decoded between two ticks, about 20 ms of work for each stage.
+_BETWEEN_TICKS = 16_384
+
+
+def near_content(image: torch.Tensor, frame: Grid, grid: Grid, reach_mm: float) -> torch.Tensor:
+    """[d, h, w] bool on `grid`: nodes at most about `reach_mm` from a voxel of the [C, D, H, W] image above zero."""
+    there = (image > 1e-3).any(0).float()
+    near = resample(there, frame, grid, sigma_mm=max(frame.spacing_mm, 0.35 * grid.spacing_mm)) > 0.05
+    steps = round(reach_mm / grid.spacing_mm)
+    if steps:
+        near = max_pool3d(near[None].float(), 2 * steps + 1, stride=1, padding=steps)[0] > 0
+    return near
+
+
+@torch.no_grad()
+def sampled(
+    field: NeuralField, grid: Grid, near: torch.Tensor, tick: Callable[[], None] = lambda: None
+) -> torch.Tensor:
+    """[3, d, h, w] displacement in mm at the nodes of `grid`.
+
+    Args:
+        near: [d, h, w] bool, nodes where it is exact; the others are interpolated from nodes `WIDE_MM` apart.
+        tick: called between parts of the work.
+    """
+    wide = grid.coarser(max(WIDE_MM, grid.spacing_mm))
+    tick()
+    out = resample(field.displacement_on(wide), wide, grid)
+    index = near.flatten().nonzero()[:, 0]
+    position = positions_on(grid)[index]
+    flat = out.reshape(3, -1)
+    for chosen, start in zip(index.split(_BETWEEN_TICKS), position.split(_BETWEEN_TICKS), strict=True):
+        tick()
+        flat[:, chosen] = (field.points(start) - start).t()
+    return flat.reshape(3, *grid.shape)
