@@ -84,26 +84,16 @@ def true_folding(fixed: str, transform: Path) -> float:
     return deformation_summary(read_transform(transform).displacement_on(frame), frame)["folding_percent"]
 
 
-def run_pair(method: str, fixed: str, moving: str, folder: Path) -> dict:
-    images = [str(DATA / f"dev/oasis_{subject}_t1brain.nii.gz") for subject in (fixed, moving)]
-    if method == "greedy":
-        affine = folder / f"{fixed}_{moving}.tfm"
-        transform = folder / f"greedy_{fixed}_{moving}.nii.gz"
-        align = (
-            "import sys; from SpikeRegLib import align, read_image, write_transform;"
-            "write_transform(align(read_image(sys.argv[1]), read_image(sys.argv[2])).transform, sys.argv[3])"
-        )
-        subprocess.run([sys.executable, "-c", align, *images, str(affine)], env=ONE_THREAD, cwd=ROOT, check=True)
-        command = [sys.executable, str(ROOT / "Benchmarks/greedy_run.py"), *images, str(affine), str(transform)]
-        _, peak = measured(command)
-        seconds = json.loads(Path(f"{transform}.json").read_text())["cpu_s"]
-        result = {}
-    else:
-        out = folder / f"{method.replace(', ', '_').replace(' ', '_')}_{fixed}_{moving}"
-        command = [sys.executable, "-m", "SpikeRegLib", "register", *images, "--out", str(out), "--threads", "1"]
-        seconds, peak = measured([*command, "--progress", "none", *METHODS[method]])
-        transform = out / "transform.h5"
-        result = json.loads((out / "result.json").read_text())
+def register_pair(arguments: list[str], fixed: str, moving: str, out: Path) -> dict:
+    """One run of `spikereg register` with these arguments, from a fresh process to the scored files in `out`."""
+    command = [sys.executable, "-m", "SpikeRegLib", "register", *_images(fixed, moving), "--out", str(out)]
+    seconds, peak = measured([*command, "--threads", "1", "--progress", "none", *arguments])
+    result = json.loads((out / "result.json").read_text())
+    return scored_row(fixed, moving, out / "transform.h5", result, seconds, peak)
+
+
+def scored_row(fixed: str, moving: str, transform: Path, result: dict, seconds: float, peak: float) -> dict:
+    """The figures of one run; `result` is what result.json says, empty for tools that write none."""
     scored = score(fixed, moving, transform)
     return {
         "pair": f"{fixed}_{moving}",
@@ -118,6 +108,27 @@ def run_pair(method: str, fixed: str, moving: str, folder: Path) -> dict:
         "energy": result.get("energy"),
         "mean_rate": (result.get("spikes") or {}).get("mean_rate"),
     }
+
+
+def run_pair(method: str, fixed: str, moving: str, folder: Path) -> dict:
+    if method != "greedy":
+        out = folder / f"{method.replace(', ', '_').replace(' ', '_')}_{fixed}_{moving}"
+        return register_pair(METHODS[method], fixed, moving, out)
+    images = _images(fixed, moving)
+    affine = folder / f"{fixed}_{moving}.tfm"
+    transform = folder / f"greedy_{fixed}_{moving}.nii.gz"
+    align = (
+        "import sys; from SpikeRegLib import align, read_image, write_transform;"
+        "write_transform(align(read_image(sys.argv[1]), read_image(sys.argv[2])).transform, sys.argv[3])"
+    )
+    subprocess.run([sys.executable, "-c", align, *images, str(affine)], env=ONE_THREAD, cwd=ROOT, check=True)
+    _, peak = measured([sys.executable, str(ROOT / "Benchmarks/greedy_run.py"), *images, str(affine), str(transform)])
+    seconds = json.loads(Path(f"{transform}.json").read_text())["cpu_s"]
+    return scored_row(fixed, moving, transform, {}, seconds, peak)
+
+
+def _images(fixed: str, moving: str) -> list[str]:
+    return [str(DATA / f"dev/oasis_{subject}_t1brain.nii.gz") for subject in (fixed, moving)]
 
 
 def table(results: dict[str, list[dict]], columns: tuple[str, ...], *, first: str = "method", digits: int = 4) -> str:
