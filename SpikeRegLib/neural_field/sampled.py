@@ -13,8 +13,8 @@ from SpikeRegLib.refinement.grids import Grid, resample
 
 # Spacing of the nodes that stand for everything outside the content.
 WIDE_MM = 8.0
-# Points decoded between two ticks, about 20 ms of work for each stage.
-_BETWEEN_TICKS = 16_384
+# Points decoded together: what they need stays in the processor's cache.
+_TOGETHER = 4096
 
 
 def near_content(image: torch.Tensor, frame: Grid, grid: Grid, reach_mm: float) -> torch.Tensor:
@@ -41,9 +41,8 @@ def sampled(
     tick()
     out = resample(field.displacement_on(wide), wide, grid)
     index = near.flatten().nonzero()[:, 0]
-    position = positions_on(grid)[index]
     flat = out.reshape(3, -1)
-    for chosen, start in zip(index.split(_BETWEEN_TICKS), position.split(_BETWEEN_TICKS), strict=True):
+    for chosen, position in zip(index.split(_TOGETHER), positions_on(grid)[index].split(_TOGETHER), strict=True):
         tick()
-        flat[:, chosen] = (field.points(start) - start).t()
+        flat[:, chosen] = (field.points(position) - position).t()
     return flat.reshape(3, *grid.shape)

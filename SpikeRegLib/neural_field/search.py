@@ -1,0 +1,231 @@
+"""What the instance optimisation of a neural field asks the images, and how it fits a stage to the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from SpikeRegLib.fields import compose
+from SpikeRegLib.neural_field.codes import Codes, positions_on
+from SpikeRegLib.neural_field.field import Decoders, NeuralField
+from SpikeRegLib.neural_field.fit import Target, fit_codes
+from SpikeRegLib.neural_field.learn import learn_decoder
+from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
+from SpikeRegLib.progress import Listener, Progress
+from SpikeRegLib.refinement.climb import climb
+from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.refinement.image_pair import ImagePair
+from SpikeRegLib.refinement.landmarks import displacement_at
+from SpikeRegLib.refinement.schedule import Level
+
+# Spacing of the images on which fields are compared, and of the nodes at which stages are sampled for that.
+_JUDGE_MM, _SAMPLED_MM = 2.0, 3.0
+_MOMENTUM = 0.5
+# Codes are fitted up to so far outside the content of the fixed image; beyond, at `WIDE_MM` only.
+_REACH_MM = 4.0
+_LEARNING_RATE = 4e-3
+
+
+@dataclass(frozen=True)
+class OptimisationOptions:
+    """How much is done, and to what.
+
+    Attributes:
+        stages_mm: distances of the codes, from coarse to fine. Of a given field the finest stage is optimised, and
+            the stages finer than that are added; without a field all are new.
+        iterations: of the images at the coarsest level; every finer one has half as many, at least five.
+        seconds: of this computer's time after which the search ends, 0 for no limit.
+        decoder: fit the decoder, too; always without a given field.
+        code_weight: of the squared norm of the codes against squared millimetres.
+        fit_mm: distance of the points at which codes are fitted.
+        rounds: linearisations of each fit.
+        learning_steps: of the decoder, where that is fitted.
+        inverse_weight: of the inverse map's error in the fit, relative to that of the map; 0 leaves the inverse to
+            the decoder as it was trained.
+        window: edge of the correlation window in voxels of each level, odd.
+    """
+
+    stages_mm: tuple[float, ...] = (8.0, 4.0)
+    iterations: int = 20
+    seconds: float = 0.0
+    decoder: bool = False
+    code_weight: float = 0.01
+    fit_mm: float = 4.0
+    rounds: int = 2
+    learning_steps: int = 60
+    inverse_weight: float = 0.0
+    window: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.stages_mm or any(b >= a for a, b in zip(self.stages_mm, self.stages_mm[1:], strict=False)):
+            raise ValueError(f"stages_mm: give distances from coarse to fine, got {self.stages_mm}")
+        for name in ("iterations", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+
+class OutOfTime(Exception):
+    pass
+
+
+class _Watched(ImagePair):
+    """An image pair that remembers the best field it was asked about, for when time is up in between."""
+
+    best: tuple[float, torch.Tensor | None] = (float("-inf"), None)
+    asked = 0
+
+    def similarity_and_velocity(
+        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Callable[[], None]
+    ) -> tuple[float, torch.Tensor]:
+        value, velocity = super().similarity_and_velocity(field, grid, sigma_mm, tick)
+        self.asked += 1
+        if value > self.best[0]:
+            self.best = (value, field)
+        return value, velocity
+
+
+class Search:
+    """The images of one pair, and the budget."""
+
+    def __init__(
+        self, images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid,
+        options: OptimisationOptions, seed: int, listener: Listener,
+    ) -> None:  # fmt: skip
+        self.images, self.frame, self.options, self.listener = images, frame, options, listener
+        self.random = torch.Generator().manual_seed(seed)
+        self.start, self.iterations, self.fraction, self.message = time.monotonic(), 0, 0.0, "similarity"
+        there = (images[0] > 1e-3).any(0).nonzero()
+        first, last = [0, 0, 0], [n - 1 for n in frame.shape]
+        if len(there):
+            first, last = there.amin(0).tolist(), there.amax(0).tolist()
+        self._content = (first, last)
+        self._judge = self.pair(max(_JUDGE_MM, frame.spacing_mm))
+        self.grid = frame.coarser(max(_SAMPLED_MM, frame.spacing_mm))
+        self._near: dict[Grid, torch.Tensor] = {}
+
+    def pair(self, spacing_mm: float) -> _Watched:
+        return _Watched(self.images, self.frame, spacing_mm, self._content, self.options.window)
+
+    def tick(self) -> None:
+        self.listener(Progress("refine", min(1.0, self.fraction), self.message))
+
+    def hurry(self) -> None:
+        """`tick`, and end the search when its time is up."""
+        self.tick()
+        if 0 < self.options.seconds <= time.monotonic() - self.start:
+            raise OutOfTime
+
+    def near(self, grid: Grid) -> torch.Tensor:
+        if grid not in self._near:
+            self._near[grid] = near_content(self.images[0], self.frame, grid, _REACH_MM)
+        return self._near[grid]
+
+    def composed(self, decoders: Decoders, codes: Codes, base: torch.Tensor | None) -> torch.Tensor:
+        """[3, d, h, w] displacement in voxels of `grid`: a stage, and after it `base`, the same of the coarser ones."""
+        field = NeuralField(decoders, [codes])
+        own = sampled(field, self.grid, self.near(self.grid), self.tick) / self.grid.spacing_mm
+        return own if base is None else self.together(own, base)
+
+    def together(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """The displacement, in voxels of `grid`, of `first` and then `second`."""
+        return compose(first[None], second[None])[0]
+
+    def similarity(self, field: torch.Tensor | None) -> float:
+        """Of a displacement in voxels of `grid`, None for the identity."""
+        self.tick()
+        return self._judge.similarity(
+            self.images[0].new_zeros(3, *self.grid.shape) if field is None else field, self.grid
+        )
+
+    def levels(self, spacing_mm: float, *, last: bool) -> list[Level]:
+        """Images at half the distance of the codes, and those of the last stage at a quarter, too."""
+        spacings = [spacing_mm / 2, spacing_mm / 4] if last else [spacing_mm / 2]
+        coarsest = self.options.stages_mm[0] / 2
+        levels = []
+        for mm in dict.fromkeys(max(mm, self.frame.spacing_mm) for mm in spacings):
+            iterations = max(5, round(self.options.iterations * mm / coarsest))
+            level = Level.usual(mm, iterations)
+            if mm <= self.frame.spacing_mm:
+                level = replace(level, field_sigma_mm=0.8 * mm)
+            levels.append(level.on(self.frame))
+        return levels
+
+    def climbed(
+        self, levels: list[Level], own: torch.Tensor | None, base: torch.Tensor | None
+    ) -> tuple[torch.Tensor, Grid, bool]:
+        """Displacement in mm that the images want of a stage, its grid, and whether time was up.
+
+        Args:
+            own: the stage as it is, in voxels of `grid`; None for the identity.
+            base: the same of the coarser stages, which come after it.
+        """
+        grid = self.grid
+        field = torch.zeros(3, *grid.shape) if own is None else own
+        for level in levels:
+            target = self.frame.coarser(level.field_mm)
+            field = resample(field, grid, target) * (grid.spacing_mm / target.spacing_mm)
+            grid = target
+            pair = self.pair(level.spacing_mm)
+            self.tick()
+            if base is not None:
+                pair.move_through(base, self.grid)
+
+            def report(count: int, value: float, *, spacing_mm: float = level.spacing_mm) -> None:
+                self.message = f"{spacing_mm:g} mm: similarity {value:.4f}"
+                self.hurry()
+
+            try:
+                field, _ = climb(pair, level, field, grid, _MOMENTUM, report, weight=None, pull=None)
+            except OutOfTime:
+                best = pair.best[1]
+                return (field if best is None else best) * grid.spacing_mm, grid, True
+            finally:
+                self.iterations += pair.asked
+        return field * grid.spacing_mm, grid, False
+
+    def points(self) -> torch.Tensor:
+        """[N, 3] mm: one random point in every cell near the content, and a wide lattice."""
+        fine = self.frame.coarser(self.options.fit_mm)
+        inside = positions_on(fine)[self.near(fine).flatten()]
+        shift = (torch.rand(inside.shape, generator=self.random) - 0.5) * fine.spacing_mm
+        wide = self.frame.coarser(WIDE_MM)
+        return torch.cat((inside + shift, positions_on(wide)[~self.near(wide).flatten()]))
+
+    def fitted(self, decoders: Decoders, codes: Codes, wanted: torch.Tensor, grid: Grid, *, learn: int) -> Codes:
+        """Codes that follow `wanted` [3, d, h, w] mm on `grid`; `learn` times the decoders are fitted in between."""
+        for turn in range(learn + 1):
+            position = self.points()
+            there = displacement_at(wanted, grid, position).float()
+            targets = [Target(decoders.forward_map, there)]
+            if self.options.inverse_weight > 0 or learn:
+                back = inverse_at(wanted, grid, position)
+                targets.append(Target(decoders.inverse_map, back, max(self.options.inverse_weight, 1e-9)))
+            used = [t for t in targets if t.weight > 1e-6]
+            codes, errors = fit_codes(
+                codes, position, used, code_weight=self.options.code_weight, rounds=self.options.rounds, tick=self.tick
+            )
+            self.message = f"{codes.grid.spacing_mm:g} mm codes: {errors[-1]:.2f} mm from the target"
+            if turn < learn:
+                for target in targets:
+                    steps = self.options.learning_steps
+                    learn_decoder(
+                        target,
+                        codes,
+                        position,
+                        steps=steps,
+                        learning_rate=_LEARNING_RATE,
+                        random=self.random,
+                        tick=self.tick,
+                    )
+        return codes
+
+
+def inverse_at(displacement: torch.Tensor, grid: Grid, position: torch.Tensor, *, iterations: int = 12) -> torch.Tensor:
+    """[N, 3] mm: the displacement of the inverse map at points, by fixed-point iteration."""
+    back = torch.zeros_like(position)
+    for _ in range(iterations):
+        back = -displacement_at(displacement, grid, position + back).float()
+    return back
