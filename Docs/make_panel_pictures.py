@@ -19,7 +19,7 @@ import host  # noqa: E402
 from host import gestures  # noqa: E402
 
 WIDTH = 420
-LONGEST_RUN_S = 300
+LONGEST_RUN_S = 1200
 
 
 def main() -> None:

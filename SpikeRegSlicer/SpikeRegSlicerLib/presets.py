@@ -8,7 +8,7 @@ import tempfile
 
 from slicer.i18n import tr as _
 
-from SpikeRegLib.configuration import Preset, load_preset, preset_names, write_preset
+from SpikeRegLib.configuration import FIELD_METHODS, Preset, load_preset, preset_for, preset_names, write_preset
 from SpikeRegLib.errors import InputError
 from SpikeRegSlicerLib.parameters import Method, Parameters
 
@@ -78,8 +78,13 @@ def withChoices(parameters: Parameters) -> Preset:
         levels = (dataclasses.replace(level, iterations=parameters.refineIterations) for level in refine.levels)
         refine = dataclasses.replace(refine, levels=tuple(levels))
     method = preset.method if parameters.method is Method.PRESET else parameters.method.value
+    networks = {}
+    if method != preset.method and {method, preset.method} & set(FIELD_METHODS):  # they share no network with others
+        suits = load_preset(preset_for(method))
+        networks = {name: getattr(suits, name) for name in ("model", "fine_model", "passes", "field")}
     return dataclasses.replace(
         preset,
+        **networks,
         method=method,
         refine=refine,
         regularisation=preset.regularisation * parameters.regularisation,

@@ -15,8 +15,8 @@ TEXT = TUTORIAL.read_text(encoding="utf-8")
 MODULE = ROOT / "SpikeRegSlicer"
 LINKS = sorted({target for target in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in target})
 PICTURES = (
-    *("panel-before", "panel-after", "grid", "spikes-early", "spikes-deep"),
-    *("chart", "checkerboard", "jacobian", "difference"),
+    *("panel-before", "panel-after", "grid", "glyph", "contour"),
+    *("spikes-early", "spikes-deep", "chart", "checkerboard", "jacobian", "difference"),
 )
 
 

@@ -12,21 +12,19 @@ import tempfile
 
 import numpy as np
 import slicer
-from slicer_scene import blobs, boot, makeFiducials, makeVolume, obliqueMatrix, setLocation
+from slicer_scene import boot, makeFiducials, setLocation
+from small_pair import FIXED, makePair
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
-from SpikeRegSlicerLib.scene.inputs import Inputs
 from SpikeRegSlicerLib.scene.results import Outputs, loadRun, runs
 
-SHAPE = (24, 30, 36)
-FIXED, MOVING = obliqueMatrix(), obliqueMatrix(degrees=40, origin=(-40, 10, -5))
 POINTS = np.random.default_rng(1).uniform(8, 16, (20, 3)) @ FIXED[:3, :3].T + FIXED[:3, 3]
 NOTE = 'left "ventricle": off by 2 mm;\nsee slice 12 <here> & 50 % – naïve 日本'
 
 
 def fill(runFolder: str) -> None:
     """Two volumes, a run, a landmark list taken back by its inverse, and a review."""
-    inputs = Inputs(makeVolume(blobs(SHAPE), FIXED, "Fixed"), makeVolume(blobs(SHAPE, seed=1), MOVING, "Moving"))
+    inputs = makePair()
     run = loadRun(runFolder, inputs, Outputs(), "Run one")
     review.setReview(run.transform, "rejected", "Dr. Ø", NOTE)
     applyTo(run.transform, [inputs.moving])

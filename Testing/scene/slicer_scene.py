@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from hierarchy_plugins import HierarchyPlugins
 from vtk.util.numpy_support import numpy_to_vtk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ def _start() -> Application:
     moduleLogics["colors"].AddDefaultColorNodes()
     scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # the Colors module's logic does so in Slicer
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
-    hierarchy = _HierarchyPlugins(scene)
+    hierarchy = HierarchyPlugins(scene)
     slicer.modules = types.ModuleType("slicer.modules")
     for name, moduleLogic in moduleLogics.items():
         setattr(slicer.modules, name, types.SimpleNamespace(logic=lambda kept=moduleLogic: kept))
@@ -127,43 +128,6 @@ def _collectErrors(application: Application) -> None:
     window.AddObserver(vtk.vtkCommand.ErrorEvent, keep)
     vtk.vtkOutputWindow.SetInstance(window)
     application.services.append(window)
-
-
-class _HierarchyPlugins:
-    """What the application's subject hierarchy plugins do: an item for every node that a user sees, gone with it."""
-
-    CLASSES = ("vtkMRMLDisplayableNode", "vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLTextNode")
-
-    def __init__(self, scene: slicer.vtkMRMLScene) -> None:
-        self.scene = scene
-
-        def added(_scene, _event, node) -> None:
-            if not scene.IsImporting():
-                self.addItem(node)
-
-        def removed(_scene, _event, node) -> None:
-            hierarchy = self.hierarchy()
-            item = hierarchy.GetItemByDataNode(node) if hierarchy else 0
-            if item:
-                hierarchy.RemoveItem(item, False, False)
-
-        added.CallDataType = removed.CallDataType = vtk.VTK_OBJECT
-        scene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, added)
-        scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, removed)
-        scene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, lambda *_: self.addMissing())
-
-    def hierarchy(self) -> slicer.vtkMRMLSubjectHierarchyNode | None:
-        return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self.scene)
-
-    def addItem(self, node) -> None:
-        if any(node.IsA(name) for name in self.CLASSES) and not node.GetHideFromEditors():
-            hierarchy = self.hierarchy()
-            if not hierarchy.GetItemByDataNode(node):
-                hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
-
-    def addMissing(self) -> None:
-        for index in range(self.scene.GetNumberOfNodes()):
-            self.addItem(self.scene.GetNthNode(index))
 
 
 def _moduleLogic(name: str, className: str, applicationLogic, scene):

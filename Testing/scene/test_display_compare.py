@@ -272,15 +272,15 @@ def test_what_a_run_lacks_is_refused(scene):
         compare.Comparison(scene, comparison.fixed, small).show("checkerboard")
 
 
-@pytest.mark.parametrize("mode", ["grid", "glyph", "contour"])
-def test_a_transform_is_drawn_in_each_of_its_ways(panel, mode):
+@pytest.mark.parametrize(("mode", "millimetres"), [("grid", 12), ("glyph", 12), ("contour", 2)])
+def test_a_transform_is_drawn_in_each_of_its_ways(panel, mode, millimetres):
     fixed, warped = images()
     transform = waveTransform()
     transform.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
     panel.setVolumes(warped)
     panel.fit()
     before = panel.pixels()
-    style.setTransformDisplay(transform, mode, 12)
+    style.setTransformDisplay(transform, mode, millimetres)
     assert changedPixels(before, panel.pixels()) > 2000
     assert transform.GetDisplayNode().GetRegionNode() is fixed, "what 3-D views draw the transform in"
     style.setTransformDisplay(transform, "off")

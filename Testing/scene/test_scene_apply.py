@@ -7,32 +7,27 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from run_folder import FLIP, composite, itkImage
+from run_folder import FLIP, itkImage
 from slicer_scene import (
     blobs,
     makeFiducials,
     makeLinearTransform,
     makeSegmentation,
     makeVolume,
-    obliqueMatrix,
     rotation,
     translation,
 )
+from small_pair import FIXED, LABELS, MOVING, SHAPE, smallTransform
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
 
-SHAPE = (24, 30, 36)
-FIXED = obliqueMatrix()
-MOVING = obliqueMatrix(spacing=(1.4, 1.5, 2.0), origin=(-49, 21, -5), degrees=31, axis=(0.7, 0.2, 0.4))
 PARENT = translation(6, -3, 12) @ rotation(25, (0.1, 0.9, 0.3)) @ np.diag([1.1, 0.95, 1, 1])
 POINTS = np.random.default_rng(1).uniform(8, 16, (40, 3)) @ FIXED[:3, :3].T + FIXED[:3, 3]
-LABELS = ((blobs(SHAPE) > 200).astype(np.int16) + (blobs(SHAPE) > 500)).astype(np.int16)
 
 
 @pytest.fixture
 def itk():
-    """Fixed to moving points, LPS; steep, so that a wrong direction is far off."""
-    return composite((20, 22, 24), FIXED @ np.diag([1.5, 1.4, 1.2, 1]))
+    return smallTransform()
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def pair(scene):
 def node(scene, pair, itk, tmp_path):
     sitk.WriteTransform(itk, str(tmp_path / "transform.h5"))
     node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "Result")
-    transforms.loadTransform(str(tmp_path / "transform.h5"), node)
+    transforms.setTransform(node, transforms.readTransform(str(tmp_path / "transform.h5")))
     transforms.setPair(node, *pair)
     return node
 
@@ -178,7 +173,7 @@ def test_the_inverse_follows_a_new_result(node, itk, tmp_path):
     applyTo(node, [landmarks], inverse=True)
     shift = sitk.TranslationTransform(3, (1.0, 2.0, 3.0))
     sitk.WriteTransform(shift, str(tmp_path / "shift.tfm"))
-    transforms.loadTransform(str(tmp_path / "shift.tfm"), node)
+    transforms.setTransform(node, transforms.readTransform(str(tmp_path / "shift.tfm")))
     transforms.setPair(node, None, None)
     np.testing.assert_allclose(world(landmarks), POINTS + (-1, -2, 3), atol=1e-9)
 

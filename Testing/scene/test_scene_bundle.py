@@ -8,11 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from run_folder import composite, itkImage, writeRunFolder
-from slicer_scene import ROOT, blobs, obliqueMatrix
-
-SHAPE = (24, 30, 36)
-FIXED, MOVING = obliqueMatrix(), obliqueMatrix(degrees=40, origin=(-40, 10, -5))
+from slicer_scene import ROOT
+from small_pair import makeRunFolder
 
 
 def inProcess(*arguments: str | Path) -> dict:
@@ -24,9 +21,7 @@ def inProcess(*arguments: str | Path) -> dict:
 
 
 def test_everything_is_found_again_after_a_reload(tmp_path):
-    images = itkImage(blobs(SHAPE, seed=1), MOVING), itkImage(blobs(SHAPE), FIXED)
-    transform = composite((20, 22, 24), FIXED @ np.diag([1.5, 1.4, 1.2, 1]))
-    folder = writeRunFolder(tmp_path / "run", *images, transform, folded=4)
+    folder = makeRunFolder(tmp_path / "run", folded=4)
     saved = inProcess("save", tmp_path / "scene.mrb", folder)
     opened = inProcess("open", tmp_path / "scene.mrb")
     assert saved["review"]["note"].endswith("naïve 日本") and saved["spikes"] and saved["movingUnder"]

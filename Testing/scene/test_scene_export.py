@@ -22,24 +22,22 @@ from slicer_scene import (
     rotation,
     translation,
 )
+from small_pair import CENTRE, FIXED, LABELS, SHAPE, makePair
 from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
-from SpikeRegSlicerLib.scene.inputs import Inputs, problems
+from SpikeRegSlicerLib.scene.inputs import problems
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images import read_image, read_labels
 from SpikeRegLib.points import read_points
 from SpikeRegLib.transforms import read_transform
 
-SHAPE = (24, 30, 36)
-CENTRE = (obliqueMatrix() @ (17.5, 14.5, 11.5, 1))[:3]
-LABELS = (blobs(SHAPE) > 300).astype(int) + 2 * (blobs(SHAPE) > 600)
 RIGID = translation(12, -7, 30) @ rotation(35, (0.2, 0.9, 0.1))
 
 
 @pytest.fixture
 def pair(scene):
-    return Inputs(makeVolume(blobs(SHAPE), name="Fixed"), makeVolume(blobs(SHAPE, seed=1), name="Moving"))
+    return makePair(FIXED)
 
 
 def under(node, toParent: np.ndarray):
@@ -139,7 +137,7 @@ def test_segments_of_one_name_get_one_value(pair, tmp_path):
     request = exportInputs(pair, str(tmp_path))
     fixed, moving = (read_labels(request[key]).data.numpy() for key in ("fixed_seg", "moving_seg"))
     assert set(np.unique(fixed[LABELS == 1])) == {1}
-    assert set(np.unique(moving[LABELS == 3])) == {1}  # the same structure, second in its list
+    assert set(np.unique(moving[LABELS == 2])) == {1}  # the same structure, second in its list
     assert set(np.unique(moving[LABELS == 1])) == {3}  # a name the fixed one does not have
 
 

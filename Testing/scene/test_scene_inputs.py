@@ -17,16 +17,13 @@ from slicer_scene import (
     rotation,
     translation,
 )
+from small_pair import CENTRE, FIXED, LABELS, SHAPE, makePair
 from SpikeRegSlicerLib.scene.inputs import Inputs, outputProblems, problems
-
-SHAPE = (24, 30, 36)
-CENTRE = (obliqueMatrix() @ (17.5, 14.5, 11.5, 1))[:3]
-LABELS = (blobs(SHAPE) > 300).astype(int)
 
 
 @pytest.fixture
 def pair(scene):
-    return Inputs(makeVolume(blobs(SHAPE), name="Fixed"), makeVolume(blobs(SHAPE, seed=1), name="Moving"))
+    return makePair(FIXED)
 
 
 def one(inputs: Inputs) -> str:
@@ -144,9 +141,9 @@ def test_a_segmentation_left_behind_by_its_volume(pair):
 
 
 def test_segmentations_that_do_not_pair(pair):
-    pair.fixedSegmentation, pair.movingSegmentation = makeSegmentation(LABELS, name="A"), None
+    pair.fixedSegmentation, pair.movingSegmentation = makeSegmentation(LABELS > 0, name="A"), None
     assert '"A" has no counterpart' in one(pair)
-    pair.movingSegmentation = makeSegmentation(LABELS, name="B")
+    pair.movingSegmentation = makeSegmentation(LABELS > 0, name="B")
     pair.movingSegmentation.GetSegmentation().GetNthSegment(0).SetName("Elsewhere")
     assert '"A" and "B" have no segment of the same name' in one(pair)
 

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import slicer
-from run_folder import LAYERS, composite, itkImage, writeRunFolder
+from run_folder import LAYERS
 from slicer_scene import (
     ROOT,
     blobs,
@@ -17,9 +17,9 @@ from slicer_scene import (
     makeLinearTransform,
     makeSegmentation,
     makeVolume,
-    obliqueMatrix,
     translation,
 )
+from small_pair import FIXED, SHAPE, makePair, makeRunFolder
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.hierarchy import RunFolder
 from SpikeRegSlicerLib.scene.inputs import Inputs
@@ -27,15 +27,6 @@ from SpikeRegSlicerLib.scene.results import FILES, Outputs, loadRun, runs
 from SpikeRegSlicerLib.scene.undo import History
 
 from SpikeRegLib.errors import InputError
-
-SHAPE = (24, 30, 36)
-FIXED, MOVING = obliqueMatrix(), obliqueMatrix(degrees=40, origin=(-40, 10, -5))
-
-
-def makeRunFolder(folder, size: float = 4.0, **options):
-    images = itkImage(blobs(SHAPE, seed=1), MOVING), itkImage(blobs(SHAPE), FIXED)
-    transform = composite((20, 22, 24), FIXED @ np.diag([1.5, 1.4, 1.2, 1]), size)
-    return str(writeRunFolder(folder, *images, transform, **options))
 
 
 @pytest.fixture
@@ -45,7 +36,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def inputs(scene):
-    return Inputs(makeVolume(blobs(SHAPE), FIXED, "Fixed"), makeVolume(blobs(SHAPE, seed=1), MOVING, "Moving"))
+    return makePair()
 
 
 def census(scene) -> dict[str, int]:
@@ -89,9 +80,7 @@ def test_folds_become_a_segment_where_there_are_any(inputs, tmp_path):
 def test_under_a_fixed_parent_the_result_stands_in_the_world(scene, inputs, tmp_path):
     toParent = translation(30, 5, -9)
     inputs.fixed.SetAndObserveTransformNodeID(makeLinearTransform(toParent).GetID())
-    images = itkImage(blobs(SHAPE, seed=1), MOVING), itkImage(blobs(SHAPE), toParent @ FIXED)
-    path = writeRunFolder(tmp_path / "run", *images, composite((20, 22, 24), FIXED))
-    run = loadRun(str(path), inputs, Outputs(), "Run")
+    run = loadRun(makeRunFolder(tmp_path / "run", fixedGrid=toParent @ FIXED), inputs, Outputs(), "Run")
     np.testing.assert_array_equal(grids.worldGrid(run.warped).matrix, grids.worldGrid(inputs.fixed).matrix)
     assert run.warped.GetParentTransformNode() is None
 

@@ -6,29 +6,26 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from run_folder import FLIP, affine, composite, itkImage
-from slicer_scene import blobs, makeFiducials, makeLinearTransform, makeVolume, obliqueMatrix
+from run_folder import FLIP, affine, itkImage
+from slicer_scene import blobs, makeFiducials, makeLinearTransform, makeVolume
+from small_pair import FIXED, MOVING, SHAPE, smallTransform
 from SpikeRegSlicerLib.scene import transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
 
 from SpikeRegLib.errors import InputError
 
-FIXED = obliqueMatrix()
-MOVING = obliqueMatrix(spacing=(1.4, 1.5, 2.0), origin=(-49, 21, -5), degrees=31, axis=(0.7, 0.2, 0.4))
-SHAPE = (24, 30, 36)
-
 
 @pytest.fixture
 def transformFile(tmp_path):
     path = tmp_path / "transform.h5"
-    sitk.WriteTransform(composite((20, 22, 24), FIXED @ np.diag([1.5, 1.4, 1.2, 1])), str(path))
+    sitk.WriteTransform(smallTransform(), str(path))
     return path
 
 
 @pytest.fixture
 def node(scene, transformFile):
     node = scene.AddNewNodeByClass("vtkMRMLTransformNode", "Result")
-    transforms.loadTransform(str(transformFile), node)
+    transforms.setTransform(node, transforms.readTransform(str(transformFile)))
     return node
 
 
@@ -78,7 +75,7 @@ def test_a_moving_volume_hardened_by_the_node_is_what_itk_resamples(node, transf
 def test_a_linear_result_is_a_linear_transform(scene, tmp_path, linear):
     sitk.WriteTransform(linear, str(tmp_path / "linear.h5"))
     node = scene.AddNewNodeByClass("vtkMRMLTransformNode")
-    transforms.loadTransform(str(tmp_path / "linear.h5"), node)
+    transforms.setTransform(node, transforms.readTransform(str(tmp_path / "linear.h5")))
     assert node.IsLinear() and node.GetTransformToParent().IsA("vtkTransform")
     points = fixedPoints(20)
     mapped = np.array([node.GetTransformFromParent().TransformPoint(point) for point in points])
@@ -89,18 +86,16 @@ def test_a_node_is_filled_in_place_and_freed_of_its_parent(scene, transformFile)
     node, parent = makeLinearTransform(np.diag([2.0, 2, 2, 1])), makeLinearTransform(np.eye(4))
     node.SetAndObserveTransformNodeID(parent.GetID())
     identifier = node.GetID()
-    transforms.loadTransform(str(transformFile), node)
+    transforms.setTransform(node, transforms.readTransform(str(transformFile)))
     assert node.GetID() == identifier and node.GetParentTransformNode() is None
     assert not node.IsLinear()
 
 
-def test_an_unreadable_file_leaves_the_node_alone(scene, tmp_path, vtkErrors):
-    node = makeLinearTransform(np.diag([2.0, 2, 2, 1]))
+def test_an_unreadable_file_is_named(scene, tmp_path, vtkErrors):
     (tmp_path / "broken.h5").write_bytes(b"not a transform")
     for name, text in (("broken.h5", "cannot be read"), ("missing.h5", "did not write it")):
         with pytest.raises(InputError, match=text):
-            transforms.loadTransform(str(tmp_path / name), node)
-    assert node.GetMatrixTransformToParent().GetElement(0, 0) == 2
+            transforms.readTransform(str(tmp_path / name))
     vtkErrors.clear()
 
 

@@ -135,40 +135,6 @@ def test_every_comparison_leaves_the_scene_as_it_was(journey):
     assert _nodeIds() == before
 
 
-def test_a_scene_saved_while_something_is_shown_holds_the_views_as_they_were(journey):
-    ui, composite = journey.ui, journey.composite
-    assert composite.GetForegroundVolumeID() is None and composite.GetBackgroundVolumeID() is None
-    for widget in (ui.differenceButton, ui.contourButton, ui.showSpikesCheckBox):
-        widget.click()
-        shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
-        assert any(shown)
-        saved = _savedScene()
-        assert "<ColorLegendDisplay" not in saved and "backgroundVolumeID" not in _elements(saved, "SliceComposite")
-        assert widget.checked and any((composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()))
-        if widget is not ui.differenceButton:  # whose volume is made anew
-            assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == shown
-    ui.showSpikesCheckBox.click()
-    assert composite.GetBackgroundVolumeID() is None
-
-
-def _savedScene() -> str:
-    """What File / Save writes as the scene; there the application announces it, as is done here."""
-    scene = slicer.mrmlScene
-    scene.StartState(scene.SaveState)
-    scene.SetSaveToXMLString(1)
-    scene.Commit()
-    scene.SetSaveToXMLString(0)
-    scene.EndState(scene.SaveState)
-    return scene.GetSceneXMLString()
-
-
-def _elements(scene: str, kind: str) -> str:
-    """The elements of one kind of node in a saved scene."""
-    found = [part for part in scene.split("<") if part.split(maxsplit=1)[:1] == [kind]]
-    assert found
-    return "\n".join(found)
-
-
 def test_flicker_swaps_the_images_by_itself_and_stands_still_elsewhere(journey):
     composite, seen = journey.composite, set()
     journey.ui.flickerButton.click()
@@ -210,18 +176,6 @@ def test_a_click_on_a_place_jumps_there(journey):
         places.itemClicked.emit(places.item(row))
         seen.add(tuple(round(value, 3) for value in crosshair.GetCrosshairRAS()))
     assert len(seen) == 5
-
-
-@pytest.mark.parametrize("kind", ["metrics", "energy", "provenance", "rates"])
-def test_without_views_a_button_of_figures_says_where_they_are(journey, kind):
-    getattr(journey.ui, f"{kind}Button").click()
-    assert "is in the folder of the run" in tools.message(journey.panel)
-
-
-def test_energy_is_called_a_proxy(journey):
-    names = [node.GetName() for node in journey.run.folder.nodes() if node.IsA("vtkMRMLTableNode")]
-    assert [name for name in names if "Energy" in name and "proxy" in name]
-    assert "proxy" in journey.ui.energyButton.text
 
 
 def test_a_decision_is_kept_with_reviewer_and_note(journey):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import slicer
 import slicer_scene
-from run_folder import LAYERS, composite, itkImage, writeRunFolder
+from run_folder import LAYERS
+from small_pair import makePair, makeRunFolder
 
 pytestmark = pytest.mark.usefixtures("scene")
-GRID = slicer_scene.obliqueMatrix()
 ENERGY = {"mac_pj": 4.6, "ac_pj": 0.9, "analog_macs": 1e9, "synaptic_ops": 2e9, "snn_mj": 6.4}
 
 
@@ -22,16 +22,12 @@ def loadResult(opened, scene, tmp_path):
 
     def load(layers=LAYERS, **entries):
         from SpikeRegSlicerLib import products
-        from SpikeRegSlicerLib.scene.inputs import Inputs
         from SpikeRegSlicerLib.scene.results import Outputs
 
-        fixed, moving = slicer_scene.blobs(), slicer_scene.blobs(seed=1)
-        images = itkImage(moving, GRID), itkImage(fixed, GRID)
-        folder = writeRunFolder(tmp_path / "run", *images, composite((20, 22, 24), GRID), layers=layers)
-        path = folder / "result.json"
+        folder = makeRunFolder(tmp_path / "run", layers=layers)
+        path = tmp_path / "run" / "result.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
-        nodes = slicer_scene.makeVolume(fixed, GRID, "Fixed"), slicer_scene.makeVolume(moving, GRID, "Moving")
-        products.replaceRun(str(folder), Inputs(*nodes), Outputs(), "Run", {})
+        products.replaceRun(folder, makePair(), Outputs(), "Run", {})
         slicer.app.processEvents()
         opened.panel.showRuns()
         return opened
@@ -65,6 +61,20 @@ def test_a_method_unknown_here_has_overlay_chart_and_energy_where_its_result_doe
     assert panel.ui.ratesButton.enabled and tableRows(panel, "rates") == list(LAYERS)
     assert tableRows(panel, "energy") == ["Spiking network"], "no row for a baseline that it has not"
     assert panel.ui.layerLabel.text == f"1 of {len(LAYERS)}: {LAYERS[0]}, mean rate 10.0 %"
+
+
+@pytest.mark.parametrize("kind", ["metrics", "energy", "provenance", "rates"])
+def test_without_views_a_button_of_figures_says_where_they_are(loadResult, kind):
+    panel = loadResult(energy=ENERGY)
+    getattr(panel.ui, f"{kind}Button").click()
+    assert "is in the folder of the run" in tools.message(panel)
+
+
+def test_energy_is_called_a_proxy(loadResult):
+    panel = loadResult(energy=ENERGY)
+    names = [node.GetName() for node in panel.panel.run.folder.nodes() if node.IsA("vtkMRMLTableNode")]
+    assert [name for name in names if "Energy" in name and "proxy" in name]
+    assert "proxy" in panel.ui.energyButton.text
 
 
 def test_rates_without_maps_are_still_drawn(loadResult):
@@ -118,6 +128,37 @@ def test_the_display_of_the_transform_comes_back_with_the_scene(loadResult):
     assert drawn().GetVisibility2D() and drawn().GetContourLevelsMmAsString() == shown
     panel.ui.contourButton.click()
     assert drawn() is None
+
+
+def test_a_scene_saved_while_something_is_shown_holds_the_views_as_they_were(loadResult):
+    composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    panel = loadResult()
+    ui = panel.ui
+    for widget in (ui.differenceButton, ui.contourButton, ui.showSpikesCheckBox):
+        widget.click()
+        shown = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+        assert any(shown)
+        saved = savedScene()
+        assert "ColorLegendDisplay" not in saved
+        assert not [line for line in saved["SliceComposite"] if "VolumeID" in line]
+        assert widget.checked and any((composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()))
+        if widget is not ui.differenceButton:  # whose volume is made anew
+            assert (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()) == shown
+    ui.showSpikesCheckBox.click()
+    assert composite.GetBackgroundVolumeID() is None and composite.GetForegroundVolumeID() is None
+
+
+def savedScene() -> dict[str, list[str]]:
+    """What File / Save writes as the scene, by kind of node; there the application announces it, as is done here."""
+    scene, kinds = slicer.mrmlScene, {}
+    scene.StartState(scene.SaveState)
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    scene.SetSaveToXMLString(0)
+    scene.EndState(scene.SaveState)
+    for element in scene.GetSceneXMLString().split("<")[1:]:
+        kinds.setdefault(element.split(maxsplit=1)[0], []).append(element)
+    return kinds
 
 
 def drawn():

@@ -175,7 +175,12 @@ class Comparison:
 
 
 def _withDisplay(node: Any) -> list[Any]:
-    """A node and, of a displayable one, its display nodes, which its removal would leave behind."""
+    """A node and, of a displayable one, what its removal would leave behind.
+
+    That is its display nodes, and the colours that each display of a transform makes for itself when it is drawn.
+    """
     if not node.IsA("vtkMRMLDisplayableNode"):
         return [node]
-    return [*(node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())), node]
+    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    drawn = [each for each in displays if each.IsA("vtkMRMLTransformDisplayNode") and each.GetColorNodeID()]
+    return [*(each.GetColorNode() for each in drawn), *displays, node]

@@ -13,22 +13,6 @@ _MOVING_TO_WORLD = "SpikeReg.MovingToWorld"
 _INVERSE_TOLERANCE_MM = 1e-4  # readers leave 0.01, which is what landmarks are allowed in all
 
 
-def loadTransform(path: str, node) -> None:
-    """Read an ITK transform file (fixed to moving points) into a transform node.
-
-    The file's map becomes the node's transform FROM its parent, so that a node in moving coordinates that is put under
-    it appears in fixed coordinates; the inverse is computed by VTK on demand. A linear map becomes a plain matrix.
-
-    Args:
-        path: .h5 or .tfm.
-        node: a vtkMRMLTransformNode; it keeps its ID, and loses a parent, since the map starts in the world.
-
-    Raises:
-        InputError: missing or unreadable file; the node is untouched.
-    """
-    setTransform(node, readTransform(path))
-
-
 def readTransform(path: str) -> vtk.vtkAbstractTransform:
     """The map of an ITK transform file, fixed to moving points in RAS; a vtkTransform where it is linear.
 
@@ -42,7 +26,12 @@ def readTransform(path: str) -> vtk.vtkAbstractTransform:
 
 
 def setTransform(node, fromParent: vtk.vtkAbstractTransform) -> None:
-    """Have a transform node hold a map from the world."""
+    """Have a transform node hold a map of fixed to moving points, as `readTransform` gives it.
+
+    It becomes the node's transform FROM its parent, so that a node in moving coordinates that is put under it appears
+    in fixed coordinates; the inverse is computed by VTK on demand. A linear map becomes a plain matrix. The node keeps
+    its ID, and loses a parent, since the map starts in the world.
+    """
     node.SetAndObserveTransformNodeID(None)
     if fromParent.IsA("vtkTransform"):
         inverse = vtk.vtkTransform()

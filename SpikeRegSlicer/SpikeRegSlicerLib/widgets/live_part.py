@@ -28,7 +28,8 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
     if preset.model and parameters.method.value != "optimize":
         options.pop("method", None)
         return {**options, "preset": presets.PREVIEW}
-    return {**options, "presetText": parameters.customPreset, "refine_iterations": PREVIEW_ITERATIONS}
+    few = {"refine_iterations": PREVIEW_ITERATIONS} if preset.refine.levels else {}
+    return {**options, "presetText": parameters.customPreset, **few}
 
 
 class LivePart(VTKObservationMixin):
