@@ -14,12 +14,12 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> str:
+def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _mean(rows: list[dict], column: str, text: str) -> str:
+def mean_of(rows: list[dict], column: str, text: str) -> str:
     values = [row[column] for row in rows if row.get(column) is not None]
     return text.format(fmean(values)) if values else "-"
 
@@ -37,16 +37,16 @@ def cohort_table() -> str:
         spiking = [entry for entry in energy if entry["synaptic_ops"] is not None]
         lines.append([
             name, f"{fmean(dice):.3f}", f"{stdev(dice):.3f}", f"{min(dice):.3f}",
-            _mean(rows, "folding_percent", "{:.4f}"), _mean(rows, "true_folding_percent", "{:.4f}"),
-            _mean(rows, "cpu_s", "{:.1f}"),
-            _mean(rows, "mean_rate", "{:.1%}"), _mean(rows, "mac_weighted_rate", "{:.1%}"),
-            _mean(spiking, "reduction_vs_twin", "{:.1f}x"), _mean(spiking, "reduction_vs_paper", "{:.1f}x"),
+            mean_of(rows, "folding_percent", "{:.4f}"), mean_of(rows, "true_folding_percent", "{:.4f}"),
+            mean_of(rows, "cpu_s", "{:.1f}"),
+            mean_of(rows, "mean_rate", "{:.1%}"), mean_of(rows, "mac_weighted_rate", "{:.1%}"),
+            mean_of(spiking, "reduction_vs_twin", "{:.1f}x"), mean_of(spiking, "reduction_vs_paper", "{:.1f}x"),
         ])  # fmt: skip
     ours, greedy = (data["methods"][name]["rows"] for name in ("spikereg", "greedy"))
     seconds = {row["pair"]: row["cpu_s"] for row in greedy}
     ratio = fmean(row["cpu_s"] / seconds[row["pair"]] for row in ours)
     return "\n".join([
-        _table(headings, lines),
+        markdown_table(headings, lines),
         "",
         f"{len(ours)} ordered pairs of {len({n for r in ours for n in r['pair'].split('_')})} subjects, "
         f"{data['label_groups']} label groups, {data['threads']} thread. CPU seconds are those of the whole "
@@ -69,7 +69,7 @@ def comparison_table() -> str:
             *(p_value(entry[name]) for name in names),
         ])  # fmt: skip
     return "\n".join([
-        _table(headings, lines),
+        markdown_table(headings, lines),
         "",
         f"Equivalence is two one-sided paired tests with a margin of {comparisons[0]['margin']}. The pairs share "
         "subjects, so these tests and the first interval take them for more independent than they are; the second "
@@ -97,4 +97,4 @@ def robustness_table() -> str:
     headings = ["moving image damaged by", "runs", "mean drop", "worst drop", "mean drop, affine alone", "worst"]
     worst = max(row["drop"] for row in rows)
     note = f"{len(rows)} runs of the whole pipeline, worst drop of mean Dice {worst:.3f}."
-    return "\n".join([_table([*headings, "worst folds %"], lines), "", note])
+    return "\n".join([markdown_table([*headings, "worst folds %"], lines), "", note])

@@ -1,4 +1,4 @@
-"""Write the measured tables into README and model cards, and the training curve into Docs: no figure is typed by hand.
+"""Write the measured tables into README, Docs and model cards, and the training curve into Docs: no figure by hand.
 
     python Benchmarks/tables.py
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from cohort_tables import RESULTS, cohort_table, comparison_table, robustness_table
+from field_tables import consistency_table, memory_table, methods_table, warps_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -149,6 +150,10 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),
+    "methods": (methods_table, ("methods",)),
+    "field-memory": (memory_table, ("field_memory",)),
+    "field-consistency": (consistency_table, ("consistency_ablation",)),
+    "field-warps": (warps_table, ("field_warps",)),
     "accuracy-time": (lambda: "![Accuracy against CPU time](Docs/figures/accuracy-time.png)", ("cohort",)),
     "accuracy-energy": (lambda: "![Accuracy against energy](Docs/figures/accuracy-energy.png)", ("pareto", "cohort")),
 }
@@ -163,6 +168,9 @@ def documents() -> dict[Path, str]:
     """Every document with figures, as it should read."""
     shared = {name: make() for name, (make, _) in FILLERS.items() if measured(name)}
     filled = {ROOT / "README.md": fill(ROOT / "README.md", shared)}
+    for page in sorted((ROOT / "Docs").glob("*.md")):
+        if "<!-- figures:" in page.read_text(encoding="utf-8"):
+            filled[page] = fill(page, shared)
     for card in sorted(WEIGHTS.glob("*.md")):
         filled[card] = fill(card, {**shared, "facts": facts_table(card.stem)})
     return filled
