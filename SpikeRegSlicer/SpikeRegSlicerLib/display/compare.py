@@ -183,4 +183,5 @@ def _withDisplay(node: Any) -> list[Any]:
         return [node]
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
     drawn = [each for each in displays if each.IsA("vtkMRMLTransformDisplayNode") and each.GetColorNodeID()]
-    return [*(each.GetColorNode() for each in drawn), *displays, node]
+    palettes = [each.GetColorNode() for each in drawn]
+    return [*displays, node, *palettes]  # a display would make its colours anew
