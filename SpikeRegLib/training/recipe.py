@@ -58,8 +58,11 @@ def train_teacher(
     show_progress: bool,
 ) -> Path:
     """Train the dense network, from scratch or from `config.initial`; returns `teacher.safetensors` in `out`."""
+    spec = named_spec(config.network)
+    if spec.output == "codes":
+        raise InputError(f"recipe: {spec.name} is the encoder of a neural field; train it with `spikereg train nephi`")
     torch.manual_seed(config.weights_seed)
-    network = AnalogUNet(training_spec(named_spec(config.network), config))
+    network = AnalogUNet(training_spec(spec, config))
     if config.initial:
         first = load_model(find(config.initial, "ann"), kind="analog")
         _start_from(network, first.state_dict(), config)
@@ -78,9 +81,15 @@ def train_field(
     """Train a neural deformation field with a dense encoder; returns `field.safetensors` in `out`.
 
     `config.initial` may be a neural field, or a U-Net whose layers the encoder shares.
+
+    Raises:
+        InputError: the recipe's network is no encoder, or does not fit its field.
     """
     torch.manual_seed(config.weights_seed)
-    network = FieldNetwork(AnalogUNet(named_spec(config.network)), config.field)
+    try:
+        network = FieldNetwork(AnalogUNet(named_spec(config.network)), config.field)
+    except ValueError as error:
+        raise InputError(f"recipe: {error}; train nephi needs an encoder, such as field-codes-2mm") from error
     if config.initial:
         path = find(config.initial, "ann")
         if read_header(path).kind == "field":
