@@ -78,10 +78,14 @@ def resample(volume: torch.Tensor, source: Grid, target: Grid, *, sigma_mm: floa
     x = volume.reshape(-1, *volume.shape[-3:])
     if sigma_mm <= 0 and target.spacing_mm < source.spacing_mm:
         # Going finer, most weights are zero: only the innermost axis, where memory is scattered, is worth a product.
-        x = torch.matmul(x, width.t())
-        for axis in (1, 0):  # H, then D
-            start = (target.offset_mm[axis] - source.offset_mm[axis]) / source.spacing_mm
-            x = _between(x, axis - 3, target.shape[axis], target.spacing_mm / source.spacing_mm, start)
+        step = target.spacing_mm / source.spacing_mm
+        starts = [(b - a) / source.spacing_mm for a, b in zip(source.offset_mm, target.offset_mm, strict=True)]
+        slab = target.shape[0] < source.shape[0]  # then the planes that it does not need go first
+        if slab:
+            x = _between(x, -3, target.shape[0], step, starts[0])
+        x = _between(torch.matmul(x, width.t()), -2, target.shape[1], step, starts[1])
+        if not slab:
+            x = _between(x, -3, target.shape[0], step, starts[0])
         return x.reshape(*volume.shape[:-3], *target.shape)
     if target.shape[0] < source.shape[0]:  # the axis that shrinks most of the memory first
         x = torch.matmul(depth, x.flatten(2)).unflatten(2, x.shape[2:])
