@@ -18,6 +18,7 @@ grid, which only a continuous field can do. The paper's decoder (128 frequencies
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -202,7 +203,7 @@ def main() -> None:
     parser.add_argument("--spacings", type=int, nargs="+", default=[2, 1], choices=[1, 2], help="mm")
     parser.add_argument("--steps", type=int, default=2, help="training steps; the second has the optimiser's state")
     parser.add_argument("--out", type=Path, default=ROOT / "Benchmarks" / "results" / "field_memory.json")
-    parser.add_argument("--networks", nargs="+", choices=list(CASES), help="measure these; others keep their figures")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that --out has already")
     parser.add_argument("--once", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
@@ -210,25 +211,23 @@ def main() -> None:
         depth, height, width = map(int, size)
         print(json.dumps(measure(name, task, (depth, height, width), int(spacing), options.steps)))
         return
-    stored = json.loads(options.out.read_text())["rows"] if options.networks and options.out.exists() else []
-    kept = {(row["network"], row["task"], row["spacing_mm"]): row for row in stored}
-    rows = []
-    for spacing in options.spacings:
-        depth, height, width = (length // spacing for length in options.field_of_view)
-        shape = (depth, height, width)
-        for task in TASKS:
-            for name, case in CASES.items():
-                if spacing not in case.spacings:
-                    continue
-                if options.networks and name not in options.networks:
-                    rows += [kept[name, task, spacing]] if (name, task, spacing) in kept else []
-                    continue
-                found = in_its_own_process(name, task, shape, spacing, options.steps)
-                rows.append({"network": name, "task": task, "spacing_mm": spacing, "shape": shape, **found})
-                print(name, task, f"{spacing} mm", {key: round(value, 2) for key, value in found.items()}, flush=True)
     facts = {"threads": 1, "steps": options.steps, "field_of_view_mm": options.field_of_view, "claim": CLAIM}
+    stored = json.loads(options.out.read_text())["rows"] if options.resume and options.out.exists() else []
+    kept = {(row["network"], row["task"], row["spacing_mm"]): row for row in stored}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+    rows = []
+    for spacing, task, name in itertools.product(options.spacings, TASKS, CASES):
+        if spacing not in CASES[name].spacings:
+            continue
+        depth, height, width = (length // spacing for length in options.field_of_view)
+        row = kept.get((name, task, spacing))
+        if row is None:
+            found = in_its_own_process(name, task, (depth, height, width), spacing, options.steps)
+            shape = [depth, height, width]
+            row = {"network": name, "task": task, "spacing_mm": spacing, "shape": shape, **found}
+            print(name, task, f"{spacing} mm", {key: round(value, 2) for key, value in found.items()}, flush=True)
+        rows.append(row)
+        options.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

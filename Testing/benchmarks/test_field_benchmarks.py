@@ -16,10 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 import consistency_ablation
 import field_memory
 import field_tables
+import field_warps
 import methods
 
 from SpikeRegLib.cli import build_parser
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.fields import warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
@@ -47,6 +49,32 @@ def test_inverse_consistency_is_the_distance_of_going_there_and_back():
         assert found["folding_percent"] == found["inverse_folding_percent"] == 0
         assert found["sdlogj"] == pytest.approx(0, abs=1e-4)
         assert torch.allclose(found["displacement"][0], torch.tensor(3.0))
+
+
+def test_the_error_of_a_warp_is_the_distance_from_the_true_displacement():
+    for found_mm, expected in ((3.0, 0.0), (1.0, 2.0)):
+        field, _, grid = shifting_field(found_mm, 0.0)
+        truth = torch.zeros(3, *grid.shape)
+        truth[0] = 3.0
+        errors = field_warps.errors(field, truth, torch.ones(grid.shape, dtype=torch.bool), grid, 0)
+        assert errors["after_mm"] == pytest.approx(expected, abs=1e-4)
+        assert errors["after_p95_mm"] == pytest.approx(expected, abs=1e-4)
+        assert (errors["folding_percent"], errors["jacobian_min"]) == (0, pytest.approx(1, abs=1e-4))
+
+
+@pytest.mark.parametrize("name", field_warps.WARPS)
+def test_a_known_warp_is_as_long_as_it_says_and_the_pair_shows_it(name, monkeypatch):
+    frame = Frame(shape=(40, 44, 48), origin=(0, 0, 0), spacing=(4.0,) * 3)
+    z, y, x = torch.meshgrid(*(torch.arange(n) - n / 2 for n in frame.shape), indexing="ij")
+    image = (1 - (z**2 + y**2 + x**2).sqrt() / 16).clamp_min(0)
+    truth = field_warps.true_displacement(name, frame, image, 1)
+    length = field_warps.largest(name, 4.0)
+    assert truth.norm(dim=0)[image > field_warps.NOISE].max() == pytest.approx(length, rel=1e-4)
+    assert length == pytest.approx({"10 mm": 10, "30 mm": 30}.get(name, 80))
+    monkeypatch.setattr(field_warps, "NOISE", 0.0)
+    fixed, moving = field_warps.pair_of(image, truth, 4.0, 1)
+    assert torch.allclose(warp(moving[None, None], truth[None] / 4.0)[0, 0], fixed, atol=1e-6)
+    assert (moving - fixed).abs().max() > 0.05
 
 
 def test_the_ablation_changes_the_weight_of_one_term_and_nothing_else():
