@@ -14,6 +14,7 @@ from SpikeRegSlicerLib.parameters import Method, Parameters
 
 DEFAULT = "brain-t1"
 PREVIEW = "fast-preview"
+PREVIEW_WITHOUT_NETWORK = "any-anatomy"
 
 
 def shipped() -> list[Preset]:

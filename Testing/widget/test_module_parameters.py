@@ -146,6 +146,8 @@ def test_a_preview_takes_the_network_where_one_fits_and_else_a_few_steps(panel, 
         ("brain-t1", Method.ANN, ("fast-preview", None, None)),
         ("brain-t1", Method.OPTIMIZE, ("brain-t1", "optimize", 5)),
         ("any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
+        ("nephi", Method.PRESET, ("fast-preview", None, None)),
+        ("nephi-any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
     ):
         parameters.preset, parameters.method = preset, method
         options = previewOptions(parameters)

@@ -182,6 +182,7 @@ def _withDisplay(node: Any) -> list[Any]:
     if not node.IsA("vtkMRMLDisplayableNode"):
         return [node]
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    displays = [each for each in displays if each is not None]  # gone where the scene was closed
     drawn = [each for each in displays if each.IsA("vtkMRMLTransformDisplayNode") and each.GetColorNodeID()]
     palettes = [each.GetColorNode() for each in drawn]
     return [*displays, node, *palettes]  # a display would make its colours anew

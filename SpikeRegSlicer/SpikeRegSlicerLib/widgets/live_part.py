@@ -20,6 +20,7 @@ PREVIEW_ITERATIONS = 5
 def previewOptions(parameters: Any) -> dict[str, Any]:
     """The worker's options of a preview: the preset fast-preview where a network fits the pair, else a few steps.
 
+    These are steps of the chosen preset's refinement, or of any-anatomy's where that has none.
     Landmarks, region, start and device are those of the panel; spike maps are left out.
     """
     options = {**optionsOf(parameters), "spike_maps": False, "presetText": ""}
@@ -28,8 +29,11 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
     if preset.model and parameters.method.value != "optimize":
         options.pop("method", None)
         return {**options, "preset": presets.PREVIEW}
-    few = {"refine_iterations": PREVIEW_ITERATIONS} if preset.refine.levels else {}
-    return {**options, "presetText": parameters.customPreset, **few}
+    options["refine_iterations"] = PREVIEW_ITERATIONS
+    if preset.refine.levels:
+        return {**options, "presetText": parameters.customPreset}
+    options.pop("method", None)
+    return {**options, "preset": presets.PREVIEW_WITHOUT_NETWORK}
 
 
 class LivePart(VTKObservationMixin):
