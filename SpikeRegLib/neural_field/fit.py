@@ -41,19 +41,22 @@ def fit_codes(
     code_weight: float,
     rounds: int = 3,
     iterations: int = 10,
-    damping: float = 0.01,
+    damping: float = 0.003,
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[Codes, list[float]]:
-    """Codes with local ones changed so that sum over points of |u - target|^2 mm^2 + code_weight |z|^2 is small.
+    """Codes with local ones changed so that mean |u - target|^2 + code_weight * mean |z|^2 is small.
+
+    The first mean is over points, in square millimetres, the second over the nodes near them: the prior is as strong
+    where codes are dense as where they are sparse.
 
     Args:
         codes: the start; nodes without a point nearby keep theirs.
         position: [N, 3] mm (x, y, z) of the points.
         targets: at the same points, of one decoder each.
-        code_weight: of the squared norm of the codes, the prior.
+        code_weight: of the mean squared norm of the codes, the prior.
         rounds: linearisations.
         iterations: of the conjugate gradients, each round.
-        damping: of the first round's changes, relative to the prior's scale; adapted from round to round.
+        damping: of the first round's changes, as `code_weight` for what is changed.
         tick: called at least every few thousand points.
 
     Returns:
@@ -62,6 +65,7 @@ def fit_codes(
     sampling = Sampling(codes, position)
     flat = codes.local.flatten(1).t().contiguous()
     z = flat[sampling.nodes]
+    code_weight = code_weight * len(position) / len(z)
     terms = [(FixedPoints(t.decoder, codes, position), t.displacement, t.weight) for t in targets]
     errors: list[float] = []
 

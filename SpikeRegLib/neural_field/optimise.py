@@ -19,7 +19,7 @@ from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.learn import loosen
 from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.neural_field.search import OptimisationOptions, Search
+from SpikeRegLib.neural_field.search import Goal, OptimisationOptions, Search
 from SpikeRegLib.progress import Listener, silent
 from SpikeRegLib.refinement.grids import Grid
 
@@ -49,8 +49,8 @@ class Optimised:
     reason: str
 
 
-# How often a new decoder and its codes are fitted in turn.
-_TURNS = 3
+# How often the decoder and the codes are fitted in turn at the first stage, and at each finer one.
+_TURNS, _MORE_TURNS = 3, 2
 
 
 def new_codes(frame: Grid, options: FieldOptions, spacing_mm: float, overall: torch.Tensor | None = None) -> Codes:
@@ -103,8 +103,10 @@ def _optimise(search: Search, given: NeuralField | None, field_options: FieldOpt
     decoders, stages = start.decoders, list(start.stages[:-1])
     # Stages coarser than the finest given one stay; `base` is their displacement, `own` that of the stage at hand.
     base, own = None, None
+    goals: list[Goal] = []
     for codes in stages:
         base = search.composed(decoders, codes, base)
+        goals.append(search.kept(decoders, codes))
     whole = None
     if given is not None:
         own = search.composed(decoders, start.stages[-1], None)
@@ -121,14 +123,20 @@ def _optimise(search: Search, given: NeuralField | None, field_options: FieldOpt
         if number:
             codes, own = new_codes(search.frame, decoders.options, spacing_mm, codes.overall), None
         search.fraction = number / (1 + len(finer))
-        levels = search.levels(spacing_mm, last=number == len(finer))
-        wanted, grid, out_of_time = search.climbed(levels, own, base)
-        # The decoders are those of all stages: once the first is fitted they rest.
-        codes = search.fitted(decoders, codes, wanted, grid, learn=_TURNS if learn and not number and not stages else 0)
-        stages.append(codes)
+        goal, out_of_time = search.climbed(search.levels(spacing_mm, last=number == len(finer)), own, base)
+        codes = search.fitted(decoders, codes, goal)
+        stages, goals = [*stages, codes], [*goals, goal]
+        if learn:
+            stages = search.learned(decoders, stages, goals, turns=_TURNS if number == 0 else _MORE_TURNS)
+            base = None
+            for codes in stages[:-1]:
+                base = search.composed(decoders, codes, base)
+        codes = stages[-1]
         base = search.composed(decoders, codes, base)
         if out_of_time:
             break
+    if learn:
+        search.learn_inverse(decoders, stages, goals)
     after = search.similarity(base)
     accepted = after > before
     reason = "time is up" if out_of_time else "all iterations done" if accepted else "no gain over the start"

@@ -10,9 +10,10 @@ import torch
 
 from SpikeRegLib.fields import compose
 from SpikeRegLib.neural_field.codes import Codes, positions_on
+from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.fit import Target, fit_codes
-from SpikeRegLib.neural_field.learn import learn_decoder
+from SpikeRegLib.neural_field.learn import Lesson, learn_decoder
 from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.climb import climb
@@ -39,7 +40,7 @@ class OptimisationOptions:
         iterations: of the images at the coarsest level; every finer one has half as many, at least five.
         seconds: of this computer's time after which the search ends, 0 for no limit.
         decoder: fit the decoder, too; always without a given field.
-        code_weight: of the squared norm of the codes against squared millimetres.
+        code_weight: of the mean squared norm of the codes, against the mean squared error in mm of what they shall do.
         fit_mm: distance of the points at which codes are fitted.
         rounds: linearisations of each fit.
         learning_steps: of the decoder, where that is fitted.
@@ -52,7 +53,7 @@ class OptimisationOptions:
     iterations: int = 20
     seconds: float = 0.0
     decoder: bool = False
-    code_weight: float = 0.01
+    code_weight: float = 0.002
     fit_mm: float = 4.0
     rounds: int = 2
     learning_steps: int = 60
@@ -65,6 +66,25 @@ class OptimisationOptions:
         for name in ("iterations", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a stage shall do: `displacement` [3, d, h, w] in mm on `grid`."""
+
+    displacement: torch.Tensor
+    grid: Grid
+
+    def at(self, position: torch.Tensor) -> torch.Tensor:
+        """[N, 3] mm at [N, 3] mm."""
+        return displacement_at(self.displacement, self.grid, position).float()
+
+    def inverse_at(self, position: torch.Tensor, *, iterations: int = 12) -> torch.Tensor:
+        """[N, 3] mm: the displacement of the inverse map, by fixed-point iteration."""
+        back = torch.zeros_like(position)
+        for _ in range(iterations):
+            back = -self.at(position + back)
+        return back
 
 
 class OutOfTime(Exception):
@@ -129,6 +149,10 @@ class Search:
         own = sampled(field, self.grid, self.near(self.grid), self.tick) / self.grid.spacing_mm
         return own if base is None else self.together(own, base)
 
+    def kept(self, decoders: Decoders, codes: Codes) -> Goal:
+        """The goal of a stage that is to stay as it is."""
+        return Goal(self.composed(decoders, codes, None) * self.grid.spacing_mm, self.grid)
+
     def together(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """The displacement, in voxels of `grid`, of `first` and then `second`."""
         return compose(first[None], second[None])[0]
@@ -153,10 +177,8 @@ class Search:
             levels.append(level.on(self.frame))
         return levels
 
-    def climbed(
-        self, levels: list[Level], own: torch.Tensor | None, base: torch.Tensor | None
-    ) -> tuple[torch.Tensor, Grid, bool]:
-        """Displacement in mm that the images want of a stage, its grid, and whether time was up.
+    def climbed(self, levels: list[Level], own: torch.Tensor | None, base: torch.Tensor | None) -> tuple[Goal, bool]:
+        """What the images want of a stage, and whether time was up.
 
         Args:
             own: the stage as it is, in voxels of `grid`; None for the identity.
@@ -181,10 +203,10 @@ class Search:
                 field, _ = climb(pair, level, field, grid, _MOMENTUM, report, weight=None, pull=None)
             except OutOfTime:
                 best = pair.best[1]
-                return (field if best is None else best) * grid.spacing_mm, grid, True
+                return Goal((field if best is None else best) * grid.spacing_mm, grid), True
             finally:
                 self.iterations += pair.asked
-        return field * grid.spacing_mm, grid, False
+        return Goal(field * grid.spacing_mm, grid), False
 
     def points(self) -> torch.Tensor:
         """[N, 3] mm: one random point in every cell near the content, and a wide lattice."""
@@ -194,38 +216,43 @@ class Search:
         wide = self.frame.coarser(WIDE_MM)
         return torch.cat((inside + shift, positions_on(wide)[~self.near(wide).flatten()]))
 
-    def fitted(self, decoders: Decoders, codes: Codes, wanted: torch.Tensor, grid: Grid, *, learn: int) -> Codes:
-        """Codes that follow `wanted` [3, d, h, w] mm on `grid`; `learn` times the decoders are fitted in between."""
-        for turn in range(learn + 1):
-            position = self.points()
-            there = displacement_at(wanted, grid, position).float()
-            targets = [Target(decoders.forward_map, there)]
-            if self.options.inverse_weight > 0 or learn:
-                back = inverse_at(wanted, grid, position)
-                targets.append(Target(decoders.inverse_map, back, max(self.options.inverse_weight, 1e-9)))
-            used = [t for t in targets if t.weight > 1e-6]
-            codes, errors = fit_codes(
-                codes, position, used, code_weight=self.options.code_weight, rounds=self.options.rounds, tick=self.tick
-            )
-            self.message = f"{codes.grid.spacing_mm:g} mm codes: {errors[-1]:.2f} mm from the target"
-            if turn < learn:
-                for target in targets:
-                    steps = self.options.learning_steps
-                    learn_decoder(
-                        target,
-                        codes,
-                        position,
-                        steps=steps,
-                        learning_rate=_LEARNING_RATE,
-                        random=self.random,
-                        tick=self.tick,
-                    )
+    def fitted(self, decoders: Decoders, codes: Codes, goal: Goal) -> Codes:
+        """Codes that follow a goal; the decoders rest."""
+        position = self.points()
+        targets = [Target(decoders.forward_map, goal.at(position))]
+        if self.options.inverse_weight > 0:
+            targets.append(Target(decoders.inverse_map, goal.inverse_at(position), self.options.inverse_weight))
+        codes, errors = fit_codes(
+            codes, position, targets, code_weight=self.options.code_weight, rounds=self.options.rounds, tick=self.tick
+        )
+        self.message = f"codes {codes.grid.spacing_mm:g} mm apart: {errors[-1]:.2f} mm from the goal"
         return codes
 
+    def learned(self, decoders: Decoders, stages: list[Codes], goals: list[Goal], *, turns: int) -> list[Codes]:
+        """Codes of all stages and the decoder of the map, fitted to the goals in turn; the inverse's decoder rests."""
+        for _ in range(turns):
+            in_time = self._learn(decoders.forward_map, stages, goals, inverse=False)
+            stages = [self.fitted(decoders, codes, goal) for codes, goal in zip(stages, goals, strict=True)]
+            if not in_time:
+                break
+        return stages
 
-def inverse_at(displacement: torch.Tensor, grid: Grid, position: torch.Tensor, *, iterations: int = 12) -> torch.Tensor:
-    """[N, 3] mm: the displacement of the inverse map at points, by fixed-point iteration."""
-    back = torch.zeros_like(position)
-    for _ in range(iterations):
-        back = -displacement_at(displacement, grid, position + back).float()
-    return back
+    def learn_inverse(self, decoders: Decoders, stages: list[Codes], goals: list[Goal]) -> None:
+        """Fit the decoder of the inverse map to the inverses of the goals; the codes rest."""
+        for _ in range(2):
+            self._learn(decoders.inverse_map, stages, goals, inverse=True)
+
+    def _learn(self, decoder: Decoder, stages: list[Codes], goals: list[Goal], *, inverse: bool) -> bool:
+        """Whether there was time for all of it."""
+        lessons = []
+        for codes, goal in zip(stages, goals, strict=True):
+            position = self.points()
+            lessons.append(Lesson(codes, position, (goal.inverse_at if inverse else goal.at)(position)))
+        steps = self.options.learning_steps
+        try:
+            learn_decoder(
+                decoder, lessons, steps=steps, learning_rate=_LEARNING_RATE, random=self.random, tick=self.hurry
+            )
+        except OutOfTime:
+            return False
+        return True
