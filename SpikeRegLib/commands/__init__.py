@@ -17,6 +17,8 @@ COMMANDS = {
     "worker": Command("SpikeRegLib.commands.worker", "stay warm and register on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
+    "export": Command("SpikeRegLib.commands.export", "write a saved transform as one displacement field"),
+    "interpolate": Command("SpikeRegLib.commands.interpolate", "write the path between two code files as transforms"),
     "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform with two segmentations"),
     "models": Command("SpikeRegLib.commands.models", "list the trained networks that ship with SpikeReg"),
     "energy": Command("SpikeRegLib.spiking.energy_command", "count operations and estimate the energy of a network"),

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.outputs import without_foreign_prints
+
+if TYPE_CHECKING:
+    from SpikeRegLib.neural_field.coded import CodedDeformation
+    from SpikeRegLib.transforms import Transform
 
 _DIRECTIONS = """\
 A saved transform maps points of the FIXED image to points of the MOVING image (LPS mm). Therefore:
@@ -21,6 +26,7 @@ A saved transform maps points of the FIXED image to points of the MOVING image (
 examples:
   spikereg apply out/transform.h5 moving_t2.nii.gz t2_on_fixed.nii.gz --reference fixed.nii.gz
   spikereg apply out/transform.h5 atlas_seg.nii.gz seg_on_fixed.nii.gz --reference fixed.nii.gz --labels
+  spikereg apply out/codes.safetensors moving_t2.nii.gz t2_on_fixed.nii.gz --reference fixed.nii.gz
   spikereg apply out/transform.h5 moving_points.mrk.json points_on_fixed.mrk.json --points --inverse
 """
 
@@ -28,7 +34,10 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _DIRECTIONS
     parser.add_argument(
-        "transform", metavar="TRANSFORM", type=Path, help="ITK .h5, .tfm, .mat or a displacement volume"
+        "transform",
+        metavar="TRANSFORM",
+        type=Path,
+        help="ITK .h5, .tfm, .mat, a displacement volume, or codes.safetensors",
     )
     parser.add_argument(
         "input", metavar="INPUT", type=Path, help="image, label map, or points (.mrk.json, .fcsv, .csv)"
@@ -40,6 +49,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--points", action="store_true", help="INPUT is a list of points")
     parser.add_argument("--inverse", action="store_true", help="carry from the fixed image to the moving image")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in INPUT as background")
+    add_model_option(parser)
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """The option of all commands that read code files."""
+    parser.add_argument(
+        "--model", metavar="FILE",
+        help="of a code file: the model that made it, by name or file (default: a shipped one, or one beside it)",
+    )  # fmt: skip
+
+
+def load_transform(
+    path: Path, model: str | None, *, spacing_mm: float | None = None
+) -> tuple[Transform, CodedDeformation | None]:
+    """A saved transform of any kind; of a code file also the codes.
+
+    Args:
+        path: of the file.
+        model: as `--model` says.
+        spacing_mm: at which codes are decoded; the run's own if not given.
+
+    Raises:
+        InputError: unreadable, or a model given to what is no code file.
+    """
+    from SpikeRegLib.neural_field.files import SUFFIX, read_codes  # imports torch
+    from SpikeRegLib.transforms import read_transform
+
+    if path.suffix == SUFFIX:
+        coded = read_codes(path, model=model)
+        return coded.transform(spacing_mm), coded
+    if model is not None:
+        raise InputError(f"--model: {path} is no code file; leave the model out")
+    return read_transform(path), None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,9 +93,9 @@ def run(options: argparse.Namespace) -> int:
 
     from SpikeRegLib.images import read_image, read_labels, write_volume  # imports torch
     from SpikeRegLib.points import read_points, write_points
-    from SpikeRegLib.transforms import read_transform, warp_image
+    from SpikeRegLib.transforms import warp_image
 
-    transform = read_transform(options.transform)
+    transform, _ = load_transform(options.transform, options.model)
     if options.inverse:
         transform = transform.inverse()
     if options.points:
@@ -67,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         else read_image(options.input, allow_nonfinite=options.allow_nonfinite)
     )
     warped = warp_image(
-        volume, transform, _grid(options.reference), interpolation="nearest" if options.labels else "linear"
+        volume, transform, grid_of(options.reference), interpolation="nearest" if options.labels else "linear"
     )
     interrupt.commit()
     with without_foreign_prints():
@@ -75,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _grid(path: Path) -> Frame:
+def grid_of(path: Path) -> Frame:
     """The frame of an image or, which serves as well, a label map."""
     from SpikeRegLib.images import read_image, read_labels
 

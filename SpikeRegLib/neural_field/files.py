@@ -1,9 +1,14 @@
-"""Code files: a deformation in about a megabyte. Safetensors; what is no tensor is JSON in the header."""
+"""Code files: a deformation in about a megabyte. Safetensors; what is no tensor is JSON in the header.
+
+Local codes are integers of eight bits, deflated; a step per channel and stage turns them into numbers.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ from SpikeRegLib import __version__, models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.image_files import atomic_output, check_frame
-from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity
+from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, steps_of, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
 from SpikeRegLib.neural_field.options import FieldOptions
@@ -31,14 +36,20 @@ _REMEDY = "register again, or copy it again"
 
 
 def to_bytes(coded: CodedDeformation) -> bytes:
-    """The content of a code file: codes in half precision, decoders only where they are those of no model."""
+    """The content of a code file; it holds the decoders only where they are those of no model."""
     tensors: dict[str, torch.Tensor] = {}
     for number, codes in enumerate(coded.stages):
         tensors[f"stages.{number}.overall"] = codes.overall.half().contiguous()
-        tensors[f"stages.{number}.local"] = codes.local.half().contiguous()
+        step = steps_of(codes.local)
+        whole = (codes.local / step[:, None, None, None]).to(torch.int8).contiguous()
+        packed = zlib.compress(whole.numpy().tobytes(), 9)
+        tensors[f"stages.{number}.step"] = step
+        tensors[f"stages.{number}.local"] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
     if coded.model is None:
         for name, value in coded.decoders.state_dict().items():
             tensors[_DECODERS + name] = value.detach().cpu().float().contiguous()
+    if coded.near is not None:
+        tensors["near"] = coded.near.to(torch.uint8).contiguous()
     facts = {
         "options": asdict(coded.decoders.options),
         "model": None if coded.model is None else asdict(coded.model),
@@ -46,10 +57,7 @@ def to_bytes(coded: CodedDeformation) -> bytes:
         "taper_mm": coded.taper_mm,
         "base": coded.base.matrix.tolist(),
         "itk_jacobian": None if coded.itk_jacobian is None else coded.itk_jacobian.tolist(),
-        "stages": [
-            {"spacing_mm": c.grid.spacing_mm, "offset_mm": c.grid.offset_mm, "centre_mm": c.centre_mm}
-            for c in coded.stages
-        ],
+        "stages": [{"centre_mm": codes.centre_mm, **asdict(codes.grid)} for codes in coded.stages],
     }
     return save(tensors, {"format": FORMAT, "spikereg": __version__, "deformation": json.dumps(facts)})
 
@@ -88,7 +96,7 @@ def read_codes(path: str | os.PathLike[str], *, model: str | Path | None = None)
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise ValueError("a value is not finite")
         return _built(facts, tensors, path, model)
-    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, zlib.error) as error:
         raise InputError(f"{path}: its codes do not fit its header ({error}); {_REMEDY}") from error
 
 
@@ -123,15 +131,30 @@ def _built(
         base=AffineTransform(np.array(facts["base"], dtype=np.float64)),
         itk_jacobian=None if reading is None else torch.tensor(reading),
         model=identity,
+        near=_near(tensors, frame),
     )
 
 
 def _stage(number: int, facts: dict[str, Any], tensors: dict[str, torch.Tensor], options: FieldOptions) -> Codes:
-    overall, local = (tensors[f"stages.{number}.{name}"].float() for name in ("overall", "local"))
-    if overall.shape != (options.global_size,) or local.ndim != 4 or len(local) != options.local_size:
+    overall, step, packed = (tensors[f"stages.{number}.{name}"] for name in ("overall", "step", "local"))
+    grid = Grid(_three(facts["shape"], int), float(facts["spacing_mm"]), _three(facts["offset_mm"], float))
+    size = options.local_size * math.prod(grid.shape)
+    unpacking = zlib.decompressobj()
+    values = unpacking.decompress(packed.numpy().tobytes(), size + 1)
+    if overall.shape != (options.global_size,) or step.shape != (options.local_size,) or len(values) != size:
         raise ValueError(f"stage {number + 1} has codes of other sizes")
-    grid = Grid(_three(local.shape[1:], int), float(facts["spacing_mm"]), _three(facts["offset_mm"], float))
+    whole = torch.frombuffer(bytearray(values), dtype=torch.int8).reshape(options.local_size, *grid.shape)
+    overall, local = overall.float(), whole.float() * step[:, None, None, None]
     return Codes(overall, local, grid, _three(facts["centre_mm"], float))
+
+
+def _near(tensors: dict[str, torch.Tensor], frame: Frame) -> torch.Tensor | None:
+    if "near" not in tensors:
+        return None
+    near = tensors["near"].bool()
+    if tuple(near.shape) != wide_grid(Grid(frame.shape, frame.spacing[0])).shape:
+        raise ValueError("its decoded part is on another grid")
+    return near
 
 
 def _three(values: Any, kind: type) -> Any:

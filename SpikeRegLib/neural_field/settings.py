@@ -15,8 +15,10 @@ class FieldSettings:
     Where a preset lets the working grid follow the image (`working_voxels`), lengths are in its voxels instead of mm.
 
     Attributes:
-        stages_mm: distances of neighbouring codes in the stages that are optimised, coarse to fine.
-        iterations: of the instance optimisation of the codes, per stage; 0 takes the encoder's codes as they are.
+        stages_mm: distances of neighbouring codes, coarse to fine. Of an encoder's field its own codes are optimised,
+            and the stages finer than they are added.
+        iterations: of the instance optimisation of the codes, at the coarsest level; 0 takes the encoder's codes as
+            they are.
         seconds: the most the optimisation may take; 0 for no limit.
         decoder: optimise the weights of the decoders, too; the code file then holds them.
         grid_mm: voxel size at which the continuous field is sampled for the resulting transform.

@@ -11,14 +11,17 @@ import torch
 from SpikeRegLib.configuration import FIELD_METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import lengths_scale
-from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, rounded
+from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, enlarged, rounded, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.files import to_bytes
+from SpikeRegLib.neural_field.optimise import OptimisationOptions, new_codes, optimise
 from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.neural_field.predict import predict_codes
+from SpikeRegLib.neural_field.sampled import near_content
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.progress import Progress, part_of_stage
+from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.stages.align import Pair
 from SpikeRegLib.stages.predict import Predicted
@@ -119,12 +122,16 @@ def fit_field(run: Run, pair: Pair, predicted: PredictedField, model: FieldModel
     decoders = model.network.decoders if model is not None else None
     start = None if predicted.codes is None or decoders is None else NeuralField(decoders, (predicted.codes,))
     optimisation, warnings = None, []
+    field = start
     if settings.iterations:
-        field, optimisation = _optimised(run, pair, start, decoders)
-        if not optimisation["accepted"]:
+        if start is None and decoders is not None:
+            spacing_mm = decoders.options.code_spacing_mm
+            start = NeuralField(decoders, (new_codes(pair.working.grid, decoders.options, spacing_mm),))
+        optimised, optimisation = _optimised(run, pair, start, model)
+        if optimisation["accepted"]:
+            field = optimised
+        else:
             warnings.append(f"the optimisation of the field was dropped: {optimisation['reason']}")
-    else:
-        field = start
     stages = () if field is None else tuple(rounded(codes) for codes in field.stages)
     used = field.decoders if field is not None else decoders or Decoders(FieldOptions())
     identity = None
@@ -184,18 +191,37 @@ def _coded(
 ) -> CodedDeformation:  # fmt: skip
     scale = lengths_scale(run.preset, pair.working.frame)
     spacing_mm = max(_settings(run).grid_mm * scale, pair.working.frame.spacing[0])
+    grid = pair.working.grid.coarser(spacing_mm)
+    wide = wide_grid(grid)
+    near = near_content(pair.working.fixed[None], pair.working.grid, wide, wide.spacing_mm)
     return CodedDeformation(
         decoders=decoders,
         stages=stages,
-        frame=pair.working.frame_of(pair.working.grid.coarser(spacing_mm)),
+        frame=pair.working.frame_of(grid),
         taper_mm=TAPER_MM * scale,
         base=base if isinstance(base, AffineTransform) else AffineTransform(np.eye(4)),
         itk_jacobian=pair.itk_jacobian,
         model=model,
+        near=near,
     )
 
 
 def _optimised(
-    run: Run, pair: Pair, start: NeuralField | None, decoders: Decoders | None
-) -> tuple[NeuralField | None, dict[str, Any]]:
-    raise InputError("--field-iterations: not available yet; give 0")
+    run: Run, pair: Pair, start: NeuralField | None, model: FieldModel | None
+) -> tuple[NeuralField, dict[str, Any]]:
+    """The field fitted to the pair, or as it was where that is no worse, and what result.json says about it."""
+    settings, working = _settings(run), pair.working
+    # Without a model lengths may count voxels: then one of them is a millimetre to the optimisation.
+    scale = lengths_scale(run.preset, working.frame) if model is None else 1.0
+    options = OptimisationOptions(
+        stages_mm=settings.stages_mm, iterations=settings.iterations, seconds=settings.seconds,
+        decoder=settings.decoder,
+    )  # fmt: skip
+    found = optimise(
+        working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
+        working.mask.float(), Grid(working.frame.shape, working.frame.spacing[0] / scale), start,
+        options=options, seed=run.seed, listener=part_of_stage(run.listener, 0.0, 0.9),
+    )  # fmt: skip
+    facts = {name: getattr(found, name) for name in ("iterations", "seconds", "accepted", "reason")}
+    facts |= {"similarity_before": found.similarity_before, "similarity_after": found.similarity_after}
+    return (found.field if scale == 1.0 else enlarged(found.field, scale)), facts

@@ -34,7 +34,8 @@ def own_preset(folder: Path, text: str) -> Path:
     return path
 
 
-NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview", "nephi", "nephi-fast", "spiking-nephi"]
+NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview"]
+NAMES += ["nephi", "nephi-any-anatomy", "nephi-fast", "spiking-nephi"]
 
 
 def test_the_presets_ship_and_are_valid():
