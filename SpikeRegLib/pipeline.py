@@ -208,7 +208,7 @@ def register(
                 if isinstance(predicted, PredictedField)
                 else None
             ),
-            key=field and (field, seed, regularisation),
+            key=field and (field, seed, settings.regularisation * regularisation),
             after=("prediction",),
         )
         refined = memory.recall(

@@ -47,6 +47,7 @@ class OptimisationOptions:
         inverse_weight: of the inverse map's error in the fit, relative to that of the map; 0 leaves the inverse to
             the decoder as it was trained.
         window: edge of the correlation window in voxels of each level, odd.
+        regularisation: factor on the smoothing lengths of every level.
     """
 
     stages_mm: tuple[float, ...] = (8.0, 4.0)
@@ -59,6 +60,7 @@ class OptimisationOptions:
     learning_steps: int = 60
     inverse_weight: float = 0.0
     window: int = 5
+    regularisation: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.stages_mm or any(b >= a for a, b in zip(self.stages_mm, self.stages_mm[1:], strict=False)):
@@ -174,6 +176,11 @@ class Search:
             level = Level.usual(mm, iterations)
             if mm <= self.frame.spacing_mm:
                 level = replace(level, field_sigma_mm=0.8 * mm)
+            level = replace(
+                level,
+                velocity_sigma_mm=level.velocity_sigma_mm * self.options.regularisation,
+                field_sigma_mm=level.field_sigma_mm * self.options.regularisation,
+            )
             levels.append(level.on(self.frame))
         return levels
 

@@ -215,7 +215,7 @@ def _optimised(
     scale = lengths_scale(run.preset, working.frame) if model is None else 1.0
     options = OptimisationOptions(
         stages_mm=settings.stages_mm, iterations=settings.iterations, seconds=settings.seconds,
-        decoder=settings.decoder,
+        decoder=settings.decoder, regularisation=run.preset.regularisation * run.options.regularisation,
     )  # fmt: skip
     found = optimise(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),

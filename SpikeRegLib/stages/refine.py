@@ -85,6 +85,8 @@ def refine_pair(run: Run, pair: Pair, predicted: Predicted, region: Region | Non
 
 def unused_options(run: Run, pair: Pair) -> list[str]:
     """A warning where options were given that change nothing."""
+    if run.field_settings is not None and run.field_settings.iterations:
+        return []
     if _schedule(run, pair.working) is None and run.options.guided and not run.options.landmark_weight:
         return [f"preset {run.preset.name}: without refinement, region and regularisation change nothing"]
     return []

@@ -111,6 +111,13 @@ def test_a_spiking_encoder_is_counted_and_its_energy_given(pair):
     assert found.result["similarity"]["lncc_after"] > found.result["similarity"]["lncc_aligned"]
 
 
+def test_a_stiffer_field_bends_less(pair):
+    options = {"preset": pair.fitted, "model": pair.model, **COMMON}
+    loose, stiff = (register(*pair.images, regularisation=r, **options).result for r in (1.0, 3.0))
+    assert stiff["deformation"]["sdlogj"] < 0.97 * loose["deformation"]["sdlogj"]
+    assert stiff["refinement"]["regularisation"] == 3.0 and stiff["warnings"] == []
+
+
 def test_codes_that_make_it_worse_are_dropped_and_said(pair, tmp_path):
     away = write_model(tmp_path / "away.safetensors", sign=-1.0)
     found = register(*pair.images, preset=pair.fast, model=away, **COMMON)
