@@ -142,6 +142,8 @@ def register(
     field_model = recall_field_model(memory, model_path, method, timesteps) if of_field else None
     if field is not None and field_model is None and not field.iterations:
         raise InputError("--field-iterations: without a model there is only the optimisation; give 1 or more")
+    if field is not None and tile is not None:
+        raise InputError("--tile: the encoder of a neural field reads the whole image; leave it out")
     fine = recall_network(memory, "fine network", fine_path, method, timesteps)
     check_tile(tile, *(part.network for part in (network, fine) if part is not None))
     base_given = memory.recall(

@@ -167,7 +167,7 @@ def test_a_warm_run_begins_with_what_changed(pair):
         ({"preset": "fast-preview", "field_decoder": True}, "--field-decoder: method spikereg has no neural field"),
         ({"preset": "nephi-any-anatomy", "field_iterations": 0}, "--field-iterations: without a model"),
         ({"preset": "nephi-any-anatomy", "field_seconds": -1.0}, "--field-seconds: must be between"),
-        ({"preset": "nephi-any-anatomy", "tile": 64}, "--tile: no network runs"),
+        ({"preset": "nephi-any-anatomy", "tile": 64}, "--tile: the encoder of a neural field reads"),
         (
             {"preset": "nephi", "model": "SPIKING"},
             r"spiking\.safetensors: holds .* of kind spiking-field, not field",

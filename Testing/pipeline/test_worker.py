@@ -19,7 +19,7 @@ from SpikeRegLib.outputs import OUTPUT_NAMES
 from SpikeRegLib.pipeline import register
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
-WRITTEN = {name for name in OUTPUT_NAMES if name not in ("warped_seg.nii.gz", "spikes")}
+WRITTEN = set(OUTPUT_NAMES) - {"codes.safetensors", "warped_seg.nii.gz", "spikes"}
 
 
 class Host:
