@@ -48,10 +48,8 @@ def _memory_lines(rows: list[dict[str, Any]]) -> list[list[str]]:
         alike = [r for r in rows if (r["task"], r["spacing_mm"]) == (row["task"], row["spacing_mm"])]
         voxel = [r["beyond_mb"] for r in alike if not r["network"].startswith("neural field")]
         compared = "-"
-        if row["network"].startswith("neural field"):
-            compared = " to ".join(
-                f"{row['beyond_mb'] / mb:.2f}" for mb in sorted(voxel, reverse=True)[:: len(voxel) - 1]
-            )
+        if row["network"].startswith("neural field") and voxel:
+            compared = " to ".join(f"{row['beyond_mb'] / mb:.2f}" for mb in sorted({min(voxel), max(voxel)})[::-1])
         lines.append([
             f"{row['spacing_mm']} mm, {' x '.join(map(str, row['shape']))}", row["task"], row["network"],
             f"{row['imports_mb']:.0f}", f"{row['peak_mb']:.0f}", f"{row['beyond_mb']:.0f}", compared,
@@ -69,11 +67,12 @@ def memory_table() -> str:
     for spacing in dict.fromkeys(row["spacing_mm"] for row in data["rows"]):
         rows = [row for row in data["rows"] if row["task"] == "train" and row["spacing_mm"] == spacing]
         fields = [row for row in rows if row["network"].startswith("neural field")]
+        voxel = [row for row in rows if row not in fields]
+        if not (fields and voxel):
+            continue
         least = min(fields, key=lambda row: row["beyond_mb"])
-        shares = [
-            f"{least['beyond_mb'] / row['beyond_mb']:.2f} of {row['network']}" for row in rows if row not in fields
-        ]
-        held = all(least["beyond_mb"] <= data["claim"] * row["beyond_mb"] for row in rows if row not in fields)
+        shares = [f"{least['beyond_mb'] / row['beyond_mb']:.2f} of {row['network']}" for row in voxel]
+        held = all(least["beyond_mb"] <= data["claim"] * row["beyond_mb"] for row in voxel)
         verdicts.append(
             f"At {spacing} mm the smallest training of a neural field ({least['network']}) takes {', '.join(shares)}: "
             f"the paper's fifth is {'reached' if held else 'not reached'}."

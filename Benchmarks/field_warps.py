@@ -5,9 +5,9 @@
 The fixed image is one head seen through a known displacement, the moving image the head itself, so the right map is
 that displacement; both get their own noise. The error is the distance in mm of the found from the true displacement at
 random points of the fixed head. There is no alignment before: what a warp asks for is left to the field alone. Warps:
-smooth random ones of 10 and 30 mm at most, and a shift of 20 voxels. Every list in `STAGES` is run with the same
-iterations at its coarsest level; a single resolution has the codes of the finest stage alone. Voxels are padded all
-round, so that nothing leaves the image.
+smooth random ones of 10 and 30 mm at most, and a shift of 20 voxels. Every list in `STAGES` has the same iterations in
+its finest stage, those before have more, of smaller images; a single resolution has the codes of the finest stage
+alone. Voxels are padded all round, so that nothing leaves the image.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run(
     before = time.process_time()
     found = optimise(
         fixed, moving, mask.float(), grid, None, seed=seed, field_options=FieldOptions(),
-        options=OptimisationOptions(stages_mm=stages, iterations=iterations),
+        options=OptimisationOptions(stages_mm=stages, iterations=round(iterations * stages[0] / stages[-1])),
     )  # fmt: skip
     seconds = time.process_time() - before
     lengths = truth.norm(dim=0)[mask]
@@ -142,19 +142,25 @@ def main() -> None:
     parser.add_argument("--warps", nargs="+", default=list(WARPS), choices=WARPS)
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--iterations", type=int, default=20, help="of the images at the coarsest level")
+    parser.add_argument("--iterations", type=int, default=20, help="of the images at half the finest codes' distance")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that --out has already")
     parser.add_argument("--out", type=Path, default=ROOT / "Benchmarks" / "results" / "field_warps.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    facts = {"image": options.image.name, "spacing_mm": options.spacing, "iterations": options.iterations, "threads": 1}
+    stored = json.loads(options.out.read_text())["rows"] if options.resume and options.out.exists() else []
+    kept = {(row["warp"], row["resolutions"], row["seed"]): row for row in stored}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for name, stages, seed in itertools.product(options.warps, options.stages, options.seeds):
-        row = run(name, STAGES[stages], seed, options.image, options.spacing, options.iterations)
-        rows.append({"resolutions": stages, **row})
-        shown = {key: round(value, 3) for key, value in row.items() if isinstance(value, float)}
-        print(name, stages, shown, flush=True)
-    facts = {"image": options.image.name, "spacing_mm": options.spacing, "iterations": options.iterations, "threads": 1}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        row = kept.get((name, stages, seed))
+        if row is None:
+            found = run(name, STAGES[stages], seed, options.image, options.spacing, options.iterations)
+            row = {"resolutions": stages, **found}
+            shown = {key: round(value, 3) for key, value in found.items() if isinstance(value, float)}
+            print(name, stages, shown, flush=True)
+        rows.append(row)
+        options.out.write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
