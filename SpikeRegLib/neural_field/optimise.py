@@ -31,7 +31,8 @@ class Optimised:
     """What `optimise` found.
 
     Attributes:
-        field: the optimised field, or the given one where that is no worse.
+        field: the optimised field, or the given one where that is no worse. Its inverse decoder follows as far as
+            `inverse_weight` asks it to (1 to 2 mm without); for an exact inverse, invert samples of the map.
         similarity_before: mean local correlation on images of 2 mm at the start (the identity without a field).
         similarity_after: that of `field`.
         iterations: of the images, at all levels together.

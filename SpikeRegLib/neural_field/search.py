@@ -41,7 +41,7 @@ class OptimisationOptions:
         seconds: of this computer's time after which the search ends, 0 for no limit.
         decoder: fit the decoder, too; always without a given field.
         code_weight: of the mean squared norm of the codes, against the mean squared error in mm of what they shall do.
-        fit_mm: distance of the points at which codes are fitted.
+        fit_mm: distance of the points at which codes are fitted, at least half of that of the codes.
         rounds: linearisations of each fit.
         learning_steps: of the decoder, where that is fitted.
         inverse_weight: of the inverse map's error in the fit, relative to that of the map; 0 leaves the inverse to
@@ -55,7 +55,7 @@ class OptimisationOptions:
     seconds: float = 0.0
     decoder: bool = False
     code_weight: float = 0.002
-    fit_mm: float = 4.0
+    fit_mm: float = 3.0
     rounds: int = 2
     learning_steps: int = 60
     inverse_weight: float = 0.0
@@ -215,9 +215,9 @@ class Search:
                 self.iterations += pair.asked
         return Goal(field * grid.spacing_mm, grid), False
 
-    def points(self) -> torch.Tensor:
+    def points(self, codes: Codes) -> torch.Tensor:
         """[N, 3] mm: one random point in every cell near the content, and a wide lattice."""
-        fine = self.frame.coarser(self.options.fit_mm)
+        fine = self.frame.coarser(max(self.options.fit_mm, codes.grid.spacing_mm / 2, self.frame.spacing_mm))
         inside = positions_on(fine)[self.near(fine).flatten()]
         shift = (torch.rand(inside.shape, generator=self.random) - 0.5) * fine.spacing_mm
         wide = self.frame.coarser(WIDE_MM)
@@ -225,7 +225,7 @@ class Search:
 
     def fitted(self, decoders: Decoders, codes: Codes, goal: Goal) -> Codes:
         """Codes that follow a goal; the decoders rest."""
-        position = self.points()
+        position = self.points(codes)
         targets = [Target(decoders.forward_map, goal.at(position))]
         if self.options.inverse_weight > 0:
             targets.append(Target(decoders.inverse_map, goal.inverse_at(position), self.options.inverse_weight))
@@ -253,7 +253,7 @@ class Search:
         """Whether there was time for all of it."""
         lessons = []
         for codes, goal in zip(stages, goals, strict=True):
-            position = self.points()
+            position = self.points(codes)
             lessons.append(Lesson(codes, position, (goal.inverse_at if inverse else goal.at)(position)))
         steps = self.options.learning_steps
         try:
