@@ -201,6 +201,7 @@ class Search:
             self.tick()
             if base is not None:
                 pair.move_through(base, self.grid)
+                self.tick()
 
             def report(count: int, value: float, *, spacing_mm: float = level.spacing_mm) -> None:
                 self.message = f"{spacing_mm:g} mm: similarity {value:.4f}"
