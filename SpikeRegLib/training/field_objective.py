@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from SpikeRegLib.losses import lncc_map, soft_dice
 from SpikeRegLib.neural_field.codes import Codes
@@ -20,6 +21,8 @@ from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
 
 # Intensity above which a voxel belongs to the head.
 FOREGROUND = 0.02
+# Points decoded together while training.
+POINTS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,15 @@ def field_objective(
     return loss, {name: round(float(value.detach()), 5) for name, value in terms.items()}
 
 
+def _displacement(network: FieldNetwork, codes: Codes, position: torch.Tensor, *, inverse: bool) -> torch.Tensor:
+    """[N, 3] mm, decoded again in the backward pass: what a few points need is all the memory the decoders take."""
+    parts = [
+        checkpoint(network.decoders.displacement, codes, part, inverse=inverse, use_reentrant=False)
+        for part in position.split(POINTS_AT_ONCE)
+    ]
+    return torch.cat(parts)
+
+
 def _one_way(
     network: FieldNetwork, codes: Codes, weights: FieldWeights, fixed: torch.Tensor, moving: torch.Tensor,
     fixed_shares: torch.Tensor, moving_shares: torch.Tensor, *, inverse: bool, random: torch.Generator,
@@ -142,7 +154,7 @@ def _one_way(
     """Similarity, overlap and diffusion of one direction, at cubes of points of its fixed image."""
     cubes = _draw(fixed[0, 0] > FOREGROUND, weights, random)
     position = cubes.position()
-    moved = network.decoders.displacement(codes, position * SPACING_MM, inverse=inverse)
+    moved = _displacement(network, codes, position * SPACING_MM, inverse=inverse)
     target = position + moved / SPACING_MM
     seen = cubes.volume(sample_at(fixed[0], position))
     found = cubes.volume(sample_at(moving[0], target))

@@ -94,7 +94,7 @@ def test_operations_of_a_spiking_encoder_have_their_price(network, pair):
     free, terms = loss_of(spiking, pair)
     assert "operations_share" not in terms
     paid, terms = loss_of(spiking, pair, operations=8.0, operations_target=0.01)
-    assert float(paid) == pytest.approx(float(free) + 8 * (terms["operations_share"] - 0.01), abs=1e-4)
+    assert paid.item() == pytest.approx(free.item() + 8 * (terms["operations_share"] - 0.01), abs=1e-4)
 
 
 def test_an_encoder_that_does_not_fit_is_refused():
