@@ -249,7 +249,10 @@ def register(
         similarity={"measure": pair.working.comparison.measure, **refined.similarity},
     )  # fmt: skip
     if fitted is not None:
-        registration.result["field"] = field_facts(fitted, whole=whole)
+        facts_of_field = field_facts(fitted, whole=whole)
+        registration.result["field"] = facts_of_field
+        if registration.result["energy"] is not None:  # beside the encoder's figures, which the reductions are made of
+            registration.result["energy"]["decoder_macs"] = facts_of_field["decoder_macs"]
         registration.coded = fitted.coded if whole else None
     return registration
 

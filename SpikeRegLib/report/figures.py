@@ -47,7 +47,9 @@ def key_figures(result: dict[str, Any]) -> str:
     tiles.append((number(part["deformation"].get("inverse_consistency_mm"), "{:.3f} mm"), "inverse consistency"))
     if part["energy"]:
         reduction = number(part["energy"].get("reduction_vs_twin"), "{:.1f}×")
-        tiles.append((reduction, "less energy than the dense twin (proxy)"))
+        decoders = part["energy"].get("decoder_macs")
+        twin = "the dense encoder (proxy, decoders aside)" if decoders else "the dense twin (proxy)"
+        tiles.append((reduction, f"less energy than {twin}"))
     tiles.append((number(part["timing_s"].get("total"), "{:.1f} s"), "from reading to result"))
     return f'<div class="tiles">{"".join(tile(*entry) for entry in tiles)}</div>'
 

@@ -83,8 +83,15 @@ def energy_part(result: dict[str, Any]) -> str:
     def millijoule(macs: Any) -> float | None:
         return macs * mac * 1e-9 if isinstance(macs, (int, float)) and isinstance(mac, (int, float)) else None
 
+    decoders = energy.get("decoder_macs")
     rows = [
-        _row("Spiking network", energy.get("analog_macs"), energy.get("synaptic_ops"), energy.get("snn_mj"), None),
+        _row(
+            "Spiking encoder" if decoders else "Spiking network",
+            energy.get("analog_macs"),
+            energy.get("synaptic_ops"),
+            energy.get("snn_mj"),
+            None,
+        ),
         _row("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
         _row(
             "Dense network of the paper, scaled to this field of view",
@@ -94,6 +101,8 @@ def energy_part(result: dict[str, Any]) -> str:
             energy.get("reduction_vs_paper"),
         ),
     ]
+    if decoders:
+        rows.insert(1, _row("Decoders of the neural field, dense, at most", decoders, 0, millijoule(decoders), None))
     head = ("", "MACs", "Synaptic operations", "Energy (proxy)", "Spiking is lower by")
     updates = f"{number(energy.get('neuron_updates'), '{:,.0f}')} neuron updates"
     layers = (result.get("spikes") or {}).get("layers") or []

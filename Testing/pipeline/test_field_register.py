@@ -18,6 +18,8 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.images import Volume, read_image, write_volume
 from SpikeRegLib.neural_field.files import read_codes, to_bytes
 from SpikeRegLib.pipeline import register
+from SpikeRegLib.report.figures import key_figures
+from SpikeRegLib.report.spikes import energy_part
 from SpikeRegLib.transforms import AffineTransform, read_transform
 from SpikeRegLib.warm import Memory
 
@@ -107,7 +109,8 @@ def test_a_spiking_encoder_is_counted_and_its_energy_given(pair):
     assert {layer["name"] for layer in spikes["layers"]} == {*found.spike_maps, "head"}
     assert energy["synaptic_ops"] == sum(layer["synaptic_ops"] for layer in spikes["layers"]) > 0
     assert energy["paper_baseline_macs"] > energy["dense_twin_macs"] > energy["analog_macs"] > 0
-    assert found.result["field"]["decoder_macs"] > 0
+    assert energy["decoder_macs"] == found.result["field"]["decoder_macs"] > 0
+    assert "Decoders of the neural field" in energy_part(found.result) and "decoders aside" in key_figures(found.result)
     assert found.result["similarity"]["lncc_after"] > found.result["similarity"]["lncc_aligned"]
 
 

@@ -154,12 +154,15 @@ def _energy(result: Mapping[str, Any]) -> str:
         ("Dense twin", "ann_mj", "reduction_vs_twin"),
         ("Dense network of the paper, scaled", "", "reduction_vs_paper"),
     )
-    rows = [("Spiking network", number(energy.get("snn_mj"), "{:.3f} mJ"), "")]
+    decoders, pj = energy.get("decoder_macs"), energy.get("mac_pj") or 0
+    rows = [("Spiking encoder" if decoders else "Spiking network", number(energy.get("snn_mj"), "{:.3f} mJ"), "")]
     rows += [
         (name, number(energy.get(mj), "{:.3f} mJ") if mj else "", number(energy.get(less), "{:.1f}×"))
         for name, mj, less in baselines
         if energy.get(mj) is not None or energy.get(less) is not None
     ]
+    if decoders:
+        rows.insert(1, ("Decoders of the neural field, dense, at most", f"{decoders * pj * 1e-9:.3f} mJ", ""))
     mac, ac = (number(energy.get(name), "{:g}") for name in ("mac_pj", "ac_pj"))
     return section(
         "Energy (proxy)",

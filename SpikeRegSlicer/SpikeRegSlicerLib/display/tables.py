@@ -72,11 +72,21 @@ def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
     mac, ac = energy.get("mac_pj"), energy.get("ac_pj")
     paper = energy.get("paper_baseline_macs")
     paperMj = paper * mac * 1e-9 if _isNumber(paper) and _isNumber(mac) else None
+    decoders = energy.get("decoder_macs")
     rows = [
-        ("Spiking network", energy.get("analog_macs"), energy.get("synaptic_ops"), energy.get("snn_mj"), None),
+        (
+            "Spiking encoder" if decoders else "Spiking network",
+            energy.get("analog_macs"),
+            energy.get("synaptic_ops"),
+            energy.get("snn_mj"),
+            None,
+        ),
         ("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
         ("Dense network of the paper, scaled to this image", paper, 0, paperMj, energy.get("reduction_vs_paper")),
     ]
+    if decoders:
+        decodersMj = decoders * mac * 1e-9 if _isNumber(mac) else None
+        rows.insert(1, ("Decoders of the neural field, dense, at most", decoders, 0, decodersMj, None))
     formula = f"E = {_format(mac, '{:g}')} pJ × MACs + {_format(ac, '{:g}')} pJ × synaptic operations"
     texts = [
         (name, _format(macs, "{:,.0f}"), _format(ops, "{:,.0f}"), _format(mj), _format(less, "{:.1f}×"))
