@@ -72,9 +72,9 @@ def test_energy_is_called_a_proxy_and_its_formula_gives_its_numbers(scene, resul
 def test_dense_decoders_of_a_field_stand_beside_its_spiking_encoder(scene, result):
     result["energy"]["decoder_macs"] = 2_000_000_000
     shown = {row[0]: row[1:] for row in rows(tables.energyTable(scene, result))}
-    assert "Spiking network" not in shown and shown["Spiking encoder"][3] == ""
+    assert "Spiking network" not in shown and shown["Spiking encoder"][3] == "–"
     macs, _, millijoule, less = shown["Decoders of the neural field, dense, at most"]
-    assert (macs, less) == ("2,000,000,000", "")
+    assert (macs, less) == ("2,000,000,000", "–")
     assert float(millijoule) == pytest.approx(result["energy"]["mac_pj"] * 2)
 
 
