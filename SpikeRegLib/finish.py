@@ -155,7 +155,7 @@ def _mapping(
     frame = run.fixed.image.frame
     total = torch.empty(3, *frame.shape)
     for start, stop, slab in _slabs(frame):
-        _report(run, 0.4 + 0.1 * start / frame.shape[0], "resampling")
+        _report(run, 0.4 + 0.1 * start / frame.shape[0], "sampling the deformation")
         total[:, start:stop] = transform.displacement_on(slab)
     warped = _warped(run, run.moving.image, total, "resampling", 0.5)
     _report(run, 0.7, "measuring the deformation")
