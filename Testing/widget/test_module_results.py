@@ -163,7 +163,8 @@ def savedScene() -> dict[str, list[str]]:
 
 def drawn():
     """Display node of the transform that a comparison draws; None while none is drawn."""
-    found = [node for node in slicer.util.getNodesByClass("vtkMRMLTransformNode") if not node.GetSaveWithScene()]
+    nodes = slicer.util.getNodesByClass("vtkMRMLTransformNode")  # linear ones, too, of the application's own
+    found = [node for node in nodes if not node.IsLinear() and not node.GetSaveWithScene()]
     assert len(found) < 2
     return found[0].GetDisplayNode() if found else None
 
