@@ -25,12 +25,16 @@ def panel(scene):
     assert not tools.leftovers()
 
 
-def cancelAfter(panel, seconds: float) -> None:
-    """Press Run, and Cancel some time later, or when the run is over before that."""
+def cancelAfter(panel, seconds: float = 0.0, percent: float = 0.0) -> None:
+    """Press Run, and Cancel once so many seconds are over and so much of the run is done."""
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     panel.ui.runButton.click()
     pid, end = panel.logic.process.processId, time.monotonic() + seconds
-    gestures.waitUntil(lambda: time.monotonic() > end or panel.ui.runButton.text == "Run")
+
+    def due() -> bool:
+        return time.monotonic() > end and panel.ui.progressBar.value >= percent
+
+    gestures.waitUntil(lambda: due() or panel.ui.runButton.text == "Run")
     if panel.ui.runButton.text == "Run":
         pytest.fail("the run was over before it could be cancelled")
     began = time.monotonic()
@@ -53,8 +57,8 @@ def test_cancel_with_the_real_worker_at_two_moments(panel):
 @pytest.mark.slow
 def test_cancel_at_twenty_random_moments(panel):
     moments = random.Random(0)
-    for _ in range(20):
-        cancelAfter(panel, moments.uniform(0, 4))
+    for number in range(20):  # some before the worker has reported anything
+        cancelAfter(panel, seconds=moments.uniform(0, 0.5), percent=moments.uniform(0, 90) if number % 4 else 0)
 
 
 def test_runs_queue_and_cancel_goes_on_with_the_next(panel):
