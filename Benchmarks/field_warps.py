@@ -42,7 +42,7 @@ NOISE = 0.02
 # Points in the head where errors are measured, and those of them with Jacobians.
 POINTS, JACOBIANS = 50_000, 5_000
 # Distances of codes in mm, coarse to fine.
-STAGES = {"multi-resolution": (64.0, 32.0, 16.0, 8.0), "single resolution": (8.0,)}
+STAGES = {"multi-resolution": (32.0, 16.0, 8.0), "single resolution": (8.0,)}
 SHIFT_VOXELS = 20
 # Largest displacement in mm, and standard deviation in mm of the Gaussian that makes noise a warp.
 SMOOTH = {"10 mm": (10.0, 20.0), "30 mm": (30.0, 40.0)}
