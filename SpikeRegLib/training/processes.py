@@ -91,5 +91,6 @@ def join(device: str) -> Iterator[Processes]:
     distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Processes.joined()
+        distributed.barrier()  # one that leaves while another still talks to it would abort
     finally:
         distributed.destroy_process_group()
