@@ -133,7 +133,7 @@ def register(
     memory = memory or Memory()
     memory.begin()
     of_field = method in FIELD_METHODS
-    model_name = model or _model_name(settings, method)
+    model_name = "" if method == "optimize" else model or _model_name(settings, method)
     model_path = models.find(model_name, method) if model_name else None
     fine_path = None
     if model_path is not None and settings.fine_model and model is None and not of_field:
@@ -259,8 +259,6 @@ def register(
 
 def _model_name(settings: Preset, method: str) -> str | Path:
     """The preset's model, or the one that suits the method where the preset is one of another method."""
-    if method == "optimize":
-        return ""
     both_unets = bool(settings.model) and not {method, settings.method} & set(FIELD_METHODS)
     if method == settings.method or both_unets:
         return settings.model
