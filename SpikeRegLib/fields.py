@@ -30,6 +30,19 @@ def warp(image: torch.Tensor, displacement: torch.Tensor, *, mode: str = "biline
     return functional.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=True)
 
 
+def values_at(field: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+    """[N, C] values of `field` at points, by linear interpolation, clamped at the border.
+
+    Args:
+        field: [C, D, H, W].
+        position: [N, 3] (x, y, z) in voxels of the field.
+    """
+    size = position.new_tensor([n - 1 for n in reversed(field.shape[1:])]).clamp_min(1)
+    grid = (position / size * 2 - 1)[None, None, None].to(field.dtype)
+    sampled = functional.grid_sample(field[None], grid, padding_mode="border", align_corners=True)
+    return sampled[0, :, 0, 0].t()
+
+
 def compose(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """The displacement of x -> second(first(x)): u1(x) + u2(x + u1(x)). Both [B, 3, D, H, W] in voxels."""
     return first + warp(second, first)

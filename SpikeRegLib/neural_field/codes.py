@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn import functional
 
+from SpikeRegLib.fields import values_at
 from SpikeRegLib.refinement.grids import Grid, resample
 
 
@@ -46,12 +46,7 @@ class Codes:
 
     def at(self, position: torch.Tensor) -> torch.Tensor:
         """[N, code_size]: the local code at [N, 3] positions in mm, and the global one."""
-        size = position.new_tensor([n - 1 for n in reversed(self.grid.shape)]).clamp_min(1)
-        unit = self.cells(position) / size * 2 - 1
-        local = functional.grid_sample(
-            self.local[None], unit[None, None, None].to(self.local.dtype), padding_mode="border", align_corners=True
-        )
-        return self._with_overall(local[0, :, 0, 0].t())
+        return self._with_overall(values_at(self.local, self.cells(position)))
 
     def on(self, grid: Grid) -> torch.Tensor:
         """[N, code_size] as `at`, of all nodes of a grid in the order of its memory; faster than point by point."""

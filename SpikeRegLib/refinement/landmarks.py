@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import grid_sample
 
-from SpikeRegLib.fields import taper
+from SpikeRegLib.fields import taper, values_at
 from SpikeRegLib.refinement.displacement import sample
 from SpikeRegLib.refinement.grids import Grid
 
@@ -66,13 +65,7 @@ class Landmarks:
 
 def displacement_at(field: torch.Tensor, grid: Grid, points: torch.Tensor) -> torch.Tensor:
     """[N, 3] float64 values (x, y, z) of `field` [3, d, h, w] at `points` [N, 3], mm from the first voxel of `grid`."""
-    depth, height, width = grid.shape
-    size = torch.tensor([width, height, depth], dtype=torch.float64) - 1
-    unit = 2 * points / (grid.spacing_mm * size) - 1
-    values = grid_sample(
-        field[None], unit.to(field).view(1, 1, 1, -1, 3), padding_mode="border", align_corners=True
-    )  # fmt: skip
-    return values.view(3, -1).t().double()
+    return values_at(field, points.double() / grid.spacing_mm).double()
 
 
 def preimage(

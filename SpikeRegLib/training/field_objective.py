@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from SpikeRegLib.fields import values_at
 from SpikeRegLib.losses import lncc_map, soft_dice
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.consistency import inverse_consistency
@@ -84,14 +84,6 @@ def _draw(head: torch.Tensor, weights: FieldWeights, random: torch.Generator) ->
     return _Cubes((chosen - edge // 2).clamp_min(0).minimum(shape - edge), edge)
 
 
-def sample_at(values: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """[N, C] trilinear values of [C, D, H, W] at [N, 3] positions (x, y, z) in voxels, clamped at the border."""
-    size = position.new_tensor([n - 1 for n in reversed(values.shape[1:])])
-    grid = (position / size * 2 - 1)[None, None, None]
-    sampled = functional.grid_sample(values[None], grid, padding_mode="border", align_corners=True)
-    return sampled[0, :, 0, 0].t()
-
-
 def field_objective(
     network: FieldNetwork, pair: SyntheticPair, weights: FieldWeights, *, precision: Precision, seed: int
 ) -> tuple[torch.Tensor, dict[str, float]]:
@@ -156,8 +148,8 @@ def _one_way(
     position = cubes.position()
     moved = _displacement(network, codes, position * SPACING_MM, inverse=inverse)
     target = position + moved / SPACING_MM
-    seen = cubes.volume(sample_at(fixed[0], position))
-    found = cubes.volume(sample_at(moving[0], target))
+    seen = cubes.volume(values_at(fixed[0], position))
+    found = cubes.volume(values_at(moving[0], target))
     similarity = lncc_map(seen, found, window=weights.window)
     # Windows that reach over a face see zeros there, in both images alike: they would count faces as agreement.
     reach = min(weights.window // 2, cubes.edge // 2 - 1)
@@ -166,7 +158,7 @@ def _one_way(
     every_other = (..., *(slice(None, None, 2),) * 3)
     half = [cubes.volume(p)[every_other].movedim(1, -1).reshape(-1, 3) for p in (position, target)]
     # Shares lie on pairs of voxels: their voxel n is at 2 n + 1/2.
-    labels = [sample_at(s[0], (p - 0.5) / 2) for s, p in zip((fixed_shares, moving_shares), half, strict=True)]
+    labels = [values_at(s[0], (p - 0.5) / 2) for s, p in zip((fixed_shares, moving_shares), half, strict=True)]
     field = cubes.volume(moved)
     return {
         "lncc": (similarity[core] * mask).sum() / mask.sum().clamp_min(1),

@@ -25,6 +25,16 @@ def train(*arguments) -> int:
         return int(end.code or 0)
 
 
+def train_all(first: str, made: str, folder: Path, *common) -> tuple[Path, Path, Path]:
+    """What the first step makes in a folder of its own, what conversion makes of it, and fine-tuning of that."""
+    assert train(first, *common, "--out", folder / first, "--no-progress") == 0
+    teacher = folder / first / made
+    assert train("convert", *common, "--out", folder / "converted", "--teacher", teacher) == 0
+    converted = folder / "converted" / "converted.safetensors"
+    assert train("finetune", *common, "--out", folder / "tuned", "--model", converted, "--no-progress") == 0
+    return teacher, converted, folder / "tuned" / "spiking.safetensors"
+
+
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory) -> Path:
     """Two label maps drawn by hand."""
@@ -147,12 +157,8 @@ def test_a_fine_pass_is_trained_on_crops_after_the_coarse_one_and_sees_whole_ima
         text += f"[{step}]\nsteps = 1\nwarmup = 1\nlog_every = 1\nsecond_pass = 0.0\n"
     recipe.write_text(text, encoding="utf-8")
     common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1)
-    assert train("teacher", *common, "--out", tmp_path / "teacher", "--no-progress") == 0
-    teacher = tmp_path / "teacher" / "teacher.safetensors"
-    assert train("convert", *common, "--out", tmp_path / "converted", "--teacher", teacher) == 0
-    converted = tmp_path / "converted" / "converted.safetensors"
-    assert train("finetune", *common, "--out", tmp_path / "tuned", "--model", converted, "--no-progress") == 0
-    for path in (teacher, converted, tmp_path / "tuned" / "spiking.safetensors"):
+    teacher, converted, tuned = train_all("teacher", "teacher.safetensors", tmp_path, *common)
+    for path in (teacher, converted, tuned):
         spec = load_model(path).spec
         assert spec.name == "velocity-1mm" and spec.standardise and spec.input_spacing_mm == 1.0
     facts = read_header(tmp_path / "tuned" / "spiking.safetensors").facts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train_command import labels, log, train  # noqa: F401 (fixture)
+from test_train_command import labels, log, train, train_all  # noqa: F401 (fixture)
 
 from SpikeRegLib.models import load_field, read_header
 from SpikeRegLib.training import loop
@@ -27,32 +27,26 @@ def recipe(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(labels, recipe, tmp_path_factory) -> Path:  # noqa: F811 (fixture)
-    folder = tmp_path_factory.mktemp("runs")
+def runs(labels, recipe, tmp_path_factory) -> list[Path]:  # noqa: F811 (fixture)
+    """The model files of the three steps, each in a folder of its own."""
     common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1)
-    assert train("nephi", *common, "--out", folder / "field", "--no-progress") == 0
-    field = folder / "field" / "field.safetensors"
-    assert train("convert", *common, "--out", folder / "converted", "--teacher", field) == 0
-    converted = folder / "converted" / "converted.safetensors"
-    assert train("finetune", *common, "--out", folder / "tuned", "--model", converted, "--no-progress") == 0
-    return folder
+    return list(train_all("nephi", "field.safetensors", tmp_path_factory.mktemp("runs"), *common))
 
 
 def test_each_step_hands_on_a_field(runs):
-    files = [runs / name for name in ("field/field", "converted/converted", "tuned/spiking")]
-    headers = [read_header(file.with_suffix(".safetensors")) for file in files]
+    headers = [read_header(file) for file in runs]
     assert [header.kind for header in headers] == ["field", "spiking-field", "spiking-field"]
     assert {header.field["width"] for header in headers} == {16}
     field, converted = (load_field(header.path) for header in headers[:2])
     for name, tensor in field.decoders.state_dict().items():
         assert torch.equal(tensor, converted.decoders.state_dict()[name])
     assert headers[2].facts["before"]["step"] == "convert"
-    assert {"lncc", "dice", "consistency", "code"} <= set(log(runs / "field")[-1])
+    assert {"lncc", "dice", "consistency", "code"} <= set(log(runs[0].parent)[-1])
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(runs, labels, recipe, tmp_path, monkeypatch):  # noqa: F811
     common = ("--labels", labels, "--recipe", recipe, "--device", "cpu", "--threads", 1, "--out", tmp_path)
-    source = runs / "field"
+    source = runs[0].parent
     saved, kept = loop.save_checkpoint, []
 
     def save_and_stop(path, *rest):

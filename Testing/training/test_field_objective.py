@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from SpikeRegLib.fields import values_at
 from SpikeRegLib.losses import lncc_map
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.neural_field.options import FieldOptions
@@ -16,7 +17,7 @@ from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet
-from SpikeRegLib.training.field_objective import FieldWeights, field_objective, sample_at
+from SpikeRegLib.training.field_objective import FieldWeights, field_objective
 from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
 
 EXACT = Precision("cpu", False)
@@ -55,7 +56,7 @@ def test_points_of_the_grid_have_the_values_of_its_voxels(pair):
     image = pair.fixed[0]
     position = torch.tensor([[0.0, 0.0, 0.0], [3.0, 5.0, 7.0], [31.0, 30.0, 2.0], [3.5, 5.0, 7.0]])
     wanted = [image[0, 0, 0, 0], image[0, 7, 5, 3], image[0, 2, 30, 31], image[0, 7, 5, 3:5].mean()]
-    assert torch.allclose(sample_at(image, position)[:, 0], torch.stack(wanted), atol=1e-5)
+    assert torch.allclose(values_at(image, position)[:, 0], torch.stack(wanted), atol=1e-5)
 
 
 def test_without_a_displacement_the_correlation_is_that_of_the_images(network, pair):
