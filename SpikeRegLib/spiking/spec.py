@@ -244,6 +244,18 @@ def fine_unet() -> NetworkSpec:
     )
 
 
+def light_coarse_unet() -> NetworkSpec:
+    """The coarse pass at half the operations: three quarters of the channels."""
+    return velocity_unet("velocity-2mm-light", encoder=(12, 24, 48, 96), decoder=(48, 24, 16), stem_kernel=2)
+
+
+def light_fine_unet() -> NetworkSpec:
+    """The fine pass at half the operations: two thirds of the channels on the grid of the field."""
+    return velocity_unet(
+        "velocity-1mm-light", encoder=(8, 12, 24, 48), decoder=(24, 12, 8), stem=8, stem_kernel=2, input_spacing_mm=1.0
+    )
+
+
 def code_unet(local_size: int = 32) -> NetworkSpec:
     """The encoder of a neural deformation field: images at 2 mm, a grid of local codes at 8 mm.
 
@@ -284,6 +296,8 @@ def paper_unet() -> NetworkSpec:
 SPECS = {
     "velocity-2mm": coarse_unet,
     "velocity-1mm": fine_unet,
+    "velocity-2mm-light": light_coarse_unet,
+    "velocity-1mm-light": light_fine_unet,
     "field-codes-2mm": code_unet,
     "paper": paper_unet,
 }

@@ -24,7 +24,7 @@ from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
-from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, objective
+from SpikeRegLib.training.objective import ObjectiveWeights, echo, first_pass, objective
 from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.synthetic import SyntheticPair
 
@@ -45,6 +45,8 @@ class LoopOptions:
             (a fraction of the run) is over.
         freeze_normalisation_from: fraction of the run after which BatchNorm uses its running statistics (dense only).
         threshold_learning_rate: factor on the learning rate of thresholds (spiking only).
+        echoes: further updates from every pair, by the distance to the teacher and the operations alone (see
+            `objective.echo`): a fifth of the cost of a new pair each. Needs a teacher.
         decoder_learning_rate: factor on that of the decoders of a neural field, whose sines are sensitive.
         checkpoint_every, log_every: in steps.
     """
@@ -57,6 +59,7 @@ class LoopOptions:
     freeze_normalisation_from: float = 0.15
     threshold_learning_rate: float = 1.0
     decoder_learning_rate: float = 0.5
+    echoes: int = 0
     checkpoint_every: int = 200
     log_every: int = 10
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
@@ -140,6 +143,8 @@ def train(
     network.to(device)
     optimiser = make_optimiser(network, options)
     unet = network.encoder if isinstance(network, FieldNetwork) else network
+    if options.echoes and (teacher is None or loss_of is not None):
+        raise InputError("recipe: echoes need a weight on the distance to the teacher (finetune.weights.teacher)")
     start, seconds = 0, 0.0
     identity = json.loads(json.dumps({"spec": unet.spec.to_json(), "options": asdict(options), "seed": seed}))
     identity["processes"] = processes.count
@@ -163,7 +168,7 @@ def train(
         bar = tqdm(
             range(start, options.steps), initial=start, total=options.steps, disable=not show_progress, unit="step"
         )
-        skipped = 0
+        skipped = 0  # updates since the last line of the log whose gradient was not finite
         for step in bar:
             network.train()
             frozen = step >= options.freeze_normalisation_from * options.steps
@@ -187,24 +192,25 @@ def train(
                 loss, terms = objective(
                     network, pair, options.weights, precision=precision, earlier=earlier, teacher=teacher
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            processes.average(network)
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            finite = bool(torch.isfinite(norm))
-            if finite:
-                optimiser.step()
-            else:
+            size = _update(network, optimiser, loss, processes)
+            if size is None:
                 skipped += 1
                 for buffer, before in zip(network.buffers(), statistics, strict=True):
                     buffer.copy_(before)
-            size = round(float(norm), 4) if finite else None
+            for number in range(options.echoes):
+                assert not isinstance(network, FieldNetwork) and teacher is not None
+                again, heard = echo(
+                    network, pair, options.weights, precision=precision, teacher=teacher,
+                    seed=(seed * 1_000_003 + step) * options.echoes + number,
+                )  # fmt: skip
+                skipped += _update(network, optimiser, again, processes) is None
+                terms["echo_distance"] = heard["teacher_distance"]
             entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
             last = step + 1 == options.steps
             if (step + 1) % options.log_every == 0 or last:
                 entry["seconds"] = round(time.monotonic() - began, 1)
                 if skipped:
-                    entry["skipped"], skipped = skipped, 0  # steps since the last line whose gradient was not finite
+                    entry["skipped"], skipped = skipped, 0
                 print(json.dumps(entry), file=log, flush=True)
                 bar.set_postfix(lncc=terms["lncc"], dice=terms.get("dice", 0.0))
             if processes.first and ((step + 1) % options.checkpoint_every == 0 or last):
@@ -216,6 +222,20 @@ def train(
                     print(json.dumps({"step": step + 1, "validation": figures}), file=log, flush=True)
     network.eval()
     return entry
+
+
+def _update(
+    network: Trained, optimiser: torch.optim.Optimizer, loss: torch.Tensor, processes: Processes
+) -> float | None:
+    """One step of the optimiser; returns the norm of the gradient, or None and no step where it is not finite."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    processes.average(network)
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    if not torch.isfinite(norm):
+        return None
+    optimiser.step()
+    return round(float(norm), 4)
 
 
 def _rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:

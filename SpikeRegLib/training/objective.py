@@ -12,7 +12,11 @@ from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.training.stream import Stream
 from SpikeRegLib.training.synthetic import SyntheticPair
+
+# Voxels along an axis by which `echo` shifts a pair.
+MOST_SHIFTED = 7
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,60 @@ def objective(
         terms["operations_share"] = share
         loss = loss + weights.operations * (share - weights.operations_target).clamp_min(0)
     if teacher is not None and weights.teacher > 0:
-        with torch.no_grad(), precision.autocast():
-            wanted = teacher(both)
-        inside = functional.adaptive_avg_pool3d(mask.float(), output.shape[2:])
-        distance = ((output - wanted).square().sum(1, keepdim=True) + 1e-6).sqrt()
-        terms["teacher_distance"] = (distance * inside).sum() / inside.sum().clamp_min(1)
+        terms["teacher_distance"] = teacher_distance(teacher, both, output, precision)
         loss = loss + weights.teacher * terms["teacher_distance"]
     terms["loss"] = loss
-    return loss, {name: round(float(value.detach()), 5) for name, value in terms.items()}
+    return loss, _rounded(terms)
+
+
+def teacher_distance(
+    teacher: RegistrationUNet, both: torch.Tensor, output: torch.Tensor, precision: Precision
+) -> torch.Tensor:
+    """Mean distance of `output` from what the dense teacher gives, inside the fixed head, in voxels of the output."""
+    with torch.no_grad(), precision.autocast():
+        wanted = teacher(both)
+    inside = functional.adaptive_avg_pool3d((both[:, :1] > 0.02).float(), output.shape[2:])
+    distance = ((output - wanted).square().sum(1, keepdim=True) + 1e-6).sqrt()
+    return (distance * inside).sum() / inside.sum().clamp_min(1)
+
+
+def echo(
+    network: RegistrationUNet,
+    pair: SyntheticPair,
+    weights: ObjectiveWeights,
+    *,
+    precision: Precision,
+    teacher: RegistrationUNet,
+    seed: int,
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of a pair seen once more, by the distance to the teacher and the operations alone.
+
+    Nothing is drawn, warped or compared, which is most of the cost of `objective`: the pair is exchanged, mirrored and
+    shifted at random and both networks see it (data echoing, Choi et al. 2019).
+
+    Args:
+        network, pair, weights, precision, teacher: as for `objective`.
+        seed: of the choice of what is done to the pair.
+    """
+    stream = Stream(seed, str(pair.fixed.device))
+    images = [pair.fixed, pair.moving]
+    if stream.happens(0.5):
+        images.reverse()
+    both = torch.cat(images, 1)
+    if stream.happens(0.5):
+        both = both.flip(-1)
+    # Up to a whole voxel of the fourth level, so that strides fall on other voxels.
+    shifts = [stream.integer(2 * MOST_SHIFTED + 1) - MOST_SHIFTED for _ in range(3)]
+    both = functional.pad(both, [part for shift in shifts for part in (shift, -shift)])
+    depth, height, width = both.shape[2:]
+    counter = OperationCount(network.spec, (depth, height, width), importance(both, weights.head_share))
+    with precision.autocast():
+        output = network(both, recorder=counter)
+    distance, share = teacher_distance(teacher, both, output, precision), counter.share_of_dense()
+    excess = (share - weights.operations_target).clamp_min(0)
+    loss = weights.teacher * distance + weights.operations * excess
+    return loss, _rounded({"teacher_distance": distance, "operations_share": share, "loss": loss})
+
+
+def _rounded(terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    return {name: round(float(value.detach()), 5) for name, value in terms.items()}

@@ -25,6 +25,7 @@ from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.field_objective import field_objective
 from SpikeRegLib.training.loop import Loss, Trained, train
+from SpikeRegLib.training.narrowing import can_narrow, narrowed_state
 from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
@@ -64,8 +65,7 @@ def train_teacher(
     torch.manual_seed(config.weights_seed)
     network = AnalogUNet(training_spec(spec, config))
     if config.initial:
-        first = load_model(find(config.initial, "ann"), kind="analog")
-        _start_from(network, first.state_dict(), config)
+        _start_from(network, load_model(find(config.initial, "ann"), kind="analog"), config)
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
@@ -95,7 +95,7 @@ def train_field(
         if read_header(path).kind == "field":
             network.load_state_dict(load_field(path).state_dict())
         else:
-            _start_from(network.encoder, load_model(path, kind="analog").state_dict(), config)
+            _start_from(network.encoder, load_model(path, kind="analog"), config)
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed, resume=resume,
@@ -114,9 +114,13 @@ def _field_loss(config: TrainingConfig) -> Loss:
     return loss
 
 
-def _start_from(network: RegistrationUNet, known: dict[str, torch.Tensor], config: TrainingConfig) -> None:
-    """Copy the tensors of an initial model; layers that have another shape there keep their new weights."""
-    tensors = network.state_dict()
+def _start_from(network: RegistrationUNet, initial: RegistrationUNet, config: TrainingConfig) -> None:
+    """Copy the tensors of an initial model; layers that have another shape there keep their new weights, unless all of
+    its layers have channels to spare: then those that carry most are copied."""
+    if isinstance(initial, AnalogUNet) and can_narrow(network.spec, initial.spec):
+        network.load_state_dict(narrowed_state(initial, network.spec))
+        return
+    tensors, known = network.state_dict(), initial.state_dict()
     same = {name: known[name] for name, value in tensors.items() if name in known and known[name].shape == value.shape}
     if 2 * len(same) < len(tensors):
         raise InputError(

@@ -40,11 +40,14 @@ def log(folder: Path) -> list[dict]:
 
 @pytest.mark.parametrize("kind", ["analog", "spiking"])
 @pytest.mark.parametrize("interrupted_at", [3, 5])
+@pytest.mark.parametrize("echoes", [0, 1])
 def test_a_resumed_run_ends_in_the_same_bits(
-    kind: str, interrupted_at: int, tmp_path: Path, generator: PairGenerator
+    kind: str, interrupted_at: int, echoes: int, tmp_path: Path, generator: PairGenerator
 ) -> None:
     through = new_network(kind)
-    entry = run(through, generator.pair, tmp_path / "through", options=SIX)
+    settings = {"options": replace(SIX, echoes=echoes, weights=replace(QUICK, teacher=float(echoes)))}
+    settings["teacher"] = new_network("analog", seed=5).eval() if echoes else None
+    entry = run(through, generator.pair, tmp_path / "through", **settings)
 
     def until(step: int) -> SyntheticPair:
         if step == interrupted_at:
@@ -52,10 +55,10 @@ def test_a_resumed_run_ends_in_the_same_bits(
         return generator.pair(step)
 
     with pytest.raises(KeyboardInterrupt):
-        run(new_network(kind), until, tmp_path / "resumed", options=SIX)
+        run(new_network(kind), until, tmp_path / "resumed", **settings)
     resumed = new_network(kind, seed=77)  # everything has to come from the checkpoint
     torch.rand(3)
-    last = run(resumed, generator.pair, tmp_path / "resumed", options=SIX, resume=True)
+    last = run(resumed, generator.pair, tmp_path / "resumed", resume=True, **settings)
     for name, value in through.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert {**last, "seconds": 0} == {**entry, "seconds": 0}
@@ -91,6 +94,26 @@ def test_the_operations_term_makes_a_network_quieter(tmp_path: Path, generator: 
         run(new_network("spiking"), lambda step: pair, tmp_path / str(weight), options=options)
         shares[weight] = log(tmp_path / str(weight))[-1]["operations_share"]
     assert shares[20.0] < 0.8 * shares[0.0]
+
+
+def test_echoes_bring_a_network_nearer_to_its_teacher(tmp_path: Path, generator: PairGenerator) -> None:
+    weights = ObjectiveWeights(window=5, dice=0.0, teacher=2.0)
+    teacher, distance = new_network("analog").eval(), {}
+    with torch.no_grad():
+        teacher.weights["head"].mul_(30)  # type: ignore[index, union-attr]
+    for echoes in (0, 4):
+        options = LoopOptions(
+            steps=6, warmup=1, learning_rate=1e-2, second_pass=0.0, log_every=1, weights=weights, echoes=echoes
+        )
+        folder = tmp_path / str(echoes)
+        run(new_network("spiking"), generator.pair, folder, options=options, teacher=teacher)
+        distance[echoes] = [entry["teacher_distance"] for entry in log(folder)]
+        assert ("echo_distance" in log(folder)[0]) == (echoes > 0)
+    assert distance[4][0] == distance[0][0]
+    assert distance[4][-1] < 0.8 * distance[0][-1]
+    options = replace(SIX, echoes=1)
+    with pytest.raises(InputError, match=r"echoes need a weight on the distance to the teacher"):
+        run(new_network("spiking"), generator.pair, tmp_path / "alone", options=options)
 
 
 def test_the_log_and_the_validation_follow_the_options(tmp_path: Path, generator: PairGenerator) -> None:

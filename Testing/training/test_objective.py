@@ -14,7 +14,7 @@ from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.activity import ActivityRecorder, OperationCount
 from SpikeRegLib.spiking.unet import AnalogUNet
-from SpikeRegLib.training.objective import ObjectiveWeights, first_pass, importance, objective
+from SpikeRegLib.training.objective import ObjectiveWeights, echo, first_pass, importance, objective
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
 EXACT = Precision("cpu", False)
@@ -140,6 +140,38 @@ def test_the_distance_to_the_teacher_is_that_of_the_velocities_inside_the_head(p
         losses.append(float(loss.detach()))
     assert terms["teacher_distance"] == pytest.approx(0.5, abs=0.01)
     assert losses[1] - losses[0] == pytest.approx(1.5, abs=0.03)
+
+
+def test_an_echo_shows_both_networks_the_pair_exchanged_mirrored_and_shifted(pair: SyntheticPair) -> None:
+    seen: dict[str, list[torch.Tensor]] = {"teacher": [], "network": []}
+    networks = {"teacher": constant(0.3, 0.0, -0.4), "network": constant(0.0, 0.0, 0.0)}
+    for name, network in networks.items():
+        network.register_forward_pre_hook(lambda _, given, name=name: seen[name].append(given[0]))
+    weights = ObjectiveWeights(teacher=3.0)
+    for seed in range(24):
+        loss, terms = echo(networks["network"], pair, weights, precision=EXACT, teacher=networks["teacher"], seed=seed)
+        assert terms["teacher_distance"] == pytest.approx(0.5, abs=0.01)
+        assert float(loss.detach()) == pytest.approx(1.5, abs=0.03)
+        assert torch.equal(seen["teacher"][-1], seen["network"][-1])
+        assert seen["network"][-1].shape == (1, 2, *pair.fixed.shape[2:])
+    # Shifted back, each is one of the four ways to exchange and mirror the pair; all of them occur.
+    ways = {
+        (swapped, mirrored): torch.cat((pair.moving, pair.fixed) if swapped else (pair.fixed, pair.moving), 1).flip(
+            [4] if mirrored else []
+        )
+        for swapped in (False, True)
+        for mirrored in (False, True)
+    }
+    found = set()
+    for both in seen["network"]:
+        spectrum = torch.fft.fftn(both, dim=(2, 3, 4))
+        likeness = {}
+        for way, image in ways.items():
+            correlation = torch.fft.ifftn(spectrum * torch.fft.fftn(image, dim=(2, 3, 4)).conj(), dim=(2, 3, 4)).real
+            likeness[way] = float(correlation.sum(1).max())
+        found.add(max(likeness, key=likeness.__getitem__))
+    assert found == set(ways)
+    assert len({tuple(both.flatten().nonzero()[0].tolist()) for both in seen["network"]}) > 12, "shifted"
 
 
 def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
