@@ -122,7 +122,8 @@ def teacher_distance(
     """Mean distance of `output` from what the dense teacher gives, inside the fixed head, in voxels of the output."""
     with torch.no_grad(), precision.autocast():
         wanted = teacher(both)
-    inside = functional.adaptive_avg_pool3d((both[:, :1] > 0.02).float(), output.shape[2:])
+    depth, height, width = output.shape[2:]
+    inside = functional.adaptive_avg_pool3d((both[:, :1] > 0.02).float(), (depth, height, width))
     distance = ((output - wanted).square().sum(1, keepdim=True) + 1e-6).sqrt()
     return (distance * inside).sum() / inside.sum().clamp_min(1)
 
