@@ -60,7 +60,10 @@ def importance(images: torch.Tensor, head_share: float) -> torch.Tensor | None:
     if head_share == 0:
         return None
     # "Around" is what the first layers see of the head: eight voxels.
-    head = functional.max_pool3d((images > 0.02).any(1, keepdim=True).float(), 9, stride=1, padding=4)
+    head = (images > 0.02).any(1, keepdim=True).float()
+    for axis in range(3):  # the largest of a cube, axis by axis
+        size = [9 if axis == other else 1 for other in range(3)]
+        head = functional.max_pool3d(head, size, stride=1, padding=[n // 2 for n in size])
     here = head.mean().clamp(0.01, 0.99)
     return torch.where(head > 0, head_share / here, (1 - head_share) / (1 - here))
 
