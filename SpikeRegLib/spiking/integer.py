@@ -21,6 +21,7 @@ import itertools
 import torch
 
 from SpikeRegLib.spiking.integer_convolution import IntegerConvolution
+from SpikeRegLib.spiking.intensity import to_levels
 from SpikeRegLib.spiking.neurons import closed_form_counts, simulate_counts
 from SpikeRegLib.spiking.rounding import LEVELS, NotRepresentable, RoundedWeights, round_weights
 from SpikeRegLib.spiking.spec import Layer
@@ -67,15 +68,8 @@ class IntegerUNet(RegistrationUNet):
                 kind = _Convolution
             self.convolutions[layer.name] = kind(layer, weight, bias, largest=largest, native=native)
 
-    def _encoded(self, prepared: torch.Tensor) -> torch.Tensor:
-        # Converting to integers cuts off; a standardised image lies in [0, 1] already.
-        known = prepared if self.spec.standardise else prepared.clamp(0, 1)
-        levels = torch.add(known.new_tensor(0.5), known, alpha=IMAGE_LEVELS)
-        batch, channels, *grid = prepared.shape
-        encoded = torch.empty(batch, *grid, channels, dtype=torch.uint8)
-        for channel in range(channels):
-            encoded[..., channel] = levels[:, channel]
-        return encoded.permute(0, 4, 1, 2, 3)
+    def prepared(self, image: torch.Tensor) -> torch.Tensor:
+        return to_levels(image, IMAGE_LEVELS, standardised=self.spec.standardise)
 
     def _run(self, layer: Layer, values: dict[str, torch.Tensor], recorder: Recorder | None) -> torch.Tensor:
         convolution, dynamics = self.convolutions[layer.name], self.dynamics.get(layer.name)

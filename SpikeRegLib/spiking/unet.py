@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from SpikeRegLib.fields import exponential, upsample
+from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.spiking.neurons import (
     NeuronDynamics,
     closed_form_counts,
@@ -40,26 +41,6 @@ def merge_inputs(layer: Layer, values: dict[str, torch.Tensor]) -> list[torch.Te
         depth, height, width = (min(value.shape[axis] for value in inputs) for axis in (2, 3, 4))
         inputs = [value[:, :, :depth, :height, :width] for value in inputs]
     return inputs
-
-
-# Intensity above which a voxel belongs to the foreground, and the mean and spread that `standardise` gives it.
-FOREGROUND, MEAN, SPREAD = 0.02, 0.5, 0.2
-
-
-def standardise(image: torch.Tensor) -> torch.Tensor:
-    """Mean 1/2 and standard deviation 1/5 inside the foreground (> 0.02), clipped to [0, 1]; background stays 0.
-
-    Args:
-        image: [B, C, D, H, W] in [0, 1]; every channel on its own.
-    """
-    # In place on few buffers: the statistics of a large image cost as much as a small layer.
-    scaled = functional.threshold(image, FOREGROUND, 0.0)
-    inside = scaled.sign()
-    count = inside.sum((2, 3, 4), keepdim=True).clamp_min(1)
-    scaled.sub_(scaled.sum((2, 3, 4), keepdim=True) / count).mul_(inside)
-    norm = torch.linalg.vector_norm(scaled.flatten(2), dim=2).view_as(count)
-    spread = (norm / count.sqrt()).clamp_min(1e-3)
-    return scaled.mul_(SPREAD / spread).add_(MEAN).clamp_(0, 1).mul_(inside)
 
 
 def whole_patches(layer: Layer, x: torch.Tensor) -> tuple[torch.Tensor, int]:

@@ -14,7 +14,8 @@ from torch.nn import functional
 from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.precision import Precision
-from SpikeRegLib.spiking.unet import FOREGROUND, MEAN, SPREAD, RegistrationUNet
+from SpikeRegLib.spiking.intensity import FOREGROUND, MEAN, SPREAD
+from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan
 from SpikeRegLib.training.stream import Stream

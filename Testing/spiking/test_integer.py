@@ -69,7 +69,7 @@ def as_they_are(
 def drives(network: SpikingUNet, x: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
     """Name, drive and the drive by plain convolution on merged inputs, for every layer."""
     integer = IntegerUNet(network, native=False)
-    values: dict[str, torch.Tensor] = {"image": integer._encoded(integer.prepared(x))}
+    values: dict[str, torch.Tensor] = {"image": integer.prepared(x)}
     for layer in network.spec.layers:
         weight, bias = network.count_weights(layer)
         inputs = merge_inputs(layer, {name: value.float() for name, value in values.items()})

@@ -8,9 +8,10 @@ from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_
 
 from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import gaussian
+from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
-from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet, standardise
+from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 
 
 def counts(network: SpikingUNet, x: torch.Tensor, mode: str) -> dict[str, torch.Tensor]:
