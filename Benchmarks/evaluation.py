@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
+from SpikeRegLib.allocator import keep_freed_memory
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, read_labels
 from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
@@ -206,6 +207,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def one_thread() -> None:
-    """Every time is that of one thread."""
+    """Every time is that of one thread, in a process that keeps its memory as the command's does."""
+    keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     torch.set_num_threads(1)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from SpikeRegLib import __version__, interrupt
+from SpikeRegLib.allocator import keep_freed_memory
 from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
 
@@ -108,6 +109,8 @@ def _forget_stdout() -> None:
 
 def entry() -> NoReturn:
     """`main` as a process of its own, which ends at once: taking torch down object by object costs half a second."""
+    if "worker" not in sys.argv[1:2]:  # which waits most of its time
+        keep_freed_memory()
     try:
         code = main()
     except SystemExit as end:  # argparse's way out

@@ -1,0 +1,47 @@
+"""Freed memory stays in processes that run one job: large blocks come from the heap, not from the system each time."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import ctypes, sys
+sys.path.insert(0, {root!r})
+from SpikeRegLib.allocator import keep_freed_memory
+
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = Info
+library.malloc.restype = ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+done = keep_freed_memory() if {keep} else False
+block = library.malloc(200 << 20)
+taken = library.mallinfo2()
+library.free(block)
+left = library.mallinfo2()
+print(done, taken.hblkhd >> 20, left.fordblks >> 20)
+"""
+
+
+def probe(keep: bool, root: str) -> tuple[str, int, int]:
+    code = PROBE.format(root=root, keep=keep)
+    done, mapped, kept = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    return done, int(mapped), int(kept)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_large_blocks_come_from_the_heap_and_stay_there(pytestconfig: pytest.Config) -> None:
+    root = str(pytestconfig.rootpath)
+    done, mapped, kept = probe(False, root)
+    assert mapped >= 200 and kept < 100, "otherwise there is nothing to spare"
+    done, mapped, kept = probe(True, root)
+    assert done == "True" and mapped == 0 and kept >= 200
