@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -13,55 +14,83 @@ from SpikeRegLib.spiking.memory import dense_bytes, spiking_bytes
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
 
-def axis_fan_out(length: int, layer: Layer) -> list[int]:
-    """How many outputs of the layer each of `length` inputs along one axis reaches (borders reach fewer)."""
+@functools.lru_cache(maxsize=1024)
+def axis_fan_out(length: int, layer: Layer, factor: int = 1) -> list[int]:
+    """How many outputs of the layer each neuron of an input reaches along one axis (borders reach fewer).
+
+    An up-sampled neuron reaches an output once, however many of its copies the kernel covers there: one connection
+    with the sum of their weights.
+
+    Args:
+        length: of the merged grid along that axis.
+        layer: that receives the spikes.
+        factor: of the up-sampling; there are ceil(length / factor) neurons.
+    """
     if layer.transposed:
         return [layer.kernel] * length
-    reach, outputs = layer.kernel // 2, math.ceil(length / layer.stride)
-    fan = [0] * length
-    for output in range(outputs):
-        for tap in range(-reach, reach + 1):
-            if 0 <= output * layer.stride + tap < length:
-                fan[output * layer.stride + tap] += 1
+    fan = [0] * math.ceil(length / factor)
+    for output in range(math.ceil(length / layer.stride)):
+        for neuron in _axis_reads(output, length, layer, factor):
+            fan[neuron] += 1
     return fan
+
+
+def _axis_reads(output: int, length: int | None, layer: Layer, factor: int) -> set[int]:
+    """The neurons of an up-sampled input that one output reads along an axis; `length` None: no borders."""
+    reach = layer.kernel // 2
+    places = (output * layer.stride + tap for tap in range(-reach, layer.kernel - reach))
+    return {place // factor for place in places if length is None or 0 <= place < length}
 
 
 def synaptic_operations(
     layer: Layer, inputs: list[torch.Tensor], *, importance: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Every spike in `inputs` times the outputs it really reaches.
+    """Every spike in `inputs` times the neurons it really reaches.
 
     Args:
         layer: that receives the spikes.
-        inputs: [B, C, D, H, W] counts on the merged grid.
+        inputs: [B, C, D, H, W] counts on the merged grid, where up-sampled ones stand in copies.
         importance: [D, H, W] of that grid's voxels, a factor on what their spikes cost; one if not given.
 
     Returns:
         A scalar in double precision (single on MPS, which has no other), exact for whole counts, differentiable.
     """
     total: torch.Tensor | float = 0.0
-    for value in inputs:
+    for value, factor in zip(inputs, layer.upsample, strict=True):
         dtype = torch.float32 if value.device.type == "mps" else torch.float64
+        lengths, once = value.shape[2:], slice(None, None, factor)
         # Whole numbers far below 2**24 are exact in single precision, which needs no double copy of every channel.
         single = None if value.dtype == dtype else torch.float32
-        spikes = value.sum((0, 1), dtype=single).to(dtype)
+        spikes = value[:, :, once, once, once].sum((0, 1), dtype=single).to(dtype)
         if importance is not None:
-            spikes = spikes * importance
+            spikes = spikes * importance[once, once, once]
         for axis in (2, 1, 0):
-            fan = torch.tensor(axis_fan_out(value.shape[axis + 2], layer), dtype=dtype, device=value.device)
+            fan = torch.tensor(axis_fan_out(lengths[axis], layer, factor), dtype=dtype, device=value.device)
             # Not a matrix product: autocast would round that to bfloat16.
             spikes = (spikes * fan).sum(-1)
         total = total + spikes * layer.out_channels
     return torch.as_tensor(total)
 
 
+@functools.lru_cache(maxsize=64)
 def dense_macs(spec: NetworkSpec, input_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, all taps everywhere."""
+    """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, all taps everywhere.
+
+    Copies of an up-sampled value that one output reads count once, with the sum of their weights: 2^3 taps for a kernel
+    of 3^3 and a factor of 2. The same holds for the spikes of `synaptic_operations`.
+    """
     shapes = spec.shapes(input_shape)
+    channels = {"image": 2, **{layer.name: layer.out_channels for layer in spec.layers}}
     macs = {}
     for layer in spec.layers:
-        taps = 1 if layer.transposed else layer.kernel**3
-        macs[layer.name] = math.prod(shapes[layer.name]) * layer.in_channels * layer.out_channels * taps
+        if layer.transposed or layer.merge == "average" or set(layer.upsample) == {1}:
+            taps = 1 if layer.transposed else layer.kernel**3
+            macs[layer.name] = math.prod(shapes[layer.name]) * layer.in_channels * layer.out_channels * taps
+            continue
+        macs[layer.name] = 0
+        for name, factor in zip(layer.inputs, layer.upsample, strict=True):
+            read = [sum(len(_axis_reads(o, None, layer, factor)) for o in range(n)) for n in shapes[layer.name]]
+            macs[layer.name] += math.prod(read) * channels[name] * layer.out_channels
     return macs
 
 

@@ -38,11 +38,30 @@ def operations_by_convolution(layer: Layer, merged: torch.Tensor) -> float:
     return float(functional.conv3d(merged, ones, stride=layer.stride, padding=layer.kernel // 2).sum())
 
 
+def operations_by_reach(layer: Layer, merged: torch.Tensor, factor: int) -> float:
+    """One neuron after the other fires alone: the outputs that change are those it reaches."""
+    if factor == 1:
+        return operations_by_convolution(replace(layer, in_channels=merged.shape[1]), merged)
+    counts = merged[0, :, ::factor, ::factor, ::factor].sum(0)
+    ones = torch.ones(1, 1, *(layer.kernel,) * 3, dtype=torch.float64)
+    total = 0.0
+    for place in itertools.product(*(range(n) for n in counts.shape)):
+        alone = torch.zeros(1, 1, *counts.shape, dtype=torch.float64)
+        alone[(0, 0, *place)] = 1
+        (seen,) = merge_inputs(Layer("alone", ("x",), 1, 1, upsample=(factor,)), {"x": alone})
+        depth, height, width = merged.shape[2:]
+        reached = functional.conv3d(
+            seen[:, :, :depth, :height, :width], ones, stride=layer.stride, padding=layer.kernel // 2
+        )
+        total += float(counts[place]) * int(reached.count_nonzero()) * layer.out_channels
+    return total
+
+
 @pytest.mark.parametrize("shape", GRIDS)
 @pytest.mark.parametrize("layer", CONVOLUTIONS, ids=lambda layer: layer.name)
-def test_operations_equal_a_convolution_with_ones(layer: Layer, shape: tuple[int, int, int]) -> None:
+def test_operations_are_spikes_times_the_outputs_they_reach(layer: Layer, shape: tuple[int, int, int]) -> None:
     inputs = merge_inputs(layer, {"x": random_counts(shape)})
-    assert float(synaptic_operations(layer, inputs)) == operations_by_convolution(layer, inputs[0])
+    assert float(synaptic_operations(layer, inputs)) == operations_by_reach(layer, inputs[0], layer.upsample[0])
 
 
 @pytest.mark.parametrize("layer", CONVOLUTIONS[:3], ids=lambda layer: layer.name)
@@ -66,12 +85,13 @@ def test_both_branches_of_a_merge_pay_for_their_spikes(merge: str) -> None:
     values = {"x": random_counts((2, 3, 3), 1), "y": random_counts((4, 5, 6), 2)}
     inputs = merge_inputs(layer, values)
     assert [tuple(x.shape[2:]) for x in inputs] == [(4, 5, 6)] * 2  # up-sampled, then cropped
-    single = Layer("single", ("x",), 2, 5)
-    expected = sum(operations_by_convolution(single, x) for x in inputs)
+    expected = sum(operations_by_reach(layer, x, factor) for x, factor in zip(inputs, layer.upsample, strict=True))
     assert float(synaptic_operations(layer, inputs)) == expected
 
 
 def test_borders_reach_fewer_outputs() -> None:
+    assert axis_fan_out(8, Layer("up-sampled", ("x",), 1, 1), 2) == [3, 4, 4, 3]
+    assert axis_fan_out(7, Layer("cropped", ("x",), 1, 1), 2) == [3, 4, 4, 2]
     assert axis_fan_out(5, Layer("same", ("x",), 1, 1)) == [2, 3, 3, 3, 2]
     assert axis_fan_out(5, Layer("strided", ("x",), 1, 1, stride=2)) == [1, 2, 1, 2, 1]
     assert axis_fan_out(6, Layer("strided", ("x",), 1, 1, stride=2)) == [1, 2, 1, 2, 1, 1]
@@ -109,8 +129,8 @@ def test_the_table_follows_from_the_counts(spec: NetworkSpec) -> None:
         if layer.inputs == ("image",):
             assert (entry.analog_macs, entry.synaptic_ops) == (entry.dense_macs, 0)
         else:
-            branches = given[layer.name]
-            expected = sum(operations_by_convolution(replace(layer, in_channels=x.shape[1]), x) for x in branches)
+            branches = zip(given[layer.name], layer.upsample, strict=True)
+            expected = sum(operations_by_reach(layer, x, factor) for x, factor in branches)
             assert (entry.analog_macs, entry.synaptic_ops) == (0, expected)
         if not layer.neuron:
             assert (entry.neurons, entry.count, entry.rate, entry.neuron_updates) == (0, 0, 0.0, 0)

@@ -21,6 +21,9 @@ def sent_spike_by_spike(
 ) -> tuple[np.ndarray, int]:
     """What the layer computes from the spikes of the layers it reads, by additions alone, and how many these were.
 
+    A neuron has one connection to every output it reaches: of one whose up-sampled copies reach an output several
+    times, its weight is the sum of theirs.
+
     Args:
         network: whose weights are used.
         layer: reads counts.
@@ -37,6 +40,7 @@ def sent_spike_by_spike(
     for name, factor in zip(layer.inputs, layer.upsample, strict=True):
         channel, *place = np.nonzero(values[name])
         spikes = values[name][(channel, *place)].astype(int)
+        connections: list[dict[tuple[int, ...], np.ndarray]] = [{} for _ in spikes]
         for copy in itertools.product(range(factor), repeat=3):
             at = np.stack([p * factor + c for p, c in zip(place, copy, strict=True)])
             seen = (at < np.array(grid)[:, None]).all(0)
@@ -49,13 +53,15 @@ def sent_spike_by_spike(
                     target = numerator // layer.stride
                     reached = seen & (numerator % layer.stride == 0).all(0)
                     reached = reached & (target >= 0).all(0) & (target < np.array(shape)[:, None]).all(0)
-                z, y, x = target[:, reached]
-                times, source = spikes[reached], channel[reached] + first_channel
-                for output in range(layer.out_channels):
-                    for n in range(1, network.spec.timesteps + 1):  # a neuron that fired n times sends n times
-                        again = times >= n
-                        np.add.at(drive[output], (z[again], y[again], x[again]), weight[(output, source[again], *tap)])
-                        additions += int(again.sum())
+                for neuron in np.nonzero(reached)[0]:
+                    there = tuple(target[:, neuron])
+                    known = connections[neuron].get(there, 0.0)
+                    connections[neuron][there] = known + weight[(slice(None), channel[neuron] + first_channel, *tap)]
+        for neuron, times in enumerate(spikes):
+            for there, weights in connections[neuron].items():
+                for _ in range(times):  # a neuron that fired n times sends n times
+                    drive[(slice(None), *there)] += weights
+                    additions += len(weights)
         first_channel += values[name].shape[0]
     return drive, additions
 
