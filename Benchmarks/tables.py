@@ -94,9 +94,12 @@ def facts_table(model: str) -> str:
         "last log entry": ", ".join(f"{k} {v}" for k, v in facts["last_log_entry"].items()),
     }
     before = facts.get("before")
-    if before and before["step"] == "finetune":
-        rows["fine-tuned before"] = f"{before['steps']} steps, {before['seconds']} s"
+    earlier = []
+    while before and before["step"] == "finetune":
+        earlier.append(f"{before['steps']} steps, {before['seconds']} s")
         before = before["before"]
+    if earlier:
+        rows["fine-tuned before"] = "; ".join(reversed(earlier))
     if before:
         rows["converted from"] = (
             f"teacher of {before['steps']} steps; percentile {before['percentile']} over "
