@@ -14,7 +14,9 @@ from SpikeRegLib.spiking.unet import AnalogUNet, key
 
 def can_narrow(spec: NetworkSpec, wide: NetworkSpec) -> bool:
     """Whether `wide` has the same layers with at least as many channels, and more in some; images and heads alike."""
-    if len(spec.layers) != len(wide.layers) or spec.output != wide.output:
+    if len(spec.layers) != len(wide.layers):
+        return False
+    if (spec.output, spec.input_spacing_mm) != (wide.output, wide.input_spacing_mm):
         return False
     for mine, given in zip(spec.layers, wide.layers, strict=True):
         for attribute in ("name", "inputs", "kernel", "stride", "upsample", "merge", "transposed", "neuron"):

@@ -82,6 +82,7 @@ def test_only_a_narrower_version_of_the_same_layers_fits() -> None:
     assert can_narrow(NARROW, WIDE)
     assert not can_narrow(WIDE, NARROW)
     assert not can_narrow(WIDE, WIDE)
+    assert not can_narrow(replace(NARROW, input_spacing_mm=1.0), WIDE)
     assert not can_narrow(velocity_unet("kernel", encoder=(3, 4, 5), decoder=(4, 3)), WIDE)
     for name in ("velocity-2mm", "velocity-1mm"):
         assert can_narrow(named_spec(f"{name}-light"), named_spec(name))
