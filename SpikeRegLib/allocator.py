@@ -2,7 +2,7 @@
 
 glibc takes every large block fresh from the system and gives it back at once, and the system clears each page again,
 which is much of the system time of a registration and more of a training step. Kept in the process, freed blocks are
-used again; the peak stays the same.
+used again; as they lie scattered then, the peak grows by some percent.
 """
 
 from __future__ import annotations
