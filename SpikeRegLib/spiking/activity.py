@@ -14,7 +14,6 @@ from SpikeRegLib.spiking.memory import dense_bytes, spiking_bytes
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
 
-@functools.lru_cache(maxsize=1024)
 def axis_fan_out(length: int, layer: Layer, factor: int = 1) -> list[int]:
     """How many outputs of the layer each neuron of an input reaches along one axis (borders reach fewer).
 
@@ -26,20 +25,28 @@ def axis_fan_out(length: int, layer: Layer, factor: int = 1) -> list[int]:
         layer: that receives the spikes.
         factor: of the up-sampling; there are ceil(length / factor) neurons.
     """
-    if layer.transposed:
-        return [layer.kernel] * length
+    return [layer.kernel] * length if layer.transposed else list(_fan_out(length, layer.kernel, layer.stride, factor))
+
+
+@functools.lru_cache(maxsize=1024)
+def _fan_out(length: int, kernel: int, stride: int, factor: int) -> tuple[int, ...]:
     fan = [0] * math.ceil(length / factor)
-    for output in range(math.ceil(length / layer.stride)):
-        for neuron in _axis_reads(output, length, layer, factor):
+    for output in range(math.ceil(length / stride)):
+        for neuron in {place // factor for place in _places(output, kernel, stride) if 0 <= place < length}:
             fan[neuron] += 1
-    return fan
+    return tuple(fan)
 
 
-def _axis_reads(output: int, length: int | None, layer: Layer, factor: int) -> set[int]:
-    """The neurons of an up-sampled input that one output reads along an axis; `length` None: no borders."""
-    reach = layer.kernel // 2
-    places = (output * layer.stride + tap for tap in range(-reach, layer.kernel - reach))
-    return {place // factor for place in places if length is None or 0 <= place < length}
+@functools.lru_cache(maxsize=1024)
+def _values_read(outputs: int, kernel: int, stride: int, factor: int) -> int:
+    """Along one axis without borders: the values of an up-sampled input that each output reads, over all outputs."""
+    return sum(len({place // factor for place in _places(output, kernel, stride)}) for output in range(outputs))
+
+
+def _places(output: int, kernel: int, stride: int) -> range:
+    """What an output reads along one axis of the merged grid."""
+    first = output * stride - kernel // 2
+    return range(first, first + kernel)
 
 
 def synaptic_operations(
@@ -72,25 +79,26 @@ def synaptic_operations(
     return torch.as_tensor(total)
 
 
-@functools.lru_cache(maxsize=64)
 def dense_macs(spec: NetworkSpec, input_shape: tuple[int, int, int]) -> dict[str, int]:
     """Multiply-accumulates of each layer of the dense twin: output voxels x channels x taps, all taps everywhere.
 
     Copies of an up-sampled value that one output reads count once, with the sum of their weights: 2^3 taps for a kernel
-    of 3^3 and a factor of 2. The same holds for the spikes of `synaptic_operations`.
+    of 3^3 and a factor of 2. The same holds for the spikes of `synaptic_operations`. Averaged inputs are added first.
     """
-    shapes = spec.shapes(input_shape)
-    channels = {"image": 2, **{layer.name: layer.out_channels for layer in spec.layers}}
+    shapes, channels = spec.shapes(input_shape), spec.channels
     macs = {}
     for layer in spec.layers:
-        if layer.transposed or layer.merge == "average" or set(layer.upsample) == {1}:
-            taps = 1 if layer.transposed else layer.kernel**3
-            macs[layer.name] = math.prod(shapes[layer.name]) * layer.in_channels * layer.out_channels * taps
-            continue
-        macs[layer.name] = 0
-        for name, factor in zip(layer.inputs, layer.upsample, strict=True):
-            read = [sum(len(_axis_reads(o, None, layer, factor)) for o in range(n)) for n in shapes[layer.name]]
-            macs[layer.name] += math.prod(read) * channels[name] * layer.out_channels
+        grid = shapes[layer.name]
+        if layer.transposed:
+            products = math.prod(grid) * layer.in_channels
+        elif layer.merge == "average":
+            products = math.prod(grid) * layer.in_channels * layer.kernel**3
+        else:
+            products = sum(
+                channels[name] * math.prod(_values_read(n, layer.kernel, layer.stride, factor) for n in grid)
+                for name, factor in zip(layer.inputs, layer.upsample, strict=True)
+            )
+        macs[layer.name] = products * layer.out_channels
     return macs
 
 

@@ -31,7 +31,7 @@ def parameters(layer: Layer) -> int:
 def dense_bytes(layer: Layer, spec: NetworkSpec, shape: tuple[int, int, int], macs: int) -> tuple[int, int]:
     """(SRAM, DRAM) bytes of a layer of the dense twin for an image of `shape`. Up-sampling happens while reading."""
     shapes = spec.shapes(shape)
-    channels = {"image": 2, **{other.name: other.out_channels for other in spec.layers}}
+    channels = spec.channels
     values = sum(channels[name] * math.prod(shapes[name]) for name in layer.inputs)
     values += layer.out_channels * math.prod(shapes[layer.name])
     return 2 * WORD_BYTES * macs, WORD_BYTES * (parameters(layer) + values)

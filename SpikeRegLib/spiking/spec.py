@@ -133,6 +133,11 @@ class NetworkSpec:
         """Every layer but the head."""
         return tuple(layer for layer in self.layers if layer.neuron)
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the image pair and of every layer, by name."""
+        return {"image": 2, **{layer.name: layer.out_channels for layer in self.layers}}
+
     def leak_of(self, name: str) -> float:
         """The leak of layer `name`: that of the first prefix that fits, or 1."""
         return next((value for prefix, value in self.leak if name.startswith(prefix)), 1.0)
@@ -228,16 +233,16 @@ def velocity_unet(
 
 
 def coarse_unet() -> NetworkSpec:
-    """The network of the coarse pass: images at 2 mm, velocity at 4 mm."""
+    """A wide network for the coarse pass: images at 2 mm, velocity at 4 mm. The released one is the light one."""
     return velocity_unet(stem_kernel=2)
 
 
 def fine_unet() -> NetworkSpec:
-    """The network of the fine pass: images at 1 mm, velocity at 2 mm, for what a pass at 2 mm has left over.
+    """A wider network for the fine pass: images at 1 mm, velocity at 2 mm, for what a pass at 2 mm has left over.
 
     Eight times the voxels of the coarse pass, so a narrow network: most of all in its first convolution, whose inputs
     are no spikes, and on the grid of the field. That one reads patches of 2^3 voxels: with kernels of 3^3 it alone took
-    two fifths of the energy of both passes.
+    two fifths of the energy of both passes. The released one is the light one.
     """
     return velocity_unet(
         "velocity-1mm", encoder=(12, 16, 32, 64), decoder=(32, 16, 12), stem=12, stem_kernel=2, input_spacing_mm=1.0

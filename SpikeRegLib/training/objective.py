@@ -156,7 +156,7 @@ def echo(
     both = torch.cat(images, 1)
     if stream.happens(0.5):
         both = both.flip(-1)
-    # Up to a whole voxel of the fourth level, so that strides fall on other voxels.
+    # Strides fall on other voxels: all places within a voxel of the coarsest grid, 16 of the image's, but one.
     shifts = [stream.integer(2 * MOST_SHIFTED + 1) - MOST_SHIFTED for _ in range(3)]
     both = functional.pad(both, [part for shift in shifts for part in (shift, -shift)])
     depth, height, width = both.shape[2:]
