@@ -43,9 +43,9 @@ def narrowed_state(wide: AnalogUNet, spec: NetworkSpec) -> dict[str, torch.Tenso
     if not can_narrow(spec, wide.spec):
         raise ValueError(f"{spec.name} is no narrower version of {wide.spec.name}")
     kept: dict[str, torch.Tensor] = {"image": torch.arange(2)}
-    for layer in spec.layers:
-        importance = _importance(wide, layer.name) if layer.neuron else torch.arange(3, 0, -1)
-        kept[layer.name] = importance.topk(layer.out_channels).indices.sort().values
+    for layer in spec.spiking_layers:
+        kept[layer.name] = _importance(wide, layer.name).topk(layer.out_channels).indices.sort().values
+    kept[spec.head.name] = torch.arange(spec.head.out_channels)
     state = AnalogUNet(spec).state_dict()
     for layer, given in zip(spec.layers, wide.spec.layers, strict=True):
         outputs, inputs = kept[layer.name], _merged_channels(given, wide.spec, kept)
@@ -55,7 +55,8 @@ def narrowed_state(wide: AnalogUNet, spec: NetworkSpec) -> dict[str, torch.Tenso
         if layer.neuron:
             for tensor in ("weight", "bias", "running_mean", "running_var"):
                 state[f"norms.{name}.{tensor}"] = wide.state_dict()[f"norms.{name}.{tensor}"][outputs].clone()
-    state["head_bias"] = wide.head_bias.detach().clone()
+    for name in state.keys() & {"head_bias", "smoothing.weight"}:
+        state[name] = wide.state_dict()[name].clone()
     return state
 
 
@@ -73,15 +74,11 @@ def _importance(wide: AnalogUNet, name: str) -> torch.Tensor:
         per_input = weight.sum((1, 2, 3, 4)) if layer.transposed else weight.sum((0, 2, 3, 4))
         start = 0
         for source in layer.inputs:
-            width = 2 if source == "image" else _width(wide.spec, source)
+            width = wide.spec.channels[source]
             if source == name:
                 read += per_input[start : start + width]
             start += width if layer.merge == "concat" else 0
     return activation * read
-
-
-def _width(spec: NetworkSpec, name: str) -> int:
-    return next(layer.out_channels for layer in spec.layers if layer.name == name)
 
 
 def _merged_channels(layer: Layer, wide: NetworkSpec, kept: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -91,5 +88,5 @@ def _merged_channels(layer: Layer, wide: NetworkSpec, kept: dict[str, torch.Tens
     places, start = [], 0
     for source in layer.inputs:
         places.append(kept[source] + start)
-        start += 2 if source == "image" else _width(wide, source)
+        start += wide.channels[source]
     return torch.cat(places)

@@ -14,6 +14,7 @@ from SpikeRegLib.training.narrowing import can_narrow, narrowed_state
 
 WIDE = velocity_unet("wide", encoder=(5, 6, 7), decoder=(6, 4), stem_kernel=2)
 NARROW = velocity_unet("narrow", encoder=(3, 4, 5), decoder=(4, 3), stem_kernel=2)
+CODES = replace(WIDE.head, out_channels=8)
 
 
 def trained(spec: NetworkSpec) -> AnalogUNet:
@@ -21,6 +22,9 @@ def trained(spec: NetworkSpec) -> AnalogUNet:
     torch.manual_seed(3)
     network = AnalogUNet(spec)
     nn.init.normal_(network.weights["head"])
+    nn.init.normal_(network.head_bias)
+    if network.smoothing is not None:
+        nn.init.normal_(network.smoothing.weight)
     for norm in network.norms.values():
         nn.init.uniform_(norm.weight, 0.5, 1.5)
         nn.init.uniform_(norm.bias, -0.5, 0.5)
@@ -45,11 +49,16 @@ def silence(network: AnalogUNet, narrow: NetworkSpec) -> None:
         (WIDE, NARROW),
         # With transposed convolutions and a skip that is averaged.
         (paper_unet(), replace(paper_unet(), name="same but bottleneck")),
+        # Codes, of which there are more than three.
+        (
+            replace(WIDE, layers=(*WIDE.layers[:-1], CODES), output="codes"),
+            replace(NARROW, layers=(*NARROW.layers[:-1], replace(CODES, in_channels=3)), output="codes"),
+        ),
     ],
-    ids=["concat", "transposed"],
+    ids=["concat", "transposed", "codes"],
 )
 def test_leaving_out_silent_channels_changes_nothing(wide: NetworkSpec, narrow: NetworkSpec) -> None:
-    if narrow is not NARROW:
+    if narrow.smoothing:
         layers = []
         for layer in narrow.layers:
             if layer.name == "bottleneck":
