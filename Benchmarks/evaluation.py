@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
 from SpikeRegLib.allocator import keep_freed_memory
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, read_labels
 from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
 from SpikeRegLib.refinement.contrast import compare_by
-from SpikeRegLib.stages.align import BACKGROUND
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, warp_image
 from SpikeRegLib.working import Working
 
@@ -157,7 +157,7 @@ def working_pair(fixed: Side, moving: Side, base: AffineTransform, spacing_mm: f
     """The pair on the working grid, as `register` prepares it."""
     frame = working_frame(fixed, spacing_mm)
     images = on_working_frame(fixed, frame, None), on_working_frame(moving, frame, base)
-    mask = images[0] > BACKGROUND
+    mask = images[0] > FOREGROUND
     return Working(frame, *images, mask, compare_by(similarity, *images, mask))
 
 

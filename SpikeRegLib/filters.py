@@ -11,6 +11,9 @@ from collections.abc import Callable
 
 import torch
 
+# Intensity, in images scaled to [0, 1], above which a voxel belongs to the foreground.
+FOREGROUND = 0.02
+
 # The bands outlive the call that made them: made as ordinary tensors even inside `torch.inference_mode`, because a
 # later call may differentiate through them.
 

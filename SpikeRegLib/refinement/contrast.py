@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.filters import FOREGROUND
 
 MEASURES = {"lncc": "lncc", "multicontrast": "contrast-matched lncc"}
 # Knots of an intensity curve over [0, 1], and the Gaussian that smooths it, in knots: enough for bends between tissues,
 # too few to follow noise.
 _KNOTS, _SMOOTHING = 48, 1.5
-# Scaled intensities below which a voxel is background; the curves fade to 0 there, so background remains background.
-_BACKGROUND, _FADE = 0.02, 0.05
+# Scaled intensity below which the curves fade to 0, so background remains background.
+_FADE = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def compare_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor, mask:
     """
     if similarity not in MEASURES:
         raise InputError(f"similarity: unknown {similarity!r}; choose one of {', '.join(MEASURES)}")
-    there = mask & (fixed > _BACKGROUND) & (moving > _BACKGROUND)
+    there = mask & (fixed > FOREGROUND) & (moving > FOREGROUND)
     if similarity == "lncc" or not bool(there.any()):
         return Comparison(MEASURES[similarity])
     f, m = fixed[there], moving[there]

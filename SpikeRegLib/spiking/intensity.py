@@ -10,13 +10,15 @@ from collections.abc import Iterator
 
 import torch
 
-# Intensity above which a voxel belongs to the foreground, and the mean and spread that `standardise` gives it.
-FOREGROUND, MEAN, SPREAD = 0.02, 0.5, 0.2
+from SpikeRegLib.filters import FOREGROUND
+
+# What `standardise` gives the foreground.
+MEAN, SPREAD = 0.5, 0.2
 _SLAB_VOXELS = 1 << 17
 
 
 def standardise(image: torch.Tensor) -> torch.Tensor:
-    """Mean 1/2 and standard deviation 1/5 inside the foreground (> 0.02), clipped to [0, 1]; background stays 0.
+    """Mean 1/2 and standard deviation 1/5 inside the foreground, clipped to [0, 1]; background stays 0.
 
     Args:
         image: [B, C, D, H, W] in [0, 1]; every channel on its own.

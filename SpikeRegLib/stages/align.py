@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.images import Volume
 from SpikeRegLib.initial import align_pair
 from SpikeRegLib.inputs import on_working_frame, working_frame
@@ -18,8 +19,6 @@ from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 from SpikeRegLib.working import Working, itk_reading
 
 JUDGED_VOXELS = 2.0
-# Scaled intensity below which a voxel of an image without a mask does not count.
-BACKGROUND = 0.02
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _working(run: Run, base: Transform) -> Working:
         covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
         mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
     else:
-        mask = fixed > BACKGROUND
+        mask = fixed > FOREGROUND
     if not bool((moving > 0).any()):
         raise InputError(
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "

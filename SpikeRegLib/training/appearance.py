@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.filters import FOREGROUND, gaussian
 from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.training.stream import Stream
 
@@ -104,7 +104,7 @@ def scan(image: torch.Tensor, stream: Stream, options: SyntheticOptions, spacing
     """The drawing [D, H, W] with texture, bias field, limited resolution and noise; the background stays 0."""
     depth, height, width = image.shape
     shape = (depth, height, width)
-    inside = image > 0.02
+    inside = image > FOREGROUND
     texture = smooth_noise(stream, shape, spacing_mm, 6.0)[0] + smooth_noise(stream, shape, spacing_mm, 20.0)[0]
     image = image * (1 + options.texture * stream.uniform(0.3, 1.0) * texture)
     length = stream.uniform(50, 100)
@@ -130,7 +130,7 @@ def _limit_resolution(image: torch.Tensor, stream: Stream, thick_slices: float, 
 
 def add_lesions(image: torch.Tensor, stream: Stream, spacing_mm: float) -> torch.Tensor:
     """One mass or a few small lesions of some other intensity, with soft ragged edges, inside the foreground."""
-    inside = torch.nonzero(image > 0.02)
+    inside = torch.nonzero(image > FOREGROUND)
     if not len(inside):
         return image
     axes = [torch.arange(n, device=image.device) * spacing_mm for n in image.shape]
@@ -145,7 +145,7 @@ def add_lesions(image: torch.Tensor, stream: Stream, spacing_mm: float) -> torch
         stretch = [stream.uniform(0.7, 1.3) for _ in range(3)]
         offsets = ((z - centre[0]) / stretch[0], (y - centre[1]) / stretch[1], (x - centre[2]) / stretch[2])
         distance = torch.sqrt(offsets[0] ** 2 + offsets[1] ** 2 + offsets[2] ** 2)
-        weight = torch.sigmoid((radius * (1 + 0.25 * ragged) - distance) / (0.5 * spacing_mm)) * (image > 0.02)
+        weight = torch.sigmoid((radius * (1 + 0.25 * ragged) - distance) / (0.5 * spacing_mm)) * (image > FOREGROUND)
         image = image * (1 - weight) + level * weight
     return image
 

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.fields import compose
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.filters import FOREGROUND, gaussian
 from SpikeRegLib.precision import Precision
-from SpikeRegLib.spiking.intensity import FOREGROUND, MEAN, SPREAD
+from SpikeRegLib.spiking.intensity import MEAN, SPREAD
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan

@@ -10,6 +10,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from SpikeRegLib.fields import values_at
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.losses import lncc_map, soft_dice
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.consistency import inverse_consistency
@@ -19,8 +20,6 @@ from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
 
-# Intensity above which a voxel belongs to the head.
-FOREGROUND = 0.02
 # Points decoded together while training.
 POINTS_AT_ONCE = 8192
 

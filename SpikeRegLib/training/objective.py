@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.fields import compose, warp
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.activity import OperationCount
@@ -60,7 +61,7 @@ def importance(images: torch.Tensor, head_share: float) -> torch.Tensor | None:
     if head_share == 0:
         return None
     # "Around" is what the first layers see of the head: eight voxels.
-    head = (images > 0.02).any(1, keepdim=True).float()
+    head = (images > FOREGROUND).any(1, keepdim=True).float()
     for axis in range(3):  # the largest of a cube, axis by axis
         size = [9 if axis == other else 1 for other in range(3)]
         head = functional.max_pool3d(head, size, stride=1, padding=[n // 2 for n in size])
@@ -98,7 +99,7 @@ def objective(
         output = network(both, recorder=counter)
     displacement = network.integrate(output, shape)
     total = displacement if earlier is None else compose(displacement, earlier)
-    mask = pair.fixed > 0.02
+    mask = pair.fixed > FOREGROUND
     compared = pair.moving if pair.reference is None else pair.reference
     similarity = lncc(pair.fixed, warp(compared, total), window=weights.window, mask=mask)
     smoothness = diffusion(output, 1.0)
@@ -126,7 +127,7 @@ def teacher_distance(
     with torch.no_grad(), precision.autocast():
         wanted = teacher(both)
     depth, height, width = output.shape[2:]
-    inside = functional.adaptive_avg_pool3d((both[:, :1] > 0.02).float(), (depth, height, width))
+    inside = functional.adaptive_avg_pool3d((both[:, :1] > FOREGROUND).float(), (depth, height, width))
     distance = ((output - wanted).square().sum(1, keepdim=True) + 1e-6).sqrt()
     return (distance * inside).sum() / inside.sum().clamp_min(1)
 

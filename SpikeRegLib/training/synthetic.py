@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.fields import warp
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import (
     SyntheticOptions,
@@ -168,7 +169,7 @@ class PairGenerator:
             image = add_lesions(image, rare, SPACING_MM)
         first_slice = round(self.shape[0] * rare.uniform(0.05, 0.3)) if rare.happens(options.cut) else 0
         image[:first_slice] = 0
-        inside = image > 0.02
+        inside = image > FOREGROUND
         image = scan(image, stream, options, SPACING_MM)
         top = float(torch.quantile(image[inside][::16], 0.995).clamp_min(1e-3)) if inside.any() else 1.0
         image = (image / top).clamp(0, 1)

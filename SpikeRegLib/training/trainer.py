@@ -12,6 +12,7 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import warp
+from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.losses import lncc
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
@@ -132,5 +133,5 @@ class SpikeRegTrainer:
             fixed, moving = pair.fixed.to(device), pair.moving.to(device)
             with torch.inference_mode(), precision.autocast():
                 displacement = self.model.displacement(torch.cat((fixed, moving), 1)).float()
-            values.append(float(lncc(fixed, warp(moving, displacement), mask=fixed > 0.02)))
+            values.append(float(lncc(fixed, warp(moving, displacement), mask=fixed > FOREGROUND)))
         return sum(values) / max(1, len(values))
