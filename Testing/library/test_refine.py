@@ -92,7 +92,7 @@ def test_smoothing_to_a_coarser_grid_makes_no_denormal_numbers() -> None:
     fine = Grid((64, 16, 16), 1.0)
     spread = resample(point, fine, fine.coarser(2.0), sigma_mm=1.73)
     assert not bool(((spread != 0) & (spread.abs() < torch.finfo(torch.float32).tiny)).any())
-    assert spread.sum().item() == pytest.approx(1 / 8, rel=1e-3)
+    assert spread.sum().item() == pytest.approx(1 / 8, rel=0.01)
 
 
 def test_sampling_with_a_start_equals_sampling_the_whole_and_cropping() -> None:
