@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from SpikeRegLib.fields import compose, warp
+from SpikeRegLib.fields import compose, exponential, warp
 from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
@@ -16,8 +16,9 @@ from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.stream import Stream
 from SpikeRegLib.training.synthetic import SyntheticPair
 
-# Voxels along an axis by which `echo` shifts a pair.
+# Voxels along an axis by which `echo` shifts a pair, and pairs of voxels where its labels go along.
 MOST_SHIFTED = 7
+MOST_SHIFTED_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ObjectiveWeights:
             learns from them alone fires in the empty rest; with this, operations of the head and of the rest count in
             the proportion of a whole image. 0: as in the pair.
         teacher: of the distance to the velocity of the dense teacher, in voxels of the head's grid.
+        echo_dice: of the label overlap where a pair is seen once more (see `echo`); for networks whose velocity lies on
+            the grid of the labels, twice the spacing of the images.
     """
 
     window: int = 9
@@ -44,6 +47,7 @@ class ObjectiveWeights:
     operations_target: float = 0.0
     head_share: float = 0.0
     teacher: float = 0.0
+    echo_dice: float = 0.0
 
 
 def first_pass(network: RegistrationUNet, pair: SyntheticPair, precision: Precision) -> torch.Tensor:
@@ -141,25 +145,27 @@ def echo(
     teacher: RegistrationUNet,
     seed: int,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of a pair seen once more, by the distance to the teacher and the operations alone.
+    """The loss of a pair seen once more, by the distance to the teacher, the operations and at most the label overlap.
 
-    Nothing is drawn, warped or compared, which is most of the cost of `objective`: the pair is exchanged, mirrored and
-    shifted at random and both networks see it (data echoing, Choi et al. 2019).
+    No pair is drawn and no image warped or compared, which is most of the cost of `objective`: the pair is exchanged,
+    mirrored and shifted at random and both networks see it (data echoing, Choi et al. 2019).
 
     Args:
         network, pair, weights, precision, teacher: as for `objective`.
         seed: of the choice of what is done to the pair.
     """
     stream = Stream(seed, str(pair.fixed.device))
-    images = [pair.fixed, pair.moving]
+    labelled = weights.echo_dice > 0
+    images, shares = [pair.fixed, pair.moving], [pair.fixed_shares, pair.moving_shares]
     if stream.happens(0.5):
         images.reverse()
-    both = torch.cat(images, 1)
-    if stream.happens(0.5):
-        both = both.flip(-1)
-    # Strides fall on other voxels: all places within a voxel of the coarsest grid, 16 of the image's, but one.
-    shifts = [stream.integer(2 * MOST_SHIFTED + 1) - MOST_SHIFTED for _ in range(3)]
-    both = functional.pad(both, [part for shift in shifts for part in (shift, -shift)])
+        shares.reverse()
+    mirrored = stream.happens(0.5)
+    # Strides fall on other voxels: all places within a voxel of the coarsest grid, 16 of the image's, but one; with
+    # labels, whose voxels are two of the image's, half of them.
+    most, unit = (MOST_SHIFTED_PAIRS, 2) if labelled else (MOST_SHIFTED, 1)
+    shifts = [stream.integer(2 * most + 1) - most for _ in range(3)]
+    both = _moved(torch.cat(images, 1), mirrored, [unit * shift for shift in shifts])
     depth, height, width = both.shape[2:]
     counter = OperationCount(network.spec, (depth, height, width), importance(both, weights.head_share))
     with precision.autocast():
@@ -167,7 +173,26 @@ def echo(
     distance, share = teacher_distance(teacher, both, output, precision), counter.share_of_dense()
     excess = (share - weights.operations_target).clamp_min(0)
     loss = weights.teacher * distance + weights.operations * excess
-    return loss, _rounded({"teacher_distance": distance, "operations_share": share, "loss": loss})
+    terms = {"teacher_distance": distance, "operations_share": share}
+    if labelled:
+        fixed, moving = (_moved(share, mirrored, shifts) for share in shares)
+        terms["dice"] = soft_dice(fixed, warp(moving, exponential(at_labels(output))))
+        loss = loss + weights.echo_dice * (1 - terms["dice"])
+    return loss, _rounded({**terms, "loss": loss})
+
+
+def _moved(volume: torch.Tensor, mirrored: bool, shifts: list[int]) -> torch.Tensor:
+    """[1, C, D, H, W], mirrored along its last axis and shifted along (W, H, D), zeros moving in."""
+    volume = volume.flip(-1) if mirrored else volume
+    return functional.pad(volume, [part for shift in shifts for part in (shift, -shift)])
+
+
+def at_labels(field: torch.Tensor) -> torch.Tensor:
+    """[1, 3, d, h, w] at the voxels of the labels: these average two of the image's, the field lies on the first."""
+    for axis in (2, 3, 4):
+        after = torch.cat((field.narrow(axis, 1, field.shape[axis] - 1), field.narrow(axis, -1, 1)), axis)
+        field = torch.lerp(field, after, 0.25)
+    return field
 
 
 def _rounded(terms: dict[str, torch.Tensor]) -> dict[str, float]:

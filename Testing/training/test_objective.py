@@ -8,13 +8,13 @@ from tiny_heads import head
 from torch.nn import functional
 from trainees import SPEC, new_network
 
-from SpikeRegLib.fields import compose, warp
+from SpikeRegLib.fields import compose, upsample, warp
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.activity import ActivityRecorder, OperationCount
 from SpikeRegLib.spiking.unet import AnalogUNet
-from SpikeRegLib.training.objective import ObjectiveWeights, echo, first_pass, importance, objective
+from SpikeRegLib.training.objective import ObjectiveWeights, at_labels, echo, first_pass, importance, objective
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
 EXACT = Precision("cpu", False)
@@ -172,6 +172,45 @@ def test_an_echo_shows_both_networks_the_pair_exchanged_mirrored_and_shifted(pai
         found.add(max(likeness, key=likeness.__getitem__))
     assert found == set(ways)
     assert len({tuple(both.flatten().nonzero()[0].tolist()) for both in seen["network"]}) > 12, "shifted"
+
+
+def test_the_labels_of_an_echo_lie_where_those_of_the_pair_do(pair: SyntheticPair) -> None:
+    """Both overlaps are of the same labels after the same map, up to where images and labels were shifted off the grid
+    and to which of the two is warped."""
+    weights = ObjectiveWeights(window=5, teacher=1.0, echo_dice=2.0, dice=1.0)
+    still, network = constant(0.0, 0.0, 0.0), new_network("analog", seed=3).eval()
+    with torch.no_grad():
+        network.weights["head"].normal_(std=0.02, generator=torch.Generator().manual_seed(5))  # type: ignore[attr-defined]
+    overlap = objective(still, pair, weights, precision=EXACT)[1]["dice"]
+    plain = ObjectiveWeights(window=5, teacher=1.0)
+    for seed in range(8):
+        loss, terms = echo(still, pair, weights, precision=EXACT, teacher=network, seed=seed)
+        assert terms["dice"] == pytest.approx(overlap, abs=0.01), "the same pairs of labels, whatever is done to both"
+        distance = float(loss.detach()) - 2 * (1 - terms["dice"])
+        assert distance == pytest.approx(terms["teacher_distance"], abs=1e-4)
+        assert "dice" not in echo(still, pair, plain, precision=EXACT, teacher=network, seed=seed)[1]
+
+
+def test_the_field_of_an_echo_is_read_at_the_voxels_of_the_labels() -> None:
+    field = torch.randn(1, 3, 6, 7, 8, generator=torch.Generator().manual_seed(6))
+    averaged = functional.avg_pool3d(upsample(field, (12, 14, 16), 2), 2) / 2
+    torch.testing.assert_close(at_labels(field), averaged)
+
+
+def test_an_echo_trains_labels_together(pair: SyntheticPair) -> None:
+    """A network whose head alone is free learns a shift by the overlap of echoes."""
+    shifted = SyntheticPair(pair.fixed, pair.fixed.roll(4, -1), pair.fixed_shares, pair.fixed_shares.roll(2, -1))
+    network = constant(0.0, 0.0, 0.0)
+    optimiser = torch.optim.Adam([network.head_bias], lr=0.1)  # type: ignore[list-item]
+    weights = ObjectiveWeights(teacher=0.0, echo_dice=1.0)
+    for _ in range(40):
+        optimiser.zero_grad()
+        # The order that seed 0 gives to the two images is the same every time.
+        loss, terms = echo(network, shifted, weights, precision=EXACT, teacher=network, seed=0)
+        loss.backward()
+        optimiser.step()
+    assert terms["dice"] > 0.97
+    assert abs(float(network.head_bias[0])) == pytest.approx(2.0, abs=0.2)  # type: ignore[arg-type]
 
 
 def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
