@@ -9,7 +9,8 @@ folds are counted in patient space and as the scorer reads them.
 
 Rows are kept in `--cache` and in the result file with a key of weights, settings and code: a second run makes only the
 rows whose key changed (other weights: those of the network; never greedy's), `--again` makes a method's rows anew in
-any case. The affine maps are kept too; for new ones give another `--cache` and another `--out`.
+any case. The affine maps are kept too; for new ones give another `--cache` and another `--out`. Every row names the
+machine its seconds are from.
 
 CPU seconds: of `register`, from reading to the measured result, the affine search included (searched once for the
 pair); for a network alone those of the pair's spikereg run with the network's own time in place of its prediction and
@@ -228,7 +229,7 @@ def make_rows(name: str, method: Method, pairs: list[Pair], options: argparse.Na
             if name not in options.again and label in kept:
                 row = kept[label]
             elif name in options.methods:
-                row = {"pair": label, **method.run(pair)}
+                row = {"pair": label, "machine": data.machine(), **method.run(pair)}
                 print(f"{name:20} {label} Dice {row['dice']:.4f} folds {row['true_folding_percent']:.4f} %", flush=True)
             else:
                 continue

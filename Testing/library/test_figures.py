@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 
 import figures
 import tables
-from cohort_tables import p_value, read
+from cohort_tables import p_value, read, seconds_compared
 from paired_statistics import compare
 
 REMEDY = "run `python Benchmarks/figures.py`"
@@ -70,6 +70,16 @@ def test_published_comparisons_are_those_of_the_published_rows():
             assert entry[name] == pytest.approx(again[name], rel=1e-6, abs=1e-12)
         for name in ("ci95", "subject_ci95"):  # another numpy may draw other resamples
             assert entry[name] == pytest.approx(again[name], abs=0.1 * entry["sd"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [("a", "a", "spikereg takes 0.50 of greedy's"), ("a", "b", "no ratio"), ("a", None, "no ratio")],
+)
+def test_seconds_of_two_machines_are_not_divided_by_each_other(ours, theirs, said):
+    rows = [{"pair": pair, "cpu_s": 2.0, "machine": ours} for pair in "xy"]
+    greedy = [{"pair": "x", "cpu_s": 4.0, "machine": ours}, {"pair": "y", "cpu_s": 4.0, "machine": theirs}]
+    assert said in seconds_compared(rows, greedy)
 
 
 @needs("robustness")
