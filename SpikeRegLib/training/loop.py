@@ -45,8 +45,9 @@ class LoopOptions:
             (a fraction of the run) is over.
         freeze_normalisation_from: fraction of the run after which BatchNorm uses its running statistics (dense only).
         threshold_learning_rate: factor on the learning rate of thresholds (spiking only).
-        echoes: further updates from every pair, by the distance to the teacher and the operations alone (see
-            `objective.echo`): a fifth of the cost of a new pair each. Needs a teacher.
+        echoes: further updates from every pair, by the distance to the teacher, the operations and with a weight
+            `echo_dice` the labels (see `objective.echo`): a fifth of the cost of a new pair each. Needs a teacher or
+            that weight.
         decoder_learning_rate: factor on that of the decoders of a neural field, whose sines are sensitive.
         checkpoint_every, log_every: in steps.
     """
@@ -143,8 +144,12 @@ def train(
     network.to(device)
     optimiser = make_optimiser(network, options)
     unet = network.encoder if isinstance(network, FieldNetwork) else network
-    if options.echoes and (teacher is None or loss_of is not None):
-        raise InputError("recipe: echoes need a weight on the distance to the teacher (finetune.weights.teacher)")
+    heard_by = teacher is not None or options.weights.echo_dice > 0
+    if options.echoes and (not heard_by or loss_of is not None):
+        raise InputError(
+            "recipe: echoes need a weight on the distance to the teacher or on labels (finetune.weights.teacher, "
+            "echo_dice)"
+        )
     start, seconds = 0, 0.0
     identity = json.loads(json.dumps({"spec": unet.spec.to_json(), "options": asdict(options), "seed": seed}))
     identity["processes"] = processes.count
@@ -198,13 +203,14 @@ def train(
                 for buffer, before in zip(network.buffers(), statistics, strict=True):
                     buffer.copy_(before)
             for number in range(options.echoes):
-                assert not isinstance(network, FieldNetwork) and teacher is not None
+                assert not isinstance(network, FieldNetwork)
                 again, heard = echo(
                     network, pair, options.weights, precision=precision, teacher=teacher,
                     seed=(seed * 1_000_003 + step) * options.echoes + number,
                 )  # fmt: skip
                 skipped += _update(network, optimiser, again, processes) is None
-                terms["echo_distance"] = heard["teacher_distance"]
+                if "teacher_distance" in heard:
+                    terms["echo_distance"] = heard["teacher_distance"]
             entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
             last = step + 1 == options.steps
             if (step + 1) % options.log_every == 0 or last:

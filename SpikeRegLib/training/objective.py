@@ -142,7 +142,7 @@ def echo(
     weights: ObjectiveWeights,
     *,
     precision: Precision,
-    teacher: RegistrationUNet,
+    teacher: RegistrationUNet | None,
     seed: int,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of a pair seen once more, by the distance to the teacher, the operations and at most the label overlap.
@@ -151,7 +151,7 @@ def echo(
     mirrored and shifted at random and both networks see it (data echoing, Choi et al. 2019).
 
     Args:
-        network, pair, weights, precision, teacher: as for `objective`.
+        network, pair, weights, precision, teacher: as for `objective`; without a teacher labels and operations count.
         seed: of the choice of what is done to the pair.
     """
     stream = Stream(seed, str(pair.fixed.device))
@@ -170,10 +170,12 @@ def echo(
     counter = OperationCount(network.spec, (depth, height, width), importance(both, weights.head_share))
     with precision.autocast():
         output = network(both, recorder=counter)
-    distance, share = teacher_distance(teacher, both, output, precision), counter.share_of_dense()
-    excess = (share - weights.operations_target).clamp_min(0)
-    loss = weights.teacher * distance + weights.operations * excess
-    terms = {"teacher_distance": distance, "operations_share": share}
+    share = counter.share_of_dense()
+    terms = {"operations_share": share}
+    loss = weights.operations * (share - weights.operations_target).clamp_min(0)
+    if teacher is not None:
+        terms["teacher_distance"] = teacher_distance(teacher, both, output, precision)
+        loss = loss + weights.teacher * terms["teacher_distance"]
     if labelled:
         fixed, moving = (_moved(share, mirrored, shifts) for share in shares)
         terms["dice"] = soft_dice(fixed, warp(moving, exponential(at_labels(output))))

@@ -111,9 +111,20 @@ def test_echoes_bring_a_network_nearer_to_its_teacher(tmp_path: Path, generator:
         assert ("echo_distance" in log(folder)[0]) == (echoes > 0)
     assert distance[4][0] == distance[0][0]
     assert distance[4][-1] < 0.8 * distance[0][-1]
+
+
+def test_echoes_need_a_teacher_or_labels(tmp_path: Path, generator: PairGenerator) -> None:
     options = replace(SIX, echoes=1)
-    with pytest.raises(InputError, match=r"echoes need a weight on the distance to the teacher"):
+    with pytest.raises(InputError, match=r"echoes need a weight on the distance to the teacher or on labels"):
         run(new_network("spiking"), generator.pair, tmp_path / "alone", options=options)
+    ends = {}
+    for weight in (0.5, 5.0):
+        network = new_network("spiking")
+        labelled = replace(options, weights=replace(options.weights, echo_dice=weight))
+        run(network, generator.pair, tmp_path / str(weight), options=labelled)
+        assert "echo_distance" not in log(tmp_path / str(weight))[0]
+        ends[weight] = torch.cat([value.flatten() for value in network.state_dict().values()])
+    assert not torch.equal(ends[0.5], ends[5.0]), "the overlap of echoes trains"
 
 
 def test_the_log_and_the_validation_follow_the_options(tmp_path: Path, generator: PairGenerator) -> None:

@@ -210,7 +210,7 @@ def test_an_echo_trains_labels_together(pair: SyntheticPair) -> None:
         loss.backward()
         optimiser.step()
     assert terms["dice"] > 0.97
-    assert abs(float(network.head_bias[0])) == pytest.approx(2.0, abs=0.2)  # type: ignore[arg-type]
+    assert abs(network.head_bias[0].item()) == pytest.approx(2.0, abs=0.2)  # type: ignore[index, operator]
 
 
 def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
