@@ -1,4 +1,4 @@
-"""`spikereg train teacher|nephi|convert|finetune`: from label maps to weights on a laptop or a GPU."""
+"""`spikereg train all|teacher|nephi|convert|finetune`: from label maps to weights on a laptop or a GPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import Any
 
 EPILOG = r"""\
 the whole recipe:
+  spikereg train all --labels LABELS --out runs
+
+the same step by step:
   spikereg train teacher  --labels LABELS --out runs/teacher
   spikereg train convert  --teacher runs/teacher/teacher.safetensors --labels LABELS --out runs/converted
   spikereg train finetune --model runs/converted/converted.safetensors --teacher runs/teacher/teacher.safetensors \
                           --labels LABELS --out runs/finetuned
+and one more fine-tuning for every recipe that the last one names under `then`.
 
 a neural deformation field: `spikereg train nephi --labels LABELS --out runs/field`; convert and finetune (with --recipe
 nephi) make its encoder spiking in the same way.
@@ -30,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
     for name, text in (
+        ("all", "all steps of a recipe and of those that follow it, from label maps to a spiking network"),
         ("teacher", "train the dense network from scratch"),
         ("nephi", "train a neural deformation field with a dense encoder"),
         ("convert", "calibrate thresholds and convert the teacher to a spiking network"),
@@ -42,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         step.add_argument("--recipe", default=recipe, metavar="R", help=f"name or .toml file (default: {recipe})")
         step.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
         step.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
-        if name in ("teacher", "nephi"):
+        if name in ("all", "teacher", "nephi"):
             step.set_defaults(source=None)
         elif name == "convert":
             step.add_argument(
@@ -60,8 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--teacher", type=Path, metavar="FILE", help="teacher.safetensors, where the recipe stays near to it"
             )
         if name != "convert":
-            step.add_argument("--steps", type=int, metavar="N", help="training pairs (default: the recipe's)")
-            step.add_argument("--seed", type=int, metavar="N", help="default: the recipe's")
+            of = " of every step" if name == "all" else ""
+            step.add_argument("--steps", type=int, metavar="N", help=f"training pairs{of} (default: the recipe's)")
+            if name != "all":
+                step.add_argument("--seed", type=int, metavar="N", help="default: the recipe's")
             step.add_argument("--resume", action="store_true", help="continue the run in --out")
             step.add_argument("--no-progress", action="store_true", help="no progress bar")
             step.add_argument(
@@ -78,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib.training.config import load_config
     from SpikeRegLib.training.processes import join
     from SpikeRegLib.training.validation import DiceOnPairs
+    from SpikeRegLib.training.whole import train_whole
 
     config = load_config(arguments.recipe)
     for name in ("steps", "threads"):
@@ -98,13 +106,14 @@ def run(arguments: argparse.Namespace) -> int:
         path = recipe.convert_teacher(arguments.source, arguments.labels, arguments.out, config, device=device)
         print(path)
         return 0
-    if arguments.steps is not None:
+    if arguments.steps is not None and arguments.step != "all":
         name = "finetune" if arguments.step == "finetune" else "teacher"
         loop = dataclasses.replace(getattr(config, name), steps=arguments.steps)
         config = dataclasses.replace(config, **{name: loop})
-    if not arguments.resume and os.path.exists(arguments.out / "checkpoint.safetensors"):
+    begun = arguments.out / ("teacher" if arguments.step == "all" else "") / "checkpoint.safetensors"
+    if not arguments.resume and os.path.exists(begun):
         raise InputError(f"{arguments.out}: holds a run already; continue it with --resume or choose another folder")
-    if arguments.resume and not os.path.exists(arguments.out / "checkpoint.safetensors"):
+    if arguments.resume and not os.path.exists(begun):
         raise InputError(f"{arguments.out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
     validate = DiceOnPairs(arguments.validation) if arguments.validation else None
     common: dict[str, Any] = {
@@ -114,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with join(device) as processes:
         common["show_progress"] = not arguments.no_progress and processes.first
-        if arguments.step == "teacher":
+        if arguments.step == "all":
+            path = train_whole(arguments.labels, arguments.out, arguments.recipe, steps=arguments.steps, **common)
+        elif arguments.step == "teacher":
             path = recipe.train_teacher(arguments.labels, arguments.out, config, **common)
         elif arguments.step == "nephi":
             path = recipe.train_field(arguments.labels, arguments.out, config, **common)

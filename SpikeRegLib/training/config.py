@@ -31,6 +31,7 @@ class TrainingConfig:
         timesteps: T of the converted network.
         percentile: of the positive activations, for the thresholds.
         calibration_pairs: training pairs from which thresholds are estimated.
+        then: name of the recipe, or file beside this one, whose fine-tuning goes on with the result. Empty: none.
         teacher, finetune: the two loops.
         synthetic: how pairs are drawn.
         field: sizes of a neural deformation field; `network` is then its encoder.
@@ -45,6 +46,7 @@ class TrainingConfig:
     timesteps: int = 4
     percentile: float = 99.9
     calibration_pairs: int = 24
+    then: str = ""
     teacher: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     finetune: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     synthetic: SyntheticOptions = dataclasses.field(default_factory=SyntheticOptions)

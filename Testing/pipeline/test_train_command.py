@@ -13,9 +13,10 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 from test_anatomy import patches, written
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.models import find, load_model, read_header, save_model
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, key
+from SpikeRegLib.training.whole import chain
 
 
 def train(*arguments) -> int:
@@ -84,6 +85,66 @@ def test_the_three_steps_hand_on_what_they_made(trained):
     assert [entry["step"] for entry in log(trained / "teacher")] == [1, 2]
     for entry in log(trained / "teacher") + log(trained / "tuned"):
         assert entry["loss"] == entry["loss"] and 0 <= entry["lncc"] <= 1
+
+
+def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_stopped(labels, tmp_path, capsys):
+    loops = "".join(
+        f"[{step}]\nsteps = 2\nwarmup = 1\ncheckpoint_every = 1\nlog_every = 1\nsecond_pass = 0.0\n"
+        for step in ("teacher", "finetune")
+    )
+    loops += "[finetune.weights]\nteacher = 0.5\n"
+    for name, then, seed in (("one", "two.toml", 3), ("two", "", 4)):
+        text = f'seed = {seed}\ncalibration_pairs = 1\nthen = "{then}"\n{loops}'
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    common = ("--labels", labels, "--device", "cpu", "--threads", 1)
+    whole, single = tmp_path / "whole", tmp_path / "single"
+    arguments = ("all", *common, "--recipe", tmp_path / "one.toml", "--out", whole, "--no-progress")
+    assert train(*arguments) == 0
+    assert capsys.readouterr().out.strip() == str(whole / "finetuned-2" / "spiking.safetensors")
+    teacher, converted = single / "teacher" / "teacher.safetensors", single / "converted" / "converted.safetensors"
+    one = ("--recipe", tmp_path / "one.toml", *common)
+    assert train("teacher", *one, "--out", teacher.parent, "--no-progress") == 0
+    assert train("convert", *one, "--out", converted.parent, "--teacher", teacher) == 0
+    tuned = converted
+    for name in ("one", "two"):
+        options = ("--recipe", tmp_path / f"{name}.toml", "--model", tuned, "--teacher", teacher, "--no-progress")
+        assert train("finetune", *common, *options, "--out", single / name) == 0
+        tuned = single / name / "spiking.safetensors"
+    ends = {path: load_model(path).state_dict() for path in (tuned, whole / "finetuned-2" / "spiking.safetensors")}
+    first, second = ends.values()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert read_header(tuned).facts["before"]["before"]["step"] == "convert"
+
+    assert train(*arguments) == 2 and "holds a run already" in capsys.readouterr().err
+    for name in ("spiking.safetensors", "checkpoint.safetensors", "log.jsonl"):
+        (whole / "finetuned-2" / name).unlink()
+    kept = (whole / "finetuned-1" / "log.jsonl").read_bytes()
+    assert train(*arguments, "--resume") == 0
+    again = load_model(whole / "finetuned-2" / "spiking.safetensors").state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert (whole / "finetuned-1" / "log.jsonl").read_bytes() == kept
+
+
+def test_recipes_that_follow_each_other_in_a_circle_are_refused(labels, tmp_path, capsys):
+    for name, then in (("one", "two.toml"), ("two", "one.toml")):
+        (tmp_path / f"{name}.toml").write_text(f'then = "{then}"\n', encoding="utf-8")
+    arguments = ("all", "--labels", labels, "--recipe", tmp_path / "one.toml", "--out", tmp_path / "out")
+    assert train(*arguments) == 2
+    assert "follows itself" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_shipped_recipes_lead_to_the_shipped_weights():
+    """As many fine-tunings, of as many pairs, as the weights' headers tell of."""
+    for name in ("brain-t1", "brain-t1-fine"):
+        facts, told = read_header(find(name, "spikereg")).facts, []
+        while facts["step"] == "finetune":
+            told.append(facts["steps"])
+            facts = facts["before"]
+        planned = [config.finetune.steps for config in chain(name).values()]
+        assert len(told) == len(planned)
+        # The first of brain-t1 was stopped before its end.
+        assert told[::-1][1:] == planned[1:] and told[-1] <= planned[0]
 
 
 def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(trained, labels, recipe, capsys):
