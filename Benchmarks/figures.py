@@ -68,7 +68,7 @@ def accuracy_energy() -> None:
     for entry in released:
         if entry["timesteps"] == data["released_timesteps"]:
             axes.plot(entry["snn_mj"], entry["dice"], "*", color="crimson", markersize=17, zorder=5)
-        beside = (-8, 7) if entry["timesteps"] < 8 else (22, -14)
+        beside = (-8, 7) if entry["timesteps"] < 8 else (16, 8)
         axes.annotate(
             f"T = {entry['timesteps']}", (entry["snn_mj"], entry["dice"]), xytext=beside, textcoords="offset points",
             color="crimson", fontsize=9, ha="right",
