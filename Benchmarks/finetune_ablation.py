@@ -92,18 +92,17 @@ def main() -> None:
     thresholds = thresholds_of(teacher, files[0], options.recipe, config.calibration_pairs, cache)[config.percentile]
     pairs = pair_generator(load_anatomies(find_label_maps(data.DATA / "train")), config, "cpu")
     stored = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
-    rows = {row["variant"]: row for row in stored}
+    rows, code = {row["variant"]: row for row in stored}, data.library_stamp(network=True)
     for name in options.variants or VARIANTS:
         variant = VARIANTS[name]
         network = variant.start(teacher, thresholds, config)
         loop = variant.apply(config.finetune, options.steps)
-        key = data.digest(name, files[0], json.loads(json.dumps(asdict(replace(config, finetune=loop)))))
+        key = data.digest(name, files[0], asdict(replace(config, finetune=loop)))
         if variant.trained:
             near = teacher if loop.weights.teacher > 0 else None
             folder = cache / "ablation" / key
             train(network, pairs.pair, folder, options=loop, seed=config.seed, resume=True, teacher=near)
         network.mode = "closed_form"
-        code = data.library_stamp(network=True)
         found = point(
             [network.eval()], data.digest(key, code), data.dev_pairs(), cache, preset.working_spacing_mm, passes=1
         )

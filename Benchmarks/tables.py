@@ -61,21 +61,6 @@ def pairs_table() -> str:
     return "\n".join(lines)
 
 
-def ablation_table() -> str:
-    """What each part of the fine-tuning gives."""
-    data = json.loads((RESULTS / "finetune_ablation.json").read_text())
-    lines = [
-        "| fine-tuning of the coarse pass | mean Dice | mean rate | MAC-weighted rate | energy mJ |",
-        "|---|---|---|---|---|",
-    ]
-    for row in data["rows"]:
-        rates = f"{row['mean_rate']:.1%} | {row['mac_weighted_rate']:.1%}"
-        lines.append(f"| {row['variant']} | {row['dice']:.4f} | {rates} | {row['snn_mj']:.3f} |")
-    pairs = len(data["rows"][0]["dice_per_pair"])
-    note = f"The coarse pass alone over {pairs} pairs, {data['steps']} synthetic pairs of training a row."
-    return "\n".join([*lines, "", note])
-
-
 def inference_table(name: str) -> str:
     """A network alone: dense twin, closed form, event simulation."""
     data = json.loads((RESULTS / f"{name}.json").read_text())
@@ -163,7 +148,6 @@ def fill(path: Path, tables: dict[str, str]) -> str:
 # Marker -> what fills it, and the result files it is made from; a marker whose files are not there stays as it is.
 FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "pairs": (pairs_table, ("dev_pairs",)),
-    "finetune-ablation": (ablation_table, ("finetune_ablation",)),
     "inference": (partial(inference_table, "inference"), ("inference",)),
     "inference-fine": (partial(inference_table, "inference-fine"), ("inference-fine",)),
     "cohort": (cohort_table, ("cohort",)),

@@ -144,8 +144,8 @@ def train(
     network.to(device)
     optimiser = make_optimiser(network, options)
     unet = network.encoder if isinstance(network, FieldNetwork) else network
-    heard_by = teacher is not None or options.weights.echo_dice > 0
-    if options.echoes and (not heard_by or loss_of is not None):
+    aimless = teacher is None and options.weights.echo_dice == 0
+    if options.echoes and (aimless or loss_of is not None):
         raise InputError(
             "recipe: echoes need a weight on the distance to the teacher or on labels (finetune.weights.teacher, "
             "echo_dice)"

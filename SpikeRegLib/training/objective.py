@@ -177,7 +177,7 @@ def echo(
         terms["teacher_distance"] = teacher_distance(teacher, both, output, precision)
         loss = loss + weights.teacher * terms["teacher_distance"]
     if labelled:
-        fixed, moving = (_moved(share, mirrored, shifts) for share in shares)
+        fixed, moving = (_moved(labels, mirrored, shifts) for labels in shares)
         terms["dice"] = soft_dice(fixed, warp(moving, exponential(at_labels(output))))
         loss = loss + weights.echo_dice * (1 - terms["dice"])
     return loss, _rounded({**terms, "loss": loss})

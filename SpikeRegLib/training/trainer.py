@@ -103,7 +103,7 @@ class SpikeRegTrainer:
         options = replace(options, steps=num_epochs * per_epoch, checkpoint_every=per_epoch)
         labelled = as_pair(next(iter(train_loader))).fixed_shares.shape[1] > 0
         if not labelled:
-            options = replace(options, weights=replace(options.weights, dice=0.0))
+            options = replace(options, weights=replace(options.weights, dice=0.0, echo_dice=0.0))
         history: list[dict[str, float]] = []
 
         def validate(network: RegistrationUNet) -> dict[str, float]:

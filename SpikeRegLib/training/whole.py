@@ -13,8 +13,8 @@ from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.recipe import convert_teacher, finetune, train_field, train_teacher
 
 
-def chain(recipe: str | Path) -> dict[str, TrainingConfig]:
-    """The recipe and those that `then` names, in order, by what they are called.
+def chain(recipe: str | Path) -> list[TrainingConfig]:
+    """The recipe and those that `then` names, in order.
 
     Raises:
         InputError: one of them is unknown, or follows itself.
@@ -28,7 +28,7 @@ def chain(recipe: str | Path) -> dict[str, TrainingConfig]:
         # A file names files beside it.
         beside = following.endswith(".toml") and config.then.endswith(".toml")
         following = str(Path(following).parent / config.then) if beside else config.then
-    return found
+    return list(found.values())
 
 
 def shortened(config: TrainingConfig, steps: int | None) -> TrainingConfig:
@@ -64,7 +64,7 @@ def train_whole(
     Raises:
         InputError: see the single steps and `chain`.
     """
-    configs = [shortened(config, steps) for config in chain(recipe).values()]
+    configs = [shortened(config, steps) for config in chain(recipe)]
     config, processes = configs[0], Processes.joined()
     first = train_field if named_spec(config.network).output == "codes" else train_teacher
     teacher = first(labels, out / "teacher", config, device=device, resume=resume, **common)

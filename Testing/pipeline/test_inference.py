@@ -108,6 +108,9 @@ def test_the_trainer_names_what_it_cannot_use():
         trainer.train([(torch.zeros(2, 1, 16, 16, 16), torch.zeros(2, 1, 16, 16, 16))])
     with pytest.raises(ValueError, match="differ in shape"):
         trainer.train([(torch.zeros(16, 16, 16), torch.zeros(16, 16, 17))])
+    config = load_config("brain-t1-labels")  # echoes by labels, which these pairs have not
+    with pytest.raises(InputError, match="echoes need a weight on the distance to the teacher or on labels"):
+        SpikeRegTrainer(SpikeRegUNet(config), config).train([(torch.zeros(16, 16, 16), torch.zeros(16, 16, 16))])
 
 
 def test_recipes_are_checked(tmp_path):
