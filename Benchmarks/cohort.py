@@ -29,7 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import evaluation as data
 import numpy as np
@@ -74,9 +74,25 @@ def affine_row(pair: Pair, cache: Path) -> dict[str, Any]:
     return {**data.scored(base.displacement_on(frame), pair), "cpu_s": seconds, "matrix": base.matrix.tolist()}
 
 
+class NetworkMap(NamedTuple):
+    """What networks alone give for a pair.
+
+    Attributes:
+        prediction: what they did.
+        total: the whole map on the fixed grid, [3, D, H, W] mm.
+        cpu_s: of the networks.
+        mended_percent: of the cells of the predicted field, which the fold guard had to change.
+    """
+
+    prediction: Prediction
+    total: torch.Tensor
+    cpu_s: float
+    mended_percent: float
+
+
 def network_map(
     pair: Pair, cache: Path, *, networks: list[RegistrationUNet], passes: int, working_mm: float
-) -> tuple[Prediction, torch.Tensor, float]:
+) -> NetworkMap:
     """The passes of the networks and the fold guard of `register`, without refinement.
 
     Args:
@@ -84,9 +100,6 @@ def network_map(
         networks: the coarse one, and the fine one if it is to follow.
         passes: of the coarse one.
         working_mm: of the preset.
-
-    Returns:
-        What the networks did, the whole map on the fixed grid [3, D, H, W] mm, and their CPU seconds.
     """
     base, _ = data.affine_of(pair, cache)
     views = [
@@ -109,15 +122,17 @@ def network_map(
         )  # fmt: skip
     seconds = time.process_time() - before
     frame = data.grouped_labels(pair[0]).frame
-    settled, _ = remove_folds(hold_border(prediction.displacement / grid.spacing_mm), linear=itk_reading(frame, base))
+    field = hold_border(prediction.displacement / grid.spacing_mm)
+    settled, mended = remove_folds(field, linear=itk_reading(frame, base))
     total = compose(DisplacementTransform(settled * grid.spacing_mm, seen.frame_of(grid)), base)
-    return prediction, total.displacement_on(frame), seconds
+    return NetworkMap(prediction, total.displacement_on(frame), seconds, 100 * mended / field[0].numel())
 
 
 def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
-    prediction, total, seconds = network_map(pair, cache, **settings)
+    found = network_map(pair, cache, **settings)
+    prediction = found.prediction
     return {
-        **data.scored(total, pair), "passes": prediction.passes, "predict_cpu_s": seconds,
+        **data.scored(found.total, pair), "passes": prediction.passes, "predict_cpu_s": found.cpu_s,
         **activity(prediction.layers, prediction.timesteps), "energy": prediction.energy.as_result(),
     }  # fmt: skip
 

@@ -2,14 +2,16 @@
 
     python Benchmarks/finetune_ablation.py [--recipe R] [--steps N] [--variants ...]
 
-The network of the coarse pass, alone, on the development pairs. Every variant has the recipe's T, learning rate and
-synthetic pairs, and `--steps` of them, far fewer than the shipped weights had: what the rows say is their order, not
-how good the network gets. Training runs are kept in `--cache` and go on where they were interrupted.
+The network of the coarse pass alone, on the development pairs, and the dense one trained in the same way. Every
+variant has the recipe's T, learning rate and synthetic pairs, and `--steps` of them, far fewer than the shipped weights
+had: what the rows say is their order, not how good the network gets. Training runs are kept in `--cache` and go on
+where they were interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -22,17 +24,29 @@ from pareto import point, thresholds_of
 
 from SpikeRegLib.configuration import load_preset
 from SpikeRegLib.spiking.conversion import convert
-from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
+from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.anatomy import load_anatomies
 from SpikeRegLib.training.config import TrainingConfig, load_config
 from SpikeRegLib.training.loop import LoopOptions, train
 from SpikeRegLib.training.recipe import find_label_maps, pair_generator
 
-Start = Callable[[AnalogUNet, dict[str, torch.Tensor], TrainingConfig], SpikingUNet]
+Start = Callable[[AnalogUNet, dict[str, torch.Tensor], TrainingConfig], RegistrationUNet]
 
 
 def converted(teacher: AnalogUNet, thresholds: dict[str, torch.Tensor], config: TrainingConfig) -> SpikingUNet:
     return convert(teacher, thresholds, timesteps=config.timesteps)
+
+
+def displacing(teacher: AnalogUNet, thresholds: dict[str, torch.Tensor], config: TrainingConfig) -> SpikingUNet:
+    """The head's output is the displacement itself instead of a velocity that is integrated."""
+    network = converted(teacher, thresholds, config)
+    network.spec = replace(network.spec, output="displacement")
+    return network
+
+
+def dense(teacher: AnalogUNet, thresholds: dict[str, torch.Tensor], config: TrainingConfig) -> AnalogUNet:
+    """The teacher, not converted."""
+    return copy.deepcopy(teacher)
 
 
 def uncalibrated(teacher: AnalogUNet, thresholds: dict[str, torch.Tensor], config: TrainingConfig) -> SpikingUNet:
@@ -74,6 +88,11 @@ VARIANTS = {
     "no distance to the teacher": Variant(weights={"teacher": 0.0}),
     "no labels": Variant(weights={"dice": 0.0, "echo_dice": 0.0}),
     "no echoes": Variant(options={"echoes": 0}),
+    "displacement instead of a velocity": Variant(start=displacing, weights={"teacher": 0.0}),
+    "dense, not trained further": Variant(start=dense, trained=False),
+    "dense, trained in the same way": Variant(
+        start=dense, options={"freeze_normalisation_from": 0.0}, weights={"operations": 0.0}
+    ),
 }
 
 
@@ -102,12 +121,13 @@ def main() -> None:
             near = teacher if loop.weights.teacher > 0 else None
             folder = cache / "ablation" / key
             train(network, pairs.pair, folder, options=loop, seed=config.seed, resume=True, teacher=near)
-        network.mode = "closed_form"
+        if isinstance(network, SpikingUNet):
+            network.mode = "closed_form"
         found = point(
             [network.eval()], data.digest(key, code), data.dev_pairs(), cache, preset.working_spacing_mm, passes=1
         )
         rows[name] = {"variant": name, "pairs_seen": options.steps if variant.trained else 0, **found}
-        print(f"{name}: Dice {found['dice']:.4f}, {found['snn_mj']:.3f} mJ", flush=True)
+        print(f"{name}: Dice {found['dice']:.4f}, {found.get('snn_mj', found['ann_mj']):.3f} mJ", flush=True)
         kept = [rows[known] for known in VARIANTS if known in rows]
         data.write_json(options.out, {"recipe": options.recipe, "steps": options.steps, "rows": kept})
 

@@ -1,11 +1,11 @@
 """Time the shipped networks alone: dense twin, closed form and event simulation in every arithmetic, side by side.
 
-    python Benchmarks/inference.py [--field-of-view 160 192 224] [--repeats 9] [--pairs 8] [--out FILE.json]
+    python Benchmarks/inference.py [--field-of-view 160 192 224] [--repeats 9] [--out FILE.json]
 
 CPU seconds are the smallest of the repeats, everything taking turns in one process; ratios are what to look at. The
 dense twin is the faster of two variants: as it is trained (autocast), and as `deploy` makes it ready (BatchNorm folded,
 weights converted once, channels-last). Integers are compared with both of its arithmetics. Further, in one process
-each: the first run and peak memory of the whole program; and Dice on real pairs, network alone, where the data is.
+each: the first run and peak memory of the whole program. `arithmetics.py` has what they cost in Dice.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, stdev
 
 import torch
 
@@ -26,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from SpikeRegLib import models  # noqa: E402
-from SpikeRegLib.fields import compose, warp  # noqa: E402
 from SpikeRegLib.precision import Precision  # noqa: E402
 from SpikeRegLib.spiking.deploy import FloatUNet  # noqa: E402
 from SpikeRegLib.spiking.integer import IntegerUNet  # noqa: E402
@@ -182,54 +179,12 @@ def tiles(network: RegistrationUNet, image: torch.Tensor) -> dict:
     return {"reach_voxels": reach(network.spec), "mean_velocity_mm": mean, "rows": rows}
 
 
-@torch.inference_mode()
-def dice(spiking: SpikingUNet, arithmetics: list[str], count: int, cache: Path) -> dict | None:
-    """Mean Dice of the network alone, one and two passes, and paired differences from bfloat16 and float32."""
-    import evaluation as data
-
-    from SpikeRegLib.metrics import dice as overlap
-    from SpikeRegLib.transforms import CompositeTransform, DisplacementTransform, warp_image
-
-    if not (data.DATA / "dev" / "pairs.csv").is_file():
-        print(f"no real pairs at {data.DATA} (set SPIKEREG_DATA): Dice is left out")
-        return None
-    networks = {name: ready(spiking, name) for name in arithmetics}
-    values: dict[str, list[list[float]]] = {name: [] for name in networks}
-    for pair in data.cohort_pairs()[:count]:
-        base, _ = data.affine_of(pair, cache)
-        seen = data.seen_by_network(pair, cache, working_mm=1.0, network_mm=spiking.spec.input_spacing_mm)
-        fixed, moving = seen.fixed[None, None], seen.moving[None, None]
-        labels, frame = data.grouped_labels(pair[1]), data.grouped_labels(pair[0]).frame
-        for name, network in networks.items():
-            total, scores = torch.zeros(1, 3, *fixed.shape[2:]), []
-            for number in range(2):
-                step = network.displacement(torch.cat((fixed, warp(moving, total) if number else moving), 1))
-                total = compose(step, total) if number else step
-                mapping = DisplacementTransform(total[0] * seen.frame.spacing[0], seen.frame)
-                warped = warp_image(labels, CompositeTransform([mapping, base]), frame, interpolation="nearest")
-                scores.append(fmean(overlap(data.grouped_labels(pair[0]), warped).values()))
-            values[name].append(scores)
-        print(*pair, {name: [round(value, 4) for value in rows[-1]] for name, rows in values.items()}, flush=True)
-    result: dict = {"pairs": len(values[arithmetics[0]]), "passes": {}}
-    for number in range(2):
-        columns = {name: [row[number] for row in rows] for name, rows in values.items()}
-        entry: dict = {"mean": {name: fmean(column) for name, column in columns.items()}}
-        for name in FLOATS if "int8" in columns else ():
-            differences = [a - b for a, b in zip(columns["int8"], columns[name], strict=True)]
-            error = stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-            entry[f"int8 - {name}"] = {"mean": fmean(differences), "standard_error": error}
-        result["passes"][str(number + 1)] = entry
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="brain-t1")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--field-of-view", type=int, nargs=3, default=[160, 192, 224], help="mm")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--pairs", type=int, default=8, help="real pairs for Dice; 0 leaves it out")
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "spikereg-benchmarks")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--once", nargs=2, metavar=("ARITHMETIC", "KIND"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -256,9 +211,8 @@ def main() -> None:
         "all_cpu_s": seconds,
         "whole_process": whole,
         "tiles": tiles(ready(spiking, arithmetics[0]), image),
-        "dice": dice(spiking, arithmetics, options.pairs, options.cache) if options.pairs else None,
     }
-    print(json.dumps({name: results[name] for name in ("all_cpu_s", "whole_process", "tiles", "dice")}, indent=1))
+    print(json.dumps({name: results[name] for name in ("all_cpu_s", "whole_process", "tiles")}, indent=1))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=1) + "\n")

@@ -73,20 +73,19 @@ def point(
     for pair in pairs:
         path = cache / "rows" / f"pareto-{key}" / f"{pair[0]}_{pair[1]}.json"
         if not path.exists():
-            prediction, total, seconds = network_map(
-                pair, cache, networks=networks, passes=passes, working_mm=working_mm
-            )
+            found = network_map(pair, cache, networks=networks, passes=passes, working_mm=working_mm)
             row: dict[str, Any] = {
                 "pair": "_".join(pair),
-                "dice": data.overlap(total, *(data.grouped_labels(name) for name in pair)),
-                "predict_cpu_s": seconds,
-                **activity(prediction.layers, prediction.timesteps),
-                "snn_mj": prediction.energy.snn_mj,
-                "ann_mj": prediction.energy.ann_mj,
+                "dice": data.overlap(found.total, *(data.grouped_labels(name) for name in pair)),
+                "predict_cpu_s": found.cpu_s,
+                "mended_percent": found.mended_percent,
+                **activity(found.prediction.layers, found.prediction.timesteps),
+                "snn_mj": found.prediction.energy.snn_mj,
+                "ann_mj": found.prediction.energy.ann_mj,
             }
             data.write_json(path, row)
         rows.append(json.loads(path.read_text()))
-    columns = ("dice", "mean_rate", "mac_weighted_rate", "snn_mj", "ann_mj")
+    columns = ("dice", "mended_percent", "mean_rate", "mac_weighted_rate", "snn_mj", "ann_mj")
     means = {name: fmean(row[name] for row in rows) for name in columns if rows[0].get(name) is not None}
     return {**means, "dice_per_pair": [row["dice"] for row in rows]}
 

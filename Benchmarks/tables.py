@@ -14,66 +14,15 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
-from cohort_tables import RESULTS, cohort_table, comparison_table, robustness_table
+from cohort_tables import RESULTS, cohort_table, comparison_table, markdown_table, pairs_table, robustness_table
 from field_tables import consistency_table, memory_table, methods_table, warps_table
+from network_tables import ablation_table, arithmetic_table, inference_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 WEIGHTS = ROOT / "SpikeRegLib" / "weights"
 LOGS = ROOT / "Docs" / "training"
-HEADINGS = (
-    ("dice", "mean Dice", "{:.3f}"),
-    ("folding_percent", "folds % (scorer)", "{:.3f}"),
-    ("true_folding_percent", "folds % (patient space)", "{:.3f}"),
-    ("inverse_consistency_mm", "inverse consistency mm", "{:.3f}"),
-    ("cpu_s", "CPU s", "{:.1f}"),
-    ("peak_mb", "peak memory MB", "{:.0f}"),
-)
-
-
-def mean(rows: list[dict], column: str) -> float | None:
-    values = [row[column] for row in rows if row.get(column) is not None]
-    return fmean(values) if values else None
-
-
-def pairs_table() -> str:
-    """All methods side by side on the development pairs."""
-    results = json.loads((RESULTS / "dev_pairs.json").read_text())["results"]
-    lines = ["| method | " + " | ".join(heading for _, heading, _ in HEADINGS) + " |"]
-    lines.append("|---" * (len(HEADINGS) + 1) + "|")
-    for method, rows in results.items():
-        cells = []
-        for column, _, text in HEADINGS:
-            value = mean(rows, column)
-            cells.append("-" if value is None else text.format(value))
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    spiking = results["spikereg, no refinement"]
-    energy = {key: fmean(row["energy"][key] for row in spiking) for key in ("reduction_vs_twin", "reduction_vs_paper")}
-    count = len(next(iter(results.values())))
-    lines += [
-        "",
-        f"Means over {count} pairs, one CPU thread. Mean spike rate {mean(spiking, 'mean_rate'):.1%}; by the energy "
-        f"proxy {energy['reduction_vs_twin']:.1f}x below the dense twin and {energy['reduction_vs_paper']:.1f}x below "
-        "the paper's dense network over the same field of view (all passes counted).",
-    ]
-    return "\n".join(lines)
-
-
-def inference_table(name: str) -> str:
-    """A network alone: dense twin, closed form, event simulation."""
-    data = json.loads((RESULTS / f"{name}.json").read_text())
-    lines = ["| precision | dense twin | closed form | event simulation | closed form / dense | same field |"]
-    lines.append("|---|---|---|---|---|---|")
-    for name, entry in data["results"].items():
-        s = entry["cpu_s"]
-        lines.append(
-            f"| {name} | {s['dense twin']:.3f} s | {s['closed form']:.3f} s | {s['event simulation']:.3f} s | "
-            f"{entry['closed_form_vs_dense']:.2f} | {'yes' if entry['events_equal_closed_form'] else 'NO'} |"
-        )
-    shape = " x ".join(map(str, data["shape"]))
-    return "\n".join([*lines, "", f"CPU seconds at {shape} voxels, {data['threads']} thread, T = {data['timesteps']}."])
 
 
 def facts_table(model: str) -> str:
@@ -105,7 +54,7 @@ def facts_table(model: str) -> str:
             f"teacher of {before['steps']} steps; percentile {before['percentile']} over "
             f"{before['calibration_pairs']} training pairs"
         )
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    return markdown_table(["", ""], [[name, str(value)] for name, value in rows.items()])
 
 
 def draw_curves() -> None:
@@ -150,6 +99,8 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "pairs": (pairs_table, ("dev_pairs",)),
     "inference": (partial(inference_table, "inference"), ("inference",)),
     "inference-fine": (partial(inference_table, "inference-fine"), ("inference-fine",)),
+    "arithmetics": (arithmetic_table, ("arithmetics",)),
+    "ablation": (ablation_table, ("finetune_ablation",)),
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),

@@ -36,8 +36,8 @@ class ObjectiveWeights:
             learns from them alone fires in the empty rest; with this, operations of the head and of the rest count in
             the proportion of a whole image. 0: as in the pair.
         teacher: of the distance to the velocity of the dense teacher, in voxels of the head's grid.
-        echo_dice: of the label overlap where a pair is seen once more (see `echo`); for networks whose velocity lies on
-            the grid of the labels, twice the spacing of the images.
+        echo_dice: of the label overlap where a pair is seen once more (see `echo`); for networks whose head lies on the
+            grid of the labels, twice the spacing of the images.
     """
 
     window: int = 9
@@ -178,7 +178,10 @@ def echo(
         loss = loss + weights.teacher * terms["teacher_distance"]
     if labelled:
         fixed, moving = (_moved(labels, mirrored, shifts) for labels in shares)
-        terms["dice"] = soft_dice(fixed, warp(moving, exponential(at_labels(output))))
+        step = at_labels(output)
+        if network.spec.output == "velocity":
+            step = exponential(step)
+        terms["dice"] = soft_dice(fixed, warp(moving, step))
         loss = loss + weights.echo_dice * (1 - terms["dice"])
     return loss, _rounded({**terms, "loss": loss})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_heads import head
@@ -195,6 +197,23 @@ def test_the_field_of_an_echo_is_read_at_the_voxels_of_the_labels() -> None:
     field = torch.randn(1, 3, 6, 7, 8, generator=torch.Generator().manual_seed(6))
     averaged = functional.avg_pool3d(upsample(field, (12, 14, 16), 2), 2) / 2
     torch.testing.assert_close(at_labels(field), averaged)
+
+
+def test_an_echo_integrates_velocities_alone(pair: SyntheticPair, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = new_network("analog").eval()
+    with torch.no_grad():
+        network.weights["head"].normal_(std=0.3, generator=torch.Generator().manual_seed(7))  # type: ignore[attr-defined]
+    velocities = network.spec
+
+    def overlap(output: str) -> float:
+        network.spec = replace(velocities, output=output)
+        weights = ObjectiveWeights(teacher=0.0, echo_dice=1.0)
+        return echo(network, pair, weights, precision=EXACT, teacher=None, seed=1)[1]["dice"]
+
+    integrated, displaced = overlap("velocity"), overlap("displacement")
+    monkeypatch.setattr("SpikeRegLib.training.objective.exponential", lambda field: field)
+    assert overlap("velocity") == displaced
+    assert abs(displaced - integrated) > 1e-3
 
 
 def test_an_echo_trains_labels_together(pair: SyntheticPair) -> None:

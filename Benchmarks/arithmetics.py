@@ -1,0 +1,63 @@
+"""Dice of the networks that ship in every arithmetic there is for them: what rounding their weights to integers costs.
+
+    python Benchmarks/arithmetics.py [--model FILE] [--preset P]
+
+The forty pairs of `cohort.py`, from the same affine maps, without refinement: the coarse pass alone and both passes.
+Spike counts are exact in integers, so `int8` differs from the others by its rounded weights only. Rows are kept in
+`--cache`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from statistics import fmean
+
+import evaluation as data
+from cohort import load_networks, network_map
+from inference import FLOATS, ready
+from paired_statistics import compare
+
+from SpikeRegLib.configuration import load_preset
+from SpikeRegLib.spiking.integer_convolution import available
+
+# Dice that rounding may cost or give.
+MARGIN = 0.001
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    data.add_arguments(parser, "arithmetics.json")
+    options = parser.parse_args()
+    data.one_thread()
+    preset, cache, code = load_preset(options.preset), options.cache, data.library_stamp(network=True)
+    files, networks = load_networks(preset, "spikereg", options.model)
+    if not available():
+        raise SystemExit("this torch has no integer convolution: there is nothing to compare")
+    dice: dict[str, dict[str, dict[str, float]]] = {}
+    for count in sorted({1, len(files)}):
+        what = "coarse pass" if count < len(files) else "all passes"
+        dice[what] = {}
+        for arithmetic in ("int8", *FLOATS):
+            used = [ready(network, arithmetic) for network in networks[:count]]
+            folder = cache / "rows" / f"arithmetics-{data.digest(arithmetic, *files[:count], code)}"
+            found = dice[what][arithmetic] = {}
+            for pair in data.cohort_pairs():
+                path = folder / f"{'_'.join(pair)}.json"
+                if not path.exists():
+                    passes, working_mm = max(1, preset.passes), preset.working_spacing_mm
+                    total = network_map(pair, cache, networks=used, passes=passes, working_mm=working_mm).total
+                    data.write_json(path, data.overlap(total, *(data.grouped_labels(name) for name in pair)))
+                found["_".join(pair)] = json.loads(path.read_text())
+            print(f"{what}, {arithmetic}: Dice {fmean(found.values()):.4f}", flush=True)
+    comparisons = [
+        {"passes": what, "first": "int8", "second": other, **result.as_result()}
+        for what, values in dice.items()
+        for other in FLOATS
+        for result in [compare(values["int8"], values[other], margin=MARGIN)]
+    ]
+    data.write_json(options.out, {"dice": dice, "comparisons": comparisons})
+
+
+if __name__ == "__main__":
+    main()

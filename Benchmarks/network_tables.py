@@ -1,0 +1,57 @@
+"""Tables of the networks alone: their seconds, what rounding them costs, what each part of their training gives."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from cohort_tables import markdown_table, p_value, read
+
+
+def inference_table(name: str) -> str:
+    """A network alone: dense twin, closed form, event simulation."""
+    data = read(name)
+    lines = []
+    for arithmetic, entry in data["results"].items():
+        seconds = [f"{entry['cpu_s'][kind]:.3f} s" for kind in ("dense twin", "closed form", "event simulation")]
+        same = "yes" if entry["events_equal_closed_form"] else "NO"
+        lines.append([arithmetic, *seconds, f"{entry['closed_form_vs_dense']:.2f}", same])
+    headings = ["precision", "dense twin", "closed form", "event simulation", "closed form / dense", "same field"]
+    shape = " x ".join(map(str, data["shape"]))
+    note = f"CPU seconds at {shape} voxels, {data['threads']} thread, T = {data['timesteps']}."
+    return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def arithmetic_table() -> str:
+    """Dice of the networks in integers and in floating point."""
+    data = read("arithmetics")
+    lines = []
+    for entry in data["comparisons"]:
+        means = [fmean(data["dice"][entry["passes"]][name].values()) for name in (entry["first"], entry["second"])]
+        low, high = entry["ci95"]
+        lines.append([
+            f"{entry['passes']}, {entry['first']} - {entry['second']}", *(f"{value:.4f}" for value in means),
+            f"{entry['mean']:+.4f}", f"{low:+.4f} to {high:+.4f}", p_value(entry["tost_p"]),
+        ])  # fmt: skip
+    first = data["comparisons"][0]
+    headings = ["networks alone", "Dice", "Dice of the other", "difference", "95 % interval", "equivalence p (t)"]
+    note = f"{first['pairs']} pairs; the margin of equivalence is {first['margin']} here."
+    return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def ablation_table() -> str:
+    """The coarse network after the same short training, one part left out at a time."""
+    data = read("finetune_ablation")
+    whole = next(row for row in data["rows"] if row["variant"] == "all parts")
+    lines = []
+    for row in data["rows"]:
+        rates = [f"{row[name]:.1%}" if name in row else "-" for name in ("mean_rate", "mac_weighted_rate")]
+        change = "-" if row is whole else f"{row['dice'] - whole['dice']:+.4f}"
+        energy, mended = f"{row.get('snn_mj', row['ann_mj']):.2f}", f"{row['mended_percent']:.3f}"
+        lines.append([row["variant"], f"{row['dice']:.4f}", change, *rates, energy, mended])
+    headings = ["variant", "Dice", "change", "mean rate", "MAC-weighted", "energy proxy mJ", "cells mended %"]
+    note = (
+        f"The coarse pass alone, {len(whole['dice_per_pair'])} pairs, after {data['steps']} training pairs with the "
+        f"options of `{data['recipe']}`, from the same teacher; the shipped weights saw many more. *Cells mended*: of "
+        "the predicted field, where the fold guard had to act."
+    )
+    return "\n".join([markdown_table(headings, lines), "", note])
