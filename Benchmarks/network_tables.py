@@ -1,4 +1,4 @@
-"""Tables of the networks alone: their seconds, what rounding them costs, what each part of their training gives."""
+"""Tables of the networks alone: seconds, what rounding costs, early read-outs, what each part of training gives."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ def arithmetic_table() -> str:
     first = data["comparisons"][0]
     headings = ["networks alone", "Dice", "Dice of the other", "difference", "95 % interval", "equivalence p (t)"]
     note = f"{first['pairs']} pairs; the margin of equivalence is {first['margin']} here."
+    return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def readout_table() -> str:
+    """Dice of the networks read after each time step."""
+    data = read("readout")
+    headings = ["time steps", *data["dice"]]
+    steps = next(iter(data["dice"].values()))
+    lines = [[count, *(f"{found[count]:.3f}" for found in data["dice"].values())] for count in steps]
+    note = (
+        f"Mean Dice of {data['pairs']} pairs, no refinement; the networks were trained for {data['timesteps']} steps."
+    )
     return "\n".join([markdown_table(headings, lines), "", note])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cohort_tables import RESULTS, cohort_table, comparison_table, markdown_table, pairs_table, robustness_table
 from field_tables import consistency_table, memory_table, methods_table, warps_table
-from network_tables import ablation_table, arithmetic_table, inference_table
+from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -100,6 +100,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "inference": (partial(inference_table, "inference"), ("inference",)),
     "inference-fine": (partial(inference_table, "inference-fine"), ("inference-fine",)),
     "arithmetics": (arithmetic_table, ("arithmetics",)),
+    "readout": (readout_table, ("readout",)),
     "ablation": (ablation_table, ("finetune_ablation",)),
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
