@@ -1,4 +1,4 @@
-"""Tables of the cohort, the comparisons, the eight pairs and the robustness, from their result files."""
+"""Tables of the cohort, the comparisons, the eight pairs, the robustness and the contrasts."""
 
 from __future__ import annotations
 
@@ -130,3 +130,17 @@ def robustness_table() -> str:
     worst = max(row["drop"] for row in rows)
     note = f"{len(rows)} runs of the whole pipeline, worst drop of mean Dice {worst:.3f}."
     return "\n".join([markdown_table([*headings, "worst folds %"], lines), "", note])
+
+
+def contrast_table() -> str:
+    """Overlap between subjects through one who was imaged in two contrasts."""
+    data = read("multicontrast_subjects")
+    lines = [
+        [row["contrast"], row["preset"], f"{row['dice']:.3f}", f"{row['folding_percent']:.3f}"] for row in data["rows"]
+    ]
+    count = len(data["rows"][0]["dice_per_pair"])
+    note = (
+        f"{count} ordered pairs of {len(data['subjects'])} T1-weighted brains, each registered once to the one between."
+    )
+    headings = ["image of the one between", "preset", "mean Dice", "folds %"]
+    return "\n".join([markdown_table(headings, lines), "", note])

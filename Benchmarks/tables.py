@@ -15,7 +15,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from cohort_tables import RESULTS, cohort_table, comparison_table, markdown_table, pairs_table, robustness_table
+from cohort_tables import (
+    RESULTS,
+    cohort_table,
+    comparison_table,
+    contrast_table,
+    markdown_table,
+    pairs_table,
+    robustness_table,
+)
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
 
@@ -105,6 +113,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),
+    "contrasts": (contrast_table, ("multicontrast_subjects",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

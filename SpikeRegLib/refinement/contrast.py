@@ -1,4 +1,4 @@
-"""What images of one or two contrasts are compared by: themselves, or each as it would look in the other's contrast.
+"""What images of one or two contrasts are compared by: themselves, and each as it would look in the other's contrast.
 
 Squared local correlation ignores inverted contrast, but not one that is no straight line: T1 and T2 agree in the order
 background, cortex and disagree in the order white matter, fluid. So each image is also shown in the other's contrast,
@@ -39,12 +39,16 @@ class Comparison:
     moving_as_fixed: torch.Tensor | None = None
 
     def of_fixed(self, image: torch.Tensor) -> torch.Tensor:
-        """[C, D, H, W] of the fixed image [D, H, W]: in its own contrast, and in the moving one's if that differs."""
-        return image[None] if self.fixed_as_moving is None else torch.stack((image, _show(image, self.fixed_as_moving)))
+        """[C, D, H, W] of the fixed image [D, H, W]: as it is, and if contrasts differ also in the moving one's."""
+        if self.fixed_as_moving is None:
+            return image[None]
+        return torch.stack((image, _show(image, self.fixed_as_moving), image))
 
     def of_moving(self, image: torch.Tensor) -> torch.Tensor:
         """[C, D, H, W] of the moving image, channels to be compared with those of `of_fixed`, one by one."""
-        return image[None] if self.moving_as_fixed is None else torch.stack((_show(image, self.moving_as_fixed), image))
+        if self.moving_as_fixed is None:
+            return image[None]
+        return torch.stack((_show(image, self.moving_as_fixed), image, image))
 
 
 def compare_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor) -> Comparison:

@@ -112,8 +112,11 @@ def test_aligned_images_look_alike_in_each_others_contrast():
     comparison = compare_by("multicontrast", t1, t2, inside() > 0.5)
     assert comparison.measure == MEASURES["multicontrast"] != MEASURES["lncc"]
     brain = inside() > 0.9
-    for fixed, moving in zip(comparison.of_fixed(t1), comparison.of_moving(t2), strict=True):
+    *matched, themselves = zip(comparison.of_fixed(t1), comparison.of_moving(t2), strict=True)
+    assert len(matched) == 2
+    for fixed, moving in matched:
         assert correlation(fixed, moving, brain) > 0.97
+    assert torch.equal(themselves[0], t1) and torch.equal(themselves[1], t2)
     assert correlation(t1, t2, brain) < 0
 
 
