@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
 from statistics import fmean
 
 import evaluation as data
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", type=int, default=6)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), metavar="'CONTRAST PRESET'")
-    parser.add_argument("--out", type=data.Path, default=data.RESULTS / "multicontrast_subjects.json")
+    parser.add_argument("--out", type=Path, default=data.RESULTS / "multicontrast_subjects.json")
     options = parser.parse_args()
     data.one_thread()
     names = data.subjects()[: options.subjects]
