@@ -10,13 +10,12 @@ Spike counts are exact in integers, so `int8` differs from the others by its rou
 from __future__ import annotations
 
 import argparse
-import json
-from statistics import fmean
 
 import evaluation as data
-from cohort import load_networks, network_map
+from cohort import load_networks
 from inference import FLOATS, ready
 from paired_statistics import compare
+from pareto import point
 
 from SpikeRegLib.configuration import load_preset
 from SpikeRegLib.spiking.integer_convolution import available
@@ -34,22 +33,17 @@ def main() -> None:
     files, networks = load_networks(preset, "spikereg", options.model)
     if not available():
         raise SystemExit("this torch has no integer convolution: there is nothing to compare")
+    pairs, passes = data.cohort_pairs(), max(1, preset.passes)
     dice: dict[str, dict[str, dict[str, float]]] = {}
     for count in sorted({1, len(files)}):
         what = "coarse pass" if count < len(files) else "all passes"
         dice[what] = {}
         for arithmetic in ("int8", *FLOATS):
             used = [ready(network, arithmetic) for network in networks[:count]]
-            folder = cache / "rows" / f"arithmetics-{data.digest(arithmetic, *files[:count], code)}"
-            found = dice[what][arithmetic] = {}
-            for pair in data.cohort_pairs():
-                path = folder / f"{'_'.join(pair)}.json"
-                if not path.exists():
-                    passes, working_mm = max(1, preset.passes), preset.working_spacing_mm
-                    total = network_map(pair, cache, networks=used, passes=passes, working_mm=working_mm).total
-                    data.write_json(path, data.overlap(total, *(data.grouped_labels(name) for name in pair)))
-                found["_".join(pair)] = json.loads(path.read_text())
-            print(f"{what}, {arithmetic}: Dice {fmean(found.values()):.4f}", flush=True)
+            key = data.digest("arithmetics", arithmetic, *files[:count], code)
+            found = point(used, key, pairs, cache, preset.working_spacing_mm, passes)
+            dice[what][arithmetic] = dict(zip(map("_".join, pairs), found["dice_per_pair"], strict=True))
+            print(f"{what}, {arithmetic}: Dice {found['dice']:.4f}", flush=True)
     comparisons = [
         {"passes": what, "first": "int8", "second": other, **result.as_result()}
         for what, values in dice.items()

@@ -4,7 +4,8 @@ Squared local correlation ignores inverted contrast, but not one that is no stra
 background, cortex and disagree in the order white matter, fluid. So each image is also shown in the other's contrast,
 by the mean intensity that the other one has where this one has a given intensity (the regression behind the correlation
 ratio of Roche et al., 1998). Both directions are used: of two tissues that look alike in one image, the other still
-tells them apart. The curves need the pair to be aligned roughly; an affine alignment is enough.
+tells them apart. The curves need the pair to be aligned roughly; an affine alignment is enough for one brain. Between
+two it leaves them blurred, so the images are compared as they are as well: the mean of three correlations.
 """
 
 from __future__ import annotations

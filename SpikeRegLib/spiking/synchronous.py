@@ -17,7 +17,7 @@ class SynchronousUNet(RegistrationUNet):
     """A spiking network whose head is read after `steps` time steps: its input is then what was fired so far, as rates.
 
     Args:
-        network: with direct input coding; not changed, later changes of it are not seen.
+        network: with direct input coding; not changed.
         steps: at least 1; more than the network's T are allowed.
 
     Raises:
