@@ -111,14 +111,12 @@ def network_map(
     seen = views[0]
     before = time.process_time()
     prediction = predict(
-        networks[0], seen.fixed, seen.moving, seen.frame, mask=seen.mask, passes=passes, device="cpu",
-        spike_maps=False, listener=silent,
+        networks[0], seen, passes=passes, device="cpu", spike_maps=False, listener=silent
     )  # fmt: skip
     grid = seen.grid
     for network, view in zip(networks[1:], views[1:], strict=True):
         prediction, grid = predict_fine(
-            network, view.fixed, view.moving, view.frame, coarse=prediction, coarse_grid=grid, device="cpu",
-            spike_maps=False, listener=silent,
+            network, view, coarse=prediction, coarse_grid=grid, device="cpu", spike_maps=False, listener=silent
         )  # fmt: skip
     seconds = time.process_time() - before
     frame = data.grouped_labels(pair[0]).frame

@@ -11,7 +11,6 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.fields import compose, taper, warp
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
-from SpikeRegLib.losses import lncc
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_layers
 from SpikeRegLib.spiking.deploy import deploy
@@ -19,6 +18,7 @@ from SpikeRegLib.spiking.energy import EnergyTable, dense_table
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 from SpikeRegLib.spiking.tiles import layer_strides, smallest_tile, tiled_output
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, merge_inputs
+from SpikeRegLib.working import Working
 
 # Width of the margin around the anatomy over which the displacement falls to zero.
 TAPER_VOXELS = 6
@@ -57,11 +57,8 @@ class Prediction:
 
 def predict(
     network: RegistrationUNet,
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    frame: Frame,
+    pair: Working,
     *,
-    mask: torch.Tensor,
     passes: int,
     device: str,
     spike_maps: bool,
@@ -72,9 +69,7 @@ def predict(
 
     Args:
         network: dense or spiking, in evaluation mode.
-        fixed, moving: [D, H, W] in [0, 1] on the working frame, moving already aligned.
-        frame: the working frame.
-        mask: [D, H, W] bool, where similarity counts.
+        pair: on the network's grid. Of two contrasts the network reads each image in the other's, see `read_pair`.
         passes: the most passes; one that does not improve the similarity ends the series and is dropped.
         device: "cpu", "cuda" or "mps"; out of memory there falls back to tiles and then to the CPU, with a warning.
         spike_maps: keep rate maps (spiking networks only).
@@ -84,11 +79,10 @@ def predict(
 
     def attempt(place: str, size: int | None) -> Prediction:
         return _predict(
-            network, fixed, moving, frame, mask=mask, passes=passes, device=place, spike_maps=spike_maps,
-            listener=listener, tile=size,
+            network, pair, passes=passes, device=place, spike_maps=spike_maps, listener=listener, tile=size
         )  # fmt: skip
 
-    return with_fallback(attempt, device, tile, longest=max(fixed.shape))
+    return with_fallback(attempt, device, tile, longest=max(pair.frame.shape))
 
 
 def with_fallback(
@@ -195,56 +189,94 @@ def run_network(
         return tiled_output(network, image, size=tile, device=device, recorder=record, heard=heard)
 
 
+def read_pair(
+    network: RegistrationUNet,
+    ready: RegistrationUNet,
+    pair: Working,
+    *,
+    tile: int | None,
+    device: str,
+    spike_maps: bool,
+    heard: Callable[[float, Layer], None],
+) -> tuple[torch.Tensor, list[ActivityRecorder]]:
+    """What one pass gives: the head's output [1, 3, d, h, w], in voxels of its grid, and the activity.
+
+    A pair of two contrasts is read twice, both images in the contrast of the fixed one and both in that of the moving
+    one, and the output is the mean: where tissues look alike in one contrast, the other tells them apart.
+
+    Args:
+        network: as it was loaded.
+        ready: the same, made ready by `deploy`.
+        pair: what it sees, on `device`, or on the CPU where `tile` is given.
+        tile, device, spike_maps: see `predict`.
+        heard: see `run_network`.
+
+    Returns:
+        The output, and a recorder for every time the pair was read; none of a dense network.
+    """
+    views = pair.comparison.in_one_contrast(pair.fixed, pair.moving)
+    outputs, recorders = [], []
+    for number, view in enumerate(views):
+
+        def heard_here(fraction: float, layer: Layer, number: int = number) -> None:
+            heard((number + fraction) / len(views), layer)
+
+        recorder = None
+        if isinstance(network, SpikingUNet):
+            recorder = ActivityRecorder(network.spec, pair.frame.shape, maps=spike_maps)
+            recorders.append(recorder)
+        image = torch.stack(view)[None]
+        outputs.append(
+            run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard_here)
+        )  # fmt: skip
+    return sum(outputs[1:], outputs[0]) / len(outputs), recorders
+
+
 def _predict(
     network: RegistrationUNet,
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
-    frame: Frame,
+    pair: Working,
     *,
-    mask: torch.Tensor,
     passes: int,
     device: str,
     spike_maps: bool,
     listener: Listener,
     tile: int | None,
 ) -> Prediction:
-    spec = network.spec
+    spec, frame = network.spec, pair.frame
     ready = deploy(network, device)
     # In tiles, only they are on the device.
-    home = device if tile is None else "cpu"
-    f, m = fixed[None, None].to(home), moving[None, None].to(home)
-    region = mask.to(home)
-    total = torch.zeros(1, 3, *fixed.shape, device=home)
+    pair = pair.to(device if tile is None else "cpu")
+    total = torch.zeros(1, 3, *frame.shape, device=pair.fixed.device)
     recorders: list[ActivityRecorder] = []
-    kept, best = 0, float(lncc(f[0, 0], m[0, 0], mask=region))
+    kept, best = 0, pair.similarity()
+    moved = pair
     warnings: list[str] = []
     for number in range(passes):
-        seen = m if number == 0 else warp(m, total)
-        recorder = ActivityRecorder(spec, frame.shape, maps=spike_maps) if isinstance(network, SpikingUNet) else None
 
         def heard(fraction: float, layer: Layer, number: int = number) -> None:
             listener(
                 Progress("predict", (number + fraction) / passes, f"pass {number + 1} of {passes}: {layer.name}")
             )  # fmt: skip
 
-        image = torch.cat((f, seen), 1)
-        output = run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard)
-        step = ready.integrate(output, tuple(image.shape[2:]))
-        if recorder is not None:
-            recorders.append(recorder)
+        output, activity = read_pair(
+            network, ready, moved, tile=tile, device=device, spike_maps=spike_maps, heard=heard
+        )  # fmt: skip
+        recorders += activity
+        step = ready.integrate(output, frame.shape)
         candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
-        similarity = float(lncc(f[0, 0], warp(m, candidate)[0, 0], mask=region))
+        warped = replace(pair, moving=warp(pair.moving[None, None], candidate)[0, 0])
+        similarity = warped.similarity()
         if not similarity > best:
             if number == 0:
                 warnings.append("the network did not improve the similarity; its prediction was dropped")
             break
-        total, best, kept = candidate, similarity, number + 1
-    ran = len(recorders) or min(passes, kept + 1)
+        total, best, kept, moved = candidate, similarity, number + 1, warped
+    read = len(recorders) or min(passes, kept + 1) * pair.comparison.views
     return Prediction(
         displacement=(total[0] * frame.spacing[0]).cpu().clone(),
         passes=kept,
         layers=sum_layers([recorder.layers for recorder in recorders]),
-        energy=energy_of(network, frame, recorders, ran),
+        energy=energy_of(network, frame, recorders, read),
         maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
         timesteps=spec.timesteps,
         device=device,
@@ -254,14 +286,15 @@ def _predict(
     )
 
 
-def energy_of(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], ran: int) -> EnergyTable:
-    """Operations of all passes; the paper's baseline is one pass of the paper's network, however many are made here."""
+def energy_of(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], read: int) -> EnergyTable:
+    """Operations of all passes, the pair being read `read` times; the paper's baseline is one pass of the paper's
+    network, however many are made here."""
     table = dense_table(network.spec, frame.shape)
     layers = [layer for recorder in recorders for layer in recorder.layers]
     return replace(
         table,
-        dense_twin_macs=table.dense_twin_macs * ran,
-        analog_macs=table.analog_macs * ran,
+        dense_twin_macs=table.dense_twin_macs * read,
+        analog_macs=table.analog_macs * read,
         synaptic_ops=sum(layer.synaptic_ops for layer in layers) if recorders else None,
         neuron_updates=sum(layer.neuron_updates for layer in layers) if recorders else None,
     )

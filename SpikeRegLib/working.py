@@ -42,6 +42,16 @@ class Working:
         """Where a grid that starts at the first voxel of this one lies in the patient."""
         return replace(self.frame, shape=grid.shape, spacing=(grid.spacing_mm,) * 3)
 
+    def to(self, device: str) -> Working:
+        """The same pair on another device."""
+        return replace(
+            self,
+            fixed=self.fixed.to(device),
+            moving=self.moving.to(device),
+            mask=self.mask.to(device),
+            comparison=self.comparison.to(device),
+        )
+
     def coarser(self, spacing_mm: float) -> Working:
         """The same pair at a larger voxel size, smoothed as far as the larger voxels need."""
         if spacing_mm <= self.frame.spacing[0]:

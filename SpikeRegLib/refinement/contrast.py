@@ -10,7 +10,7 @@ two it leaves them blurred, so the images are compared as they are as well: the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,6 +39,19 @@ class Comparison:
     fixed_as_moving: torch.Tensor | None = None
     moving_as_fixed: torch.Tensor | None = None
 
+    @property
+    def views(self) -> int:
+        """How many pairs `in_one_contrast` gives."""
+        return 1 if self.fixed_as_moving is None else 2
+
+    def to(self, device: str) -> Comparison:
+        """The same with the curves on another device."""
+        if self.fixed_as_moving is None or self.moving_as_fixed is None:
+            return self
+        return replace(
+            self, fixed_as_moving=self.fixed_as_moving.to(device), moving_as_fixed=self.moving_as_fixed.to(device)
+        )
+
     def of_fixed(self, image: torch.Tensor) -> torch.Tensor:
         """[C, D, H, W] of the fixed image [D, H, W]: as it is, and if contrasts differ also in the moving one's."""
         if self.fixed_as_moving is None:
@@ -50,6 +63,13 @@ class Comparison:
         if self.moving_as_fixed is None:
             return image[None]
         return torch.stack((_show(image, self.moving_as_fixed), image, image))
+
+    def in_one_contrast(self, fixed: torch.Tensor, moving: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The pairs (fixed, moving) that a network can read, [D, H, W] each: the pair as it is, or if contrasts differ
+        both images in the contrast of the fixed one, and both in that of the moving one."""
+        if self.fixed_as_moving is None or self.moving_as_fixed is None:
+            return [(fixed, moving)]
+        return [(fixed, _show(moving, self.moving_as_fixed)), (_show(fixed, self.fixed_as_moving), moving)]
 
 
 def compare_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor) -> Comparison:

@@ -38,8 +38,7 @@ def predict_pair(
         return Predicted(None, deformation, deformation.similarity(judged))
     seen = pair.working.coarser(network.network.spec.input_spacing_mm)
     prediction = predict(
-        network.network, seen.fixed, seen.moving, seen.frame, mask=seen.mask,
-        passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
+        network.network, seen, passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
         listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5), tile=tile,
     )  # fmt: skip
     deformation = Deformation(prediction.displacement, seen.grid)
@@ -56,8 +55,8 @@ def _fine_pass(
 ) -> tuple[Prediction, Deformation, float]:  # fmt: skip
     """The second network's pass, kept if it improves the similarity, and what that is; its cost counts either way."""
     prediction, grid = predict_fine(
-        network, pair.fixed, pair.moving, pair.frame, coarse=coarse, coarse_grid=start.grid,
-        device=run.device, spike_maps=spike_maps, listener=part_of_stage(run.listener, 0.5, 1.0), tile=tile,
+        network, pair, coarse=coarse, coarse_grid=start.grid, device=run.device, spike_maps=spike_maps,
+        listener=part_of_stage(run.listener, 0.5, 1.0), tile=tile,
     )  # fmt: skip
     found = Deformation(prediction.displacement, grid)
     run.listener(Progress("predict", 1.0, "measuring the similarity"))

@@ -19,17 +19,19 @@ from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan
 from SpikeRegLib.training.stream import Stream
-from SpikeRegLib.training.synthetic import DICE_LABELS, DrawnHead, PairGenerator, SyntheticPair
+from SpikeRegLib.training.synthetic import DICE_LABELS, DrawnHead, PairGenerator, Shown, SyntheticPair, fluid_share
 
 FINE_SPACING_MM = SPACING_MM / 2
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Two heads, whether to mirror them, whether contrasts differ, and fixed grid -> moving head in 2 mm voxels."""
+    """Two heads, how they are shown, whether to mirror them, whether contrasts differ, and fixed grid -> moving head in
+    2 mm voxels."""
 
     fixed: DrawnHead
     moving: DrawnHead
+    shown: Shown
     mirrored: bool
     cross: bool
     to_moving: torch.Tensor
@@ -76,22 +78,30 @@ class CropGenerator:
         stream = Stream(self._pairs.seed * 1_000_003 + step + 2**41, self._pairs.device)
         corner = self._corner(fixed.image, stream)
         to_moving = found.to_moving
-        fixed_crop = self._crop(fixed, fixed.displacement, fixed.means, corner, stream)
-        moving_crop = self._crop(moving, to_moving, moving.means, corner, stream)
-        tensors = [fixed_crop[0], moving_crop[0], fixed_crop[1], moving_crop[1]]
+        fixed_crop, fixed_shares = self._crop(fixed, fixed.displacement, fixed.means, corner, stream)
+        moving_crop, moving_shares = self._crop(moving, to_moving, moving.means, corner, stream)
+        whole = found.shown(fixed.image, moving.image)
+        crops = found.shown(fixed_crop, moving_crop)
+        tensors = [_standardised(crop, head)[None, None] for crop, head in zip(crops, whole, strict=True)]
+        tensors += [fixed_shares, moving_shares]
         if found.cross:
-            clean = self._intensity(moving, to_moving, fixed.means, corner)
-            tensors.append(_standardised(clean[0] / fixed.top, fixed.image)[None, None])
+            like = found.shown.like
+            clean, _ = self._intensity(moving, to_moving, like.means, corner)
+            tensors.append(_standardised(clean / like.top, like.image)[None, None])
         return SyntheticPair(*(tensor.flip(-1) if found.mirrored else tensor for tensor in tensors))
 
     def _found(self, number: int) -> _Found:
         """Whole heads number `number` and the coarse pass between them; the last ones are kept."""
         if self._last is None or self._last[0] != number:
             (fixed, moving), mirrored, cross = self._pairs.heads(number)
-            both = torch.stack((fixed.image, moving.image))[None]
+            shown = self._pairs.shown(number, fixed, moving, cross)
+            both = torch.stack(shown(fixed.image, moving.image))[None]
             with torch.no_grad(), self._precision.autocast():
                 displacement = self._coarse.displacement(both).float()
-            self._last = number, _Found(fixed, moving, mirrored, cross, compose(displacement, moving.displacement))
+            self._last = (
+                number,
+                _Found(fixed, moving, shown, mirrored, cross, compose(displacement, moving.displacement)),
+            )
         return self._last[1]
 
     def _corner(self, image: torch.Tensor, stream: Stream) -> tuple[int, int, int]:
@@ -122,9 +132,9 @@ class CropGenerator:
         distance = self._pairs.distance[drawn.head].float()
         depth_and_edge = _sample(torch.stack((distance, drawn.edge))[None], points)[0]
         if drawn.atrophy_mm > 0:
-            fluid = (depth_and_edge[0] > -drawn.atrophy_mm) & (crop_labels > 0)
-            image = torch.where(fluid, means[LABELS.index(CSF)], image)
-            crop_labels = crop_labels.masked_fill(fluid, LABELS.index(CSF) + 1)
+            fluid = fluid_share(depth_and_edge[0], drawn.atrophy_mm, FINE_SPACING_MM) * (crop_labels > 0)
+            image = torch.lerp(image, means[LABELS.index(CSF)], fluid)
+            crop_labels = crop_labels.masked_fill(fluid > 0.5, LABELS.index(CSF) + 1)
         image = image * (depth_and_edge[0] <= depth_and_edge[1])
         return image, crop_labels
 
@@ -136,7 +146,7 @@ class CropGenerator:
         corner: tuple[int, int, int],
         stream: Stream,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The scanned, standardised crop [1, 1, D, H, W] and its soft labels [1, labels, D/2, H/2, W/2]."""
+        """The scanned crop [D, H, W] in [0, 1] and its soft labels [1, labels, D/2, H/2, W/2]."""
         options = self._pairs.options
         image, labels = self._intensity(drawn, displacement, means, corner)
         if stream.happens(options.lesions):
@@ -151,7 +161,7 @@ class CropGenerator:
         for octant in octants:
             covered += octant[None] == wanted.view(-1, 1, 1, 1)
         shares = covered.float() / 8
-        return _standardised(image / drawn.top, drawn.image)[None, None], shares[None]
+        return (image / drawn.top).clamp(0, 1), shares[None]
 
 
 def _standardised(crop: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from SpikeRegLib.fields import warp
 from SpikeRegLib.filters import FOREGROUND
+from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import (
     SyntheticOptions,
@@ -24,6 +25,7 @@ from SpikeRegLib.training.appearance import (
     scan,
     smooth_noise,
 )
+from SpikeRegLib.training.relaxation import weighted_contrast
 from SpikeRegLib.training.stream import Stream
 
 DICE_LABELS = tuple(index for index, label in enumerate(LABELS) if label != CSF)
@@ -34,9 +36,9 @@ class SyntheticPair:
     """A training pair on one grid.
 
     Attributes:
-        fixed, moving: [1, 1, D, H, W] in [0, 1].
+        fixed, moving: [1, 1, D, H, W] in [0, 1]; of two contrasts, one is shown in the other's, as a registration does.
         fixed_shares, moving_shares: [1, labels, D/2, H/2, W/2] soft labels at twice the spacing (`DICE_LABELS`).
-        reference: the moving head without artefacts in the contrast of the fixed one, where the two contrasts differ:
+        reference: the moving head without artefacts in the contrast that both are shown in, where theirs differ:
             similarity is measured on it, the network never sees it.
     """
 
@@ -72,6 +74,25 @@ class DrawnHead:
     first_slice: int
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How the images of a pair are shown to a network.
+
+    Attributes:
+        comparison: fitted to the pair as it is drawn.
+        view: which of the comparison's views is taken.
+        like: the head in whose contrast both images are.
+    """
+
+    comparison: Comparison
+    view: int
+    like: DrawnHead
+
+    def __call__(self, fixed: torch.Tensor, moving: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two images or crops [D, H, W] in [0, 1] of the pair, as they are shown."""
+        return self.comparison.in_one_contrast(fixed, moving)[self.view]
+
+
 class PairGenerator:
     """Draws pair number `step` of the stream `seed`.
 
@@ -104,10 +125,11 @@ class PairGenerator:
     def pair(self, step: int) -> SyntheticPair:
         """Pair number `step`."""
         (fixed, moving), mirrored, cross = self.heads(step)
-        reference = self._clean(moving, fixed.means)[None, None] / fixed.top if cross else None
-        tensors = [fixed.image[None, None], moving.image[None, None], self._shares(fixed), self._shares(moving)]
-        if reference is not None:
-            tensors.append(reference.clamp(0, 1))
+        shown = self.shown(step, fixed, moving, cross)
+        tensors = [image[None, None] for image in shown(fixed.image, moving.image)]
+        tensors += [self._shares(fixed), self._shares(moving)]
+        if cross:
+            tensors.append((self._clean(moving, shown.like.means)[None, None] / shown.like.top).clamp(0, 1))
         return SyntheticPair(*(tensor.flip(-1) if mirrored else tensor for tensor in tensors))
 
     def heads(self, step: int) -> tuple[tuple[DrawnHead, DrawnHead], bool, bool]:
@@ -126,7 +148,9 @@ class PairGenerator:
             fixed_means = moving_means = other_contrast(means, rare)
         cross = rare.happens(self.options.cross_contrast)
         if cross:
-            moving_means = contrast(rare, 1.0) if rare.happens(0.4) else other_contrast(means, rare)
+            moving_means = contrast(rare, 1.0) if rare.happens(0.2) else weighted_contrast(rare)
+            if rare.happens(0.15):
+                fixed_means = weighted_contrast(rare)
             if rare.happens(0.5):
                 fixed_means, moving_means = moving_means, fixed_means
         turned = torch.eye(3, device=self.device)
@@ -137,6 +161,13 @@ class PairGenerator:
             self._draw(second, moving_means, turned, stream, rare),
         )
         return heads, mirrored, cross
+
+    def shown(self, step: int, fixed: DrawnHead, moving: DrawnHead, cross: bool) -> Shown:
+        """How the images of pair `step` are shown: as they are, or if contrasts differ both in one of the two."""
+        similarity = "multicontrast" if cross else "lncc"
+        comparison = compare_by(similarity, fixed.image, moving.image, fixed.image > FOREGROUND)
+        view = Stream(self.seed * 1_000_003 + step + 2**42).integer(comparison.views)
+        return Shown(comparison, view, (fixed, moving)[view])
 
     def _deformation(self, head: int, turned: torch.Tensor, stream: Stream) -> torch.Tensor:
         """[1, 3, D, H, W] in voxels: affine remainder after the common rotation, elastic deformation, ventricles."""
@@ -180,12 +211,22 @@ class PairGenerator:
         shares, distance = self.shares[drawn.head], self.distance[drawn.head].float()
         clean = torch.matmul(means.bfloat16()[None], shares.reshape(len(LABELS), -1)).reshape(self.shape).float()
         if drawn.atrophy_mm > 0:
-            clean = torch.where(distance > -drawn.atrophy_mm, means[LABELS.index(CSF)], clean)
+            clean = torch.lerp(clean, means[LABELS.index(CSF)], fluid_share(distance, drawn.atrophy_mm, SPACING_MM))
         clean = clean * (distance <= drawn.edge)
         return warp(clean[None, None], drawn.displacement)[0, 0]
 
     def _shares(self, drawn: DrawnHead) -> torch.Tensor:
         return warp(self.coarse[drawn.head][None], functional.avg_pool3d(drawn.displacement, 2) / 2)
+
+
+def fluid_share(distance: torch.Tensor, atrophy_mm: float, spacing_mm: float) -> torch.Tensor:
+    """The part of every voxel of `spacing_mm` that lies less than `atrophy_mm` below the brain's surface, or above it.
+
+    Args:
+        distance: mm to the outermost voxels of the brain at 2 mm (`Anatomy.distance`), whose surface is one half of
+            such a voxel farther out.
+    """
+    return ((distance + atrophy_mm - SPACING_MM / 2) / spacing_mm + 0.5).clamp(0, 1)
 
 
 def _skew(angles: torch.Tensor) -> torch.Tensor:

@@ -97,6 +97,20 @@ def test_one_contrast_is_compared_as_it_is():
     assert torch.equal(comparison.of_fixed(t1), t1[None]) and torch.equal(comparison.of_moving(t2), t2[None])
 
 
+def test_a_network_is_shown_both_images_in_one_contrast_in_both_ways():
+    t1, t2 = phantom()
+    there = inside() > 0.5
+    assert [tuple(map(id, view)) for view in compare_by("lncc", t1, t2, there).in_one_contrast(t1, t2)] == [
+        (id(t1), id(t2))
+    ]
+    comparison = compare_by("multicontrast", t1, t2, there)
+    views = comparison.in_one_contrast(t1, t2)
+    assert comparison.views == len(views) == 2
+    assert views[0][0] is t1 and views[1][1] is t2
+    assert correlation(t1, t2, there) < 0.2
+    assert all(correlation(*view, there) > 0.75 for view in views)
+
+
 @pytest.mark.parametrize("change", ["inverted", "gamma 0.5", "gamma 2"])
 def test_the_map_to_the_other_contrast_forgets_its_own(change):
     t1, t2 = phantom()

@@ -11,10 +11,12 @@ from SpikeRegLib.cascade import PREFIX, predict_fine
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.predict import Prediction
 from SpikeRegLib.progress import silent
+from SpikeRegLib.refinement.contrast import Comparison
 from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.spiking.energy import dense_table
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
+from SpikeRegLib.working import Working
 
 SPEC = velocity_unet("small", encoder=(4, 6), decoder=(4,), input_spacing_mm=1.0)
 FRAME = Frame((32, 40, 32), origin=(5.0, -7.0, 11.0))
@@ -43,10 +45,10 @@ def coarse(field: torch.Tensor) -> Prediction:
 
 
 def run(network, field: torch.Tensor, fixed=None, moving=None):
-    fixed = torch.rand(FRAME.shape) if fixed is None else fixed
+    images = (torch.rand(FRAME.shape) if image is None else image for image in (fixed, moving))
+    pair = Working(FRAME, *images, torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
     return predict_fine(
-        network, fixed, torch.rand(FRAME.shape) if moving is None else moving, FRAME, coarse=coarse(field),
-        coarse_grid=COARSE_GRID, device="cpu", spike_maps=True, listener=silent,
+        network, pair, coarse=coarse(field), coarse_grid=COARSE_GRID, device="cpu", spike_maps=True, listener=silent
     )  # fmt: skip
 
 
@@ -111,9 +113,10 @@ def test_the_operations_add_up_where_both_passes_spike() -> None:
         coarse(torch.zeros(3, *COARSE_GRID.shape)),
         energy=replace(dense_table(SPEC, COARSE_GRID.shape), synaptic_ops=1000, neuron_updates=50),
     )
+    mask = torch.ones(FRAME.shape, dtype=torch.bool)
+    pair = Working(FRAME, torch.rand(FRAME.shape), torch.rand(FRAME.shape), mask, Comparison())
     prediction, _ = predict_fine(
-        network, torch.rand(FRAME.shape), torch.rand(FRAME.shape), FRAME, coarse=before, coarse_grid=COARSE_GRID,
-        device="cpu", spike_maps=False, listener=silent,
+        network, pair, coarse=before, coarse_grid=COARSE_GRID, device="cpu", spike_maps=False, listener=silent
     )  # fmt: skip
     assert prediction.energy.synaptic_ops == 1000 + sum(layer.synaptic_ops for layer in prediction.layers)
     assert prediction.energy.neuron_updates == 50 + sum(layer.neuron_updates for layer in prediction.layers)

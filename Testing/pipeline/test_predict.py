@@ -19,7 +19,9 @@ from SpikeRegLib.losses import lncc
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import silent
+from SpikeRegLib.refinement.contrast import Comparison, compare_by
 from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.working import Working
 
 FRAME = Frame((53, 40, 47), (-11.0, 5.0, 30.0), (2.0, 2.0, 2.0))  # sizes that no stride of the network divides
 
@@ -30,8 +32,9 @@ def textured(seed: int, shape=FRAME.shape) -> torch.Tensor:
 
 
 def run(network, fixed, moving, **changes):
-    options = {"mask": torch.ones(fixed.shape, dtype=torch.bool), "passes": 1, "device": "cpu", "spike_maps": False}
-    return predict(network, fixed, moving, FRAME, listener=silent, **{**options, **changes})
+    pair = Working(FRAME, fixed, moving, torch.ones(fixed.shape, dtype=torch.bool), changes.pop("by", Comparison()))
+    options = {"passes": 1, "device": "cpu", "spike_maps": False}
+    return predict(network, pair, listener=silent, **{**options, **changes})
 
 
 class Shift(RegistrationUNet):
@@ -101,6 +104,39 @@ def test_activity_of_all_passes_adds_up():
     assert once.energy.synaptic_ops == sum(layer.synaptic_ops for layer in once.layers)
     assert once.energy.dense_twin_macs == sum(layer.dense_macs for layer in once.layers)
     assert once.energy.neuron_updates == sum(layer.neuron_updates for layer in once.layers)
+
+
+class Brightness(Shift):
+    """Answers with the mean of the two images it sees, as a displacement along x and y."""
+
+    def forward(self, image, *, recorder=None):
+        shape = [-(-n // self.spec.output_stride()) for n in image.shape[2:]]
+        means = torch.stack((*image.mean((0, 2, 3, 4)), torch.tensor(0.0)))
+        return means.view(1, 3, 1, 1, 1).expand(1, 3, *shape)
+
+
+def test_two_contrasts_are_read_in_both_and_the_mean_counts():
+    fixed = textured(6)
+    moving = (1 - fixed) ** 2  # the same place, another contrast
+    comparison = compare_by("multicontrast", fixed, moving, torch.ones(FRAME.shape, dtype=torch.bool))
+    pair = Working(FRAME, fixed, moving, torch.ones(FRAME.shape, dtype=torch.bool), comparison)
+    network = Brightness(tiny_velocity(), (0.0, 0.0, 0.0))
+    options = {"tile": None, "device": "cpu", "spike_maps": False}
+    heard = []
+    output, recorders = module.read_pair(
+        network, network, pair, heard=lambda fraction, layer: heard.append(fraction), **options
+    )  # fmt: skip
+    views = comparison.in_one_contrast(fixed, moving)
+    for axis in (0, 1):
+        wanted = sum(float(view[axis].mean()) for view in views) / 2
+        assert torch.allclose(output[0, axis], torch.tensor(wanted), atol=1e-5) and not recorders
+    # A spiking network is counted every time it reads.
+    once, twice = (run(random_spiking(tiny_velocity()), fixed, moving, by=by) for by in (Comparison(), comparison))
+    assert twice.energy.dense_twin_macs == 2 * once.energy.dense_twin_macs
+    assert twice.energy.paper_baseline_macs == once.energy.paper_baseline_macs
+    assert twice.energy.synaptic_ops == sum(layer.synaptic_ops for layer in twice.layers)
+    dense = Shift(tiny_velocity(), (0.0, 0.0, 0.0))
+    assert run(dense, fixed, moving, by=comparison).energy.dense_twin_macs == twice.energy.dense_twin_macs
 
 
 # A device without memory ---------------------------------------------------------------------------------------------

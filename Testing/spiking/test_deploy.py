@@ -13,12 +13,14 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import silent
+from SpikeRegLib.refinement.contrast import Comparison
 from SpikeRegLib.spiking import deploy as deploying
 from SpikeRegLib.spiking import integer_convolution
 from SpikeRegLib.spiking.deploy import FloatUNet, deploy
 from SpikeRegLib.spiking.integer import IntegerUNet
 from SpikeRegLib.spiking.spec import NetworkSpec, velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
+from SpikeRegLib.working import Working
 
 EXACT, HALF = Precision("cpu", False), Precision("cpu", True)
 
@@ -87,10 +89,9 @@ FRAME = Frame((70, 40, 118), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
 
 
 def run(network, **options):
-    pair = image(FRAME.shape)[0]
-    mask = torch.ones(FRAME.shape, dtype=torch.bool)
-    settings = {"mask": mask, "passes": 1, "device": "cpu", "spike_maps": True, "listener": silent}
-    return predict(network, pair[0], pair[1], FRAME, **{**settings, **options})
+    pair = Working(FRAME, *image(FRAME.shape)[0], torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
+    settings = {"passes": 1, "device": "cpu", "spike_maps": True, "listener": silent}
+    return predict(network, pair, **{**settings, **options})
 
 
 def test_a_prediction_in_tiles_is_that_of_the_whole_and_says_so() -> None:

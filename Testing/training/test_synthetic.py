@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from tiny_heads import SHAPE, head
 
 from SpikeRegLib.losses import lncc, soft_dice
-from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED
+from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, SPACING_MM, _signed_distance
 from SpikeRegLib.training.appearance import SyntheticOptions, contrast, other_contrast
 from SpikeRegLib.training.stream import Stream
-from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticPair
+from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticPair, fluid_share
 
 STILL = SyntheticOptions(
     random_contrast=0.0, same_head=0.0, rotation_degrees=0.0, scale=0.0, shear=0.0, translation_mm=0.0,
@@ -160,25 +161,51 @@ def test_atrophy_replaces_the_surface_by_fluid(heads: list) -> None:
     drawn = max((h for step in range(4) for h in generator.heads(step)[0]), key=lambda head: head.atrophy_mm)
     assert drawn.atrophy_mm > 2
     distance = generator.distance[drawn.head].float()
-    shell = (distance < 0) & (distance > -drawn.atrophy_mm + 1)
+    shell = (distance <= 0) & (distance >= SPACING_MM - drawn.atrophy_mm)
     image = generator._clean(drawn, drawn.means)
     fluid = float(drawn.means[LABELS.index(CSF)])
     assert shell.any() and float((image[shell] - fluid).abs().max()) < 0.01
 
 
-def test_across_contrasts_the_reference_has_the_contrast_of_the_fixed_image(heads: list) -> None:
+def test_a_little_atrophy_leaves_the_cortex() -> None:
+    """Most voxels of a cortex lie at the surface: 0.5 mm of fluid are a quarter of one at 2 mm, half of one at 1."""
+    brain = np.zeros((8, 8, 16), bool)
+    brain[:, :, :6] = True
+    distance = torch.from_numpy(_signed_distance(brain))[4, 4]
+    assert fluid_share(distance, 0.5, SPACING_MM).tolist() == [0.0] * 5 + [0.25] + [1.0] * 10
+    assert fluid_share(distance, 3.0, SPACING_MM).tolist() == [0.0] * 4 + [0.5] + [1.0] * 11
+    surface = 0.5 * float(distance[5] + distance[6])
+    fine = surface + torch.tensor([0.5, -0.25, -0.5, -1.0])  # where the centres of 1 mm voxels lie
+    assert fluid_share(fine, 0.5, 1.0).tolist() == [1.0, 0.75, 0.5, 0.0]
+
+
+def test_of_two_contrasts_one_is_shown_in_the_other_one_and_so_is_the_reference(heads: list) -> None:
     options = dataclasses.replace(STILL, same_head=1.0, cross_contrast=1.0)
     generator = PairGenerator(heads, seed=3, options=options)
-    for step in range(3):
+    views, better = set(), 0.0
+    for step in range(6):
+        (fixed, moving), _, cross = generator.heads(step)
         pair = generator.pair(step)
-        assert pair.reference is not None
+        assert cross and pair.reference is not None
+        view = generator.shown(step, fixed, moving, cross).view
+        views.add(view)
+        # One of the two is as it was drawn.
+        drawn, left_alone = (moving.image, pair.moving) if view else (fixed.image, pair.fixed)
+        assert torch.allclose(left_alone.sum(), drawn.sum())
         inside = pair.fixed_shares.sum(1, keepdim=True) > 0.99
         inside = inside.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
-        alike, given = (
-            torch.corrcoef(torch.stack((pair.fixed[inside], other[inside])))[0, 1]
-            for other in (pair.reference, pair.moving)
+        other = pair.moving if view else pair.fixed
+        assert float(torch.corrcoef(torch.stack((other[inside], pair.reference[inside])))[0, 1]) > 0.95
+        apart, shown = (
+            float(torch.corrcoef(torch.stack((first[inside], second[inside])))[0, 1])
+            for first, second in (
+                (fixed.image[None, None], moving.image[None, None]),
+                (pair.fixed, pair.moving),
+            )
         )
-        assert alike > 0.95 and alike > given + 0.05
+        assert shown > 0.5 and shown > abs(apart) - 0.1
+        better += shown - abs(apart)
+    assert views == {0, 1} and better / 6 > 0.2
 
 
 @pytest.mark.parametrize("kind", [0, 1, 2])
