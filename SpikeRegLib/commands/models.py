@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
             text = value if isinstance(value, str) else json.dumps(value)
             print(f"  {key + ':':<14} {text if len(text) <= 160 else text[:157] + '...'}")
     if not models:
-        print(f"no weights in {WEIGHTS}; presets without a network still work (any-anatomy, brain-multicontrast)")
+        print(f"no weights in {WEIGHTS}; presets without a network still work (any-anatomy)")
     return 0
 
 

@@ -49,10 +49,15 @@ def test_default_preset_uses_the_spiking_network():
 
 
 def test_presets_without_a_network_name_no_model():
-    for name in ("any-anatomy", "brain-multicontrast"):
-        preset = load_preset(name)
-        assert (preset.method, preset.model, preset.passes) == ("optimize", "", 0)
-        assert sum(level.iterations for level in preset.refine.levels) > 0
+    preset = load_preset("any-anatomy")
+    assert (preset.method, preset.model, preset.passes) == ("optimize", "", 0)
+    assert sum(level.iterations for level in preset.refine.levels) > 0
+
+
+def test_two_contrasts_are_read_by_the_network_of_one_and_start_from_its_large_displacements():
+    preset, of_one = load_preset("brain-multicontrast"), load_preset("brain-t1")
+    assert (preset.method, preset.model, preset.similarity) == ("spikereg", of_one.model, "multicontrast")
+    assert preset.refine.start_sigma_mm > of_one.refine.start_sigma_mm and not preset.fine_model
 
 
 def test_own_file_is_read_with_integers_taken_as_mm(tmp_path):
