@@ -1,4 +1,4 @@
-"""A pair of two contrasts through `register`: the network reads both images in one, whichever image is the other one."""
+"""A pair of two contrasts through `register`: the network reads both images in one, whichever is the other one."""
 
 from __future__ import annotations
 
