@@ -66,9 +66,7 @@ def predict_fine(
         ready = deploy(network, place)
         arithmetic = getattr(ready, "arithmetic", "float32")
         here = moved.to(place if size is None else "cpu")
-        output, recorders = read_pair(
-            network, ready, here, tile=size, device=place, spike_maps=spike_maps, heard=heard
-        )  # fmt: skip
+        output, recorders = read_pair(network, ready, here, tile=size, device=place, spike_maps=spike_maps, heard=heard)
         step = exponential(output.float()).cpu().clone()
         total = taper(compose(step, before), max(1, round(TAPER_VOXELS / stride)))
         layers = sum_layers([recorder.layers for recorder in recorders])

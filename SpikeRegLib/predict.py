@@ -78,9 +78,7 @@ def predict(
     """
 
     def attempt(place: str, size: int | None) -> Prediction:
-        return _predict(
-            network, pair, passes=passes, device=place, spike_maps=spike_maps, listener=listener, tile=size
-        )  # fmt: skip
+        return _predict(network, pair, passes=passes, device=place, spike_maps=spike_maps, listener=listener, tile=size)
 
     return with_fallback(attempt, device, tile, longest=max(pair.frame.shape))
 
@@ -226,9 +224,7 @@ def read_pair(
             recorder = ActivityRecorder(network.spec, pair.frame.shape, maps=spike_maps)
             recorders.append(recorder)
         image = torch.stack(view)[None]
-        outputs.append(
-            run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard_here)
-        )  # fmt: skip
+        outputs.append(run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard_here))
     return sum(outputs[1:], outputs[0]) / len(outputs), recorders
 
 
@@ -260,7 +256,7 @@ def _predict(
 
         output, activity = read_pair(
             network, ready, moved, tile=tile, device=device, spike_maps=spike_maps, heard=heard
-        )  # fmt: skip
+        )
         recorders += activity
         step = ready.integrate(output, frame.shape)
         candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
