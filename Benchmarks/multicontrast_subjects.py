@@ -5,14 +5,15 @@
 No two subjects with labels were imaged in different contrasts here. One subject without labels was, in one session:
 T1-weighted brains of others are registered to his T1 or to his T2 image, and the overlap of labels after going to him
 and on to another one tells how good these registrations are, those to T1 being the measure of what is possible.
-Everything as a user runs it, the affine alignment included; one thread. Data: $SPIKEREG_DATA (see CONTRIBUTING.md),
-Kirby 113 and the development brains.
+Everything as a user runs it, the affine alignment included; one thread. Rows that are not named stay as they were.
+Data: $SPIKEREG_DATA (see CONTRIBUTING.md), Kirby 113 and the development brains.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from pathlib import Path
 from statistics import fmean
 
@@ -34,7 +35,9 @@ def main() -> None:
     options = parser.parse_args()
     data.one_thread()
     names = data.subjects()[: options.subjects]
-    rows = []
+    stored = json.loads(options.out.read_text()) if options.out.exists() else {"subjects": []}
+    kept = stored["rows"] if stored["subjects"] == names else []
+    rows = {f"{row['contrast']} {row['preset']}": row for row in kept}
     for row in options.rows:
         contrast, preset = row.split()
         found = {
@@ -47,7 +50,8 @@ def main() -> None:
             labels = [data.grouped_labels(name) for name in (fixed, moving)]
             dice[f"{fixed}_{moving}"] = data.overlap(there_and_on.displacement_on(labels[0].frame), *labels)
         results = [registration.result for registration in found.values()]
-        figures = {
+        rows[row] = {
+            "machine": data.machine(),
             "contrast": contrast,
             "preset": preset,
             "dice": fmean(dice.values()),
@@ -55,9 +59,9 @@ def main() -> None:
             "cpu_s": fmean(sum(v for k, v in result["cpu_s"].items() if k != "process") for result in results),
             "dice_per_pair": dice,
         }
-        print(row, f"Dice {figures['dice']:.4f}, {figures['cpu_s']:.1f} CPU s", flush=True)
-        rows.append(figures)
-    data.write_json(options.out, {"subjects": names, "machine": data.machine(), "rows": rows})
+        print(row, f"Dice {rows[row]['dice']:.4f}, {rows[row]['cpu_s']:.1f} CPU s", flush=True)
+    in_order = sorted(rows, key=lambda row: (*ROWS, row).index(row))
+    data.write_json(options.out, {"subjects": names, "rows": [rows[row] for row in in_order]})
 
 
 if __name__ == "__main__":
