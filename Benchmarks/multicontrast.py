@@ -2,9 +2,9 @@
 
     python Benchmarks/multicontrast.py [--pairs T2 FLAIR] [--seeds 1 2 3] [--largest-mm 8] [--no-warp]
 
-The moving image is warped with a smooth random field, 8 mm long at most inside the brain, so the right map is its
-inverse. Given T the map found and w the warp, the error at a point x of the fixed brain is |T(x) + w(T(x)) - x|. The
-images of one session are taken to be aligned as they come; `--no-warp` shows how far a registration moves them.
+The moving image is warped with a smooth random field, `--largest-mm` long at most inside the brain, so the right map is
+its inverse. Given T the map found and w the warp, the error at a point x of the fixed brain is |T(x) + w(T(x)) - x|.
+The images of one session are taken to be aligned as they come; `--no-warp` shows how far a registration moves them.
 Everything runs as a user would run it, the affine alignment included. CPU seconds are those of the whole call, one
 thread. Data: $SPIKEREG_DATA (see CONTRIBUTING.md), Kirby 113; T1 and T2 at 1 mm, FLAIR at 2 mm.
 """

@@ -19,7 +19,7 @@ from SpikeRegLib.training.stream import Stream
 T1_MEANS = {2: 160, 3: 96, 4: 44, 5: 44, 7: 136, 8: 88, 10: 130, 11: 102, 12: 124, 13: 145, 14: 44, 15: 44, 16: 136}
 T1_MEANS |= {17: 96, 18: 96, 24: 44, 26: 116, 28: 142}
 T1_MEANS |= {right: T1_MEANS[left] for left, right in MIRRORED.items()}
-_FLUID = (CSF, 5, 44, 14, 15, *VENTRICLES)
+FLUID = (CSF, 5, 44, 14, 15, *VENTRICLES)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def other_contrast(means: torch.Tensor, stream: Stream) -> torch.Tensor:
     turned = (1.25 - means).clamp_min(0.05)
     if kind == 2:
         return turned
-    fluid = torch.tensor([label in _FLUID for label in LABELS], device=means.device)
+    fluid = torch.tensor([label in FLUID for label in LABELS], device=means.device)
     flattened = 0.45 + stream.uniform(0.4, 0.8) * (turned - 0.45)
     level = stream.uniform(1.0, 1.4) if kind == 0 else stream.uniform(0.05, 0.2)
     return torch.where(fluid, torch.full_like(means, level), flattened)

@@ -10,14 +10,15 @@ import math
 
 import torch
 
-from SpikeRegLib.training.anatomy import LABELS, MIRRORED, VENTRICLES
+from SpikeRegLib.training.anatomy import LABELS, MIRRORED
+from SpikeRegLib.training.appearance import FLUID
 from SpikeRegLib.training.stream import Stream
 
 # T1 (ms), T2 (ms) and proton density of tissues at 3 T, rounded from Wansapura et al. 1999 and Stanisz et al. 2005; of
 # the deep nuclei, shortened by iron, between those and the white matter.
 _WHITE, _CORTEX, _FLUID = (900.0, 72.0, 0.70), (1400.0, 96.0, 0.82), (4000.0, 1500.0, 1.0)
 _TISSUES = {label: _CORTEX for label in (3, 8, 17, 18)} | {label: _WHITE for label in (2, 7)}
-_TISSUES |= {label: _FLUID for label in (24, 5, 44, 14, 15, *VENTRICLES)}
+_TISSUES |= {label: _FLUID for label in FLUID}
 _TISSUES |= {10: (1150.0, 78.0, 0.78), 11: (1350.0, 82.0, 0.82), 12: (1250.0, 76.0, 0.80), 13: (1000.0, 58.0, 0.75)}
 _TISSUES |= {16: (1000.0, 76.0, 0.73), 26: (1350.0, 84.0, 0.82), 28: (1000.0, 72.0, 0.73)}
 _TISSUES |= {right: _TISSUES[left] for left, right in MIRRORED.items()}

@@ -114,7 +114,9 @@ def test_the_trainer_names_what_it_cannot_use():
 
 
 def test_recipes_are_checked(tmp_path):
-    with pytest.raises(InputError, match=r"recipe 'liver': unknown; choose one of .*brain-t1, .*brain-t1-fine"):
+    with pytest.raises(
+        InputError, match=r"recipe 'liver': unknown; choose one of .*brain-t1, brain-t1-cortex, brain-t1-fine"
+    ):
         load_config("liver")
     file = tmp_path / "mine.toml"
     for text, message in (

@@ -123,14 +123,17 @@ def test_two_contrasts_are_read_in_both_and_the_mean_counts():
     network = Brightness(tiny_velocity(), (0.0, 0.0, 0.0))
     options = {"tile": None, "device": "cpu", "spike_maps": False}
     heard = []
-    output, recorders = module.read_pair(
-        network, network, pair, heard=lambda fraction, layer: heard.append(fraction), **options
-    )  # fmt: skip
+    listen = {**options, "heard": lambda fraction, layer: heard.append(fraction)}
+    output, recorders = module.read_pair(network, network, pair, **listen)
     views = comparison.in_one_contrast(fixed, moving)
     for axis in (0, 1):
         wanted = sum(float(view[axis].mean()) for view in views) / 2
         assert torch.allclose(output[0, axis], torch.tensor(wanted), atol=1e-5) and not recorders
-    # A spiking network is counted every time it reads.
+    # A spiking network is counted, and heard of, every time it reads.
+    spiking = random_spiking(tiny_velocity())
+    _, recorders = module.read_pair(spiking, spiking, pair, **listen)
+    assert len(recorders) == 2 and heard == sorted(heard) and heard[-1] == 1.0
+    assert len(heard) == 2 * len(spiking.spec.layers)
     once, twice = (run(random_spiking(tiny_velocity()), fixed, moving, by=by) for by in (Comparison(), comparison))
     assert twice.energy.dense_twin_macs == 2 * once.energy.dense_twin_macs
     assert twice.energy.paper_baseline_macs == once.energy.paper_baseline_macs
