@@ -145,13 +145,14 @@ def echo(
     teacher: RegistrationUNet | None,
     seed: int,
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of a pair seen once more, by the distance to the teacher, the operations and at most the label overlap.
+    """The loss of a pair seen once more, by the distance to the teacher, the operations and at most the label overlap;
+    without a teacher the smoothness counts in place of that distance.
 
     No pair is drawn and no image warped or compared, which is most of the cost of `objective`: the pair is exchanged,
     mirrored and shifted at random and both networks see it (data echoing, Choi et al. 2019).
 
     Args:
-        network, pair, weights, precision, teacher: as for `objective`; without a teacher labels and operations count.
+        network, pair, weights, precision, teacher: as for `objective`.
         seed: of the choice of what is done to the pair.
     """
     stream = Stream(seed, str(pair.fixed.device))
@@ -176,6 +177,9 @@ def echo(
     if teacher is not None:
         terms["teacher_distance"] = teacher_distance(teacher, both, output, precision)
         loss = loss + weights.teacher * terms["teacher_distance"]
+    else:
+        terms["diffusion"] = diffusion(output, 1.0)
+        loss = loss + weights.smoothness * terms["diffusion"]
     if labelled:
         fixed, moving = (_moved(labels, mirrored, shifts) for labels in shares)
         step = at_labels(output)

@@ -232,6 +232,21 @@ def test_an_echo_trains_labels_together(pair: SyntheticPair) -> None:
     assert abs(network.head_bias[0].item()) == pytest.approx(2.0, abs=0.2)  # type: ignore[index, operator]
 
 
+def test_an_echo_without_a_teacher_stays_smooth(pair: SyntheticPair) -> None:
+    network = new_network("analog", seed=3).eval()
+    with torch.no_grad():
+        network.weights["head"].normal_(std=0.3, generator=torch.Generator().manual_seed(5))  # type: ignore[attr-defined]
+    for teacher in (None, network):
+        given = []
+        for smoothness in (0.0, 2.0):
+            weights = ObjectiveWeights(smoothness=smoothness, teacher=1.0, echo_dice=1.0)
+            loss, terms = echo(network, pair, weights, precision=EXACT, teacher=teacher, seed=2)
+            given.append(float(loss.detach()))
+        rough = terms["diffusion"] if teacher is None else 0.0
+        assert teacher is not None or rough > 1e-3
+        assert given[1] - given[0] == pytest.approx(2 * rough, abs=1e-5)
+
+
 def test_the_first_pass_leaves_no_trace(pair: SyntheticPair) -> None:
     network = new_network("analog").train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
