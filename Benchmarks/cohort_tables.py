@@ -144,3 +144,33 @@ def contrast_table() -> str:
     )
     headings = ["image of the one between", "preset", "mean Dice", "folds %"]
     return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def warp_table() -> str:
+    """Known warps within one subject, between contrasts."""
+    rows = read("contrast_warps")["rows"]
+    groups: dict[tuple, list[dict]] = {}
+    for row in rows:
+        groups.setdefault((row["largest_mm"], row["pair"]), []).append(row)
+    lines = []
+    for (largest_mm, _), mine in groups.items():
+        first, after = mine[0], [row["after_mm"] for row in mine]
+        contrasts = " to ".join(first[name].split("brain")[0].upper() for name in ("fixed", "moving"))
+        run = first["preset"] + (f" --method {first['method']}" if first["method"] else "")
+        lines.append([
+            contrasts, f"{largest_mm:g}", run, mean_of(mine, "before_mm", "{:.2f}"), f"{fmean(after):.2f}",
+            f"{max(after):.2f}", mean_of(mine, "after_p95_mm", "{:.2f}"), mean_of(mine, "folding_percent", "{:.3f}"),
+            mean_of(mine, "cpu_s", "{:.0f}"),
+        ])  # fmt: skip
+    headings = [
+        "fixed to moving",
+        "warp up to mm",
+        "preset",
+        "error before, mm",
+        "after",
+        "worst run",
+        "95th percentile",
+    ]
+    seeds = len({row["seed"] for row in rows})
+    note = f"One subject; means over the voxels of the brain and {seeds} random smooth warps."
+    return "\n".join([markdown_table([*headings, "folds %", "CPU s"], lines), "", note])

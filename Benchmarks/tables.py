@@ -23,6 +23,7 @@ from cohort_tables import (
     markdown_table,
     pairs_table,
     robustness_table,
+    warp_table,
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
@@ -114,6 +115,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),
     "contrasts": (contrast_table, ("multicontrast_subjects",)),
+    "contrast-warps": (warp_table, ("contrast_warps",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

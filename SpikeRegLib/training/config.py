@@ -32,6 +32,8 @@ class TrainingConfig:
         percentile: of the positive activations, for the thresholds.
         calibration_pairs: training pairs from which thresholds are estimated.
         then: name of the recipe, or file beside this one, whose fine-tuning goes on with the result. Empty: none.
+        teacher_goes_on: whether `train all`, come to this recipe by `then`, first trains the teacher of the one before
+            further; what is fine-tuned from here on stays near that.
         teacher, finetune: the two loops.
         synthetic: how pairs are drawn.
         field: sizes of a neural deformation field; `network` is then its encoder.
@@ -47,6 +49,7 @@ class TrainingConfig:
     percentile: float = 99.9
     calibration_pairs: int = 24
     then: str = ""
+    teacher_goes_on: bool = False
     teacher: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     finetune: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     synthetic: SyntheticOptions = dataclasses.field(default_factory=SyntheticOptions)

@@ -54,7 +54,8 @@ def train_whole(
 
     Args:
         labels: folder of whole-head label maps.
-        out: gets `teacher`, `converted`, `finetuned-1`, `finetuned-2` ...
+        out: gets `teacher`, `converted`, `finetuned-1`, `finetuned-2` ... and `teacher-N` before the fine-tuning N whose
+            recipe says that the teacher goes on.
         recipe: name or file; the recipe of a neural field trains the encoder of one.
         device: where to train.
         resume: go on where a run in `out` was interrupted.
@@ -73,6 +74,10 @@ def train_whole(
         convert_teacher(teacher, labels, model.parent, config, device=device)
     for number, config in enumerate(configs, 1):
         processes.wait()  # for the file that the first one writes
+        if number > 1 and config.teacher_goes_on:
+            further = replace(config, initial=str(teacher))
+            teacher = first(labels, out / f"teacher-{number}", further, device=device, resume=resume, **common)
+            processes.wait()
         model = finetune(
             model, labels, out / f"finetuned-{number}", config, device=device, resume=resume, teacher_file=teacher,
             **common,

@@ -93,11 +93,12 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
         for step in ("teacher", "finetune")
     )
     loops += "[finetune.weights]\nteacher = 0.5\n"
+    whole, single = tmp_path / "whole", tmp_path / "single"
+    further = f'teacher_goes_on = true\ninitial = "{single / "teacher" / "teacher.safetensors"}"\n'
     for name, then, seed in (("one", "two.toml", 3), ("two", "", 4)):
-        text = f'seed = {seed}\ncalibration_pairs = 1\nthen = "{then}"\n{loops}'
+        text = f'seed = {seed}\ncalibration_pairs = 1\nthen = "{then}"\n{further if name == "two" else ""}{loops}'
         (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
     common = ("--labels", labels, "--device", "cpu", "--threads", 1)
-    whole, single = tmp_path / "whole", tmp_path / "single"
     arguments = ("all", *common, "--recipe", tmp_path / "one.toml", "--out", whole, "--no-progress")
     assert train(*arguments) == 0
     assert capsys.readouterr().out.strip() == str(whole / "finetuned-2" / "spiking.safetensors")
@@ -105,8 +106,10 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     one = ("--recipe", tmp_path / "one.toml", *common)
     assert train("teacher", *one, "--out", teacher.parent, "--no-progress") == 0
     assert train("convert", *one, "--out", converted.parent, "--teacher", teacher) == 0
-    tuned = converted
-    for name in ("one", "two"):
+    two = ("--recipe", tmp_path / "two.toml", *common)
+    assert train("teacher", *two, "--out", single / "teacher-2", "--no-progress") == 0
+    tuned, second_teacher = converted, single / "teacher-2" / "teacher.safetensors"
+    for name, teacher in (("one", teacher), ("two", second_teacher)):
         options = ("--recipe", tmp_path / f"{name}.toml", "--model", tuned, "--teacher", teacher, "--no-progress")
         assert train("finetune", *common, *options, "--out", single / name) == 0
         tuned = single / name / "spiking.safetensors"
@@ -114,6 +117,8 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     first, second = ends.values()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert read_header(tuned).facts["before"]["before"]["step"] == "convert"
+    teachers = [load_model(path / "teacher-2" / "teacher.safetensors").state_dict() for path in (single, whole)]
+    assert all(torch.equal(teachers[0][name], teachers[1][name]) for name in teachers[0])
 
     assert train(*arguments) == 2 and "holds a run already" in capsys.readouterr().err
     for name in ("spiking.safetensors", "checkpoint.safetensors", "log.jsonl"):
