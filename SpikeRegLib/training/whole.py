@@ -54,8 +54,8 @@ def train_whole(
 
     Args:
         labels: folder of whole-head label maps.
-        out: gets `teacher`, `converted`, `finetuned-1`, `finetuned-2` ... and `teacher-N` before the fine-tuning N whose
-            recipe says that the teacher goes on.
+        out: gets `teacher`, `converted`, `finetuned-1`, `finetuned-2` ... and `teacher-N` before fine-tuning N, where
+            its recipe says that the teacher goes on.
         recipe: name or file; the recipe of a neural field trains the encoder of one.
         device: where to train.
         resume: go on where a run in `out` was interrupted.

@@ -109,8 +109,8 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     two = ("--recipe", tmp_path / "two.toml", *common)
     assert train("teacher", *two, "--out", single / "teacher-2", "--no-progress") == 0
     tuned, second_teacher = converted, single / "teacher-2" / "teacher.safetensors"
-    for name, teacher in (("one", teacher), ("two", second_teacher)):
-        options = ("--recipe", tmp_path / f"{name}.toml", "--model", tuned, "--teacher", teacher, "--no-progress")
+    for name, near in (("one", teacher), ("two", second_teacher)):
+        options = ("--recipe", tmp_path / f"{name}.toml", "--model", tuned, "--teacher", near, "--no-progress")
         assert train("finetune", *common, *options, "--out", single / name) == 0
         tuned = single / name / "spiking.safetensors"
     ends = {path: load_model(path).state_dict() for path in (tuned, whole / "finetuned-2" / "spiking.safetensors")}
