@@ -51,13 +51,12 @@ def facts_table(model: str) -> str:
         "date": facts["date"],
         "last log entry": ", ".join(f"{k} {v}" for k, v in facts["last_log_entry"].items()),
     }
-    before = facts.get("before")
-    earlier = []
-    while before and before["step"] == "finetune":
+    before, earlier = facts.get("before"), []
+    while before and before["step"] == facts["step"]:
         earlier.append(f"{before['steps']} steps, {before['seconds']} s")
-        before = before["before"]
+        before = before.get("before")
     if earlier:
-        rows["fine-tuned before"] = "; ".join(reversed(earlier))
+        rows["fine-tuned before" if facts["step"] == "finetune" else "trained before"] = "; ".join(reversed(earlier))
     if before:
         rows["converted from"] = (
             f"teacher of {before['steps']} steps; percentile {before['percentile']} over "

@@ -64,14 +64,17 @@ def train_teacher(
         raise InputError(f"recipe: {spec.name} is the encoder of a neural field; train it with `spikereg train nephi`")
     torch.manual_seed(config.weights_seed)
     network = AnalogUNet(training_spec(spec, config))
+    before = None
     if config.initial:
-        _start_from(network, load_model(find(config.initial, "ann"), kind="analog"), config)
+        initial = find(config.initial, "ann")
+        _start_from(network, load_model(initial, kind="analog"), config)
+        before = read_header(initial).facts
     pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
         resume=resume, validate=validate, show_progress=show_progress,
     )  # fmt: skip
-    return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher")
+    return _export(network, out / "teacher.safetensors", config, labels, last, step="teacher", before=before)
 
 
 def train_field(

@@ -117,6 +117,7 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     first, second = ends.values()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert read_header(tuned).facts["before"]["before"]["step"] == "convert"
+    assert read_header(second_teacher).facts["before"] == read_header(teacher).facts
     teachers = [load_model(path / "teacher-2" / "teacher.safetensors").state_dict() for path in (single, whole)]
     assert all(torch.equal(teachers[0][name], teachers[1][name]) for name in teachers[0])
 
