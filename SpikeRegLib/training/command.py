@@ -59,10 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             step.add_argument("--timesteps", type=int, metavar="T", help="default: the recipe's")
         else:
             step.add_argument(
-                "--model", dest="source", required=True, type=Path, metavar="FILE", help="converted.safetensors"
-            )
+                "--model", dest="source", required=True, type=Path, metavar="M",
+                help="converted.safetensors, or the name of a shipped model",
+            )  # fmt: skip
             step.add_argument(
-                "--teacher", type=Path, metavar="FILE", help="teacher.safetensors, where the recipe stays near to it"
+                "--teacher", type=Path, metavar="M", help="the dense one, if the recipe stays near to it"
             )
         if name != "convert":
             of = " of every step" if name == "all" else ""
@@ -80,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib.devices import choose_device, set_threads
     from SpikeRegLib.errors import InputError
+    from SpikeRegLib.models import find
     from SpikeRegLib.outputs import check_writable
     from SpikeRegLib.training import recipe
     from SpikeRegLib.training.config import load_config
@@ -130,8 +132,10 @@ def run(arguments: argparse.Namespace) -> int:
         elif arguments.step == "nephi":
             path = recipe.train_field(arguments.labels, arguments.out, config, **common)
         else:
-            common["teacher_file"] = arguments.teacher
-            path = recipe.finetune(arguments.source, arguments.labels, arguments.out, config, **common)
+            if arguments.teacher:
+                common["teacher_file"] = find(arguments.teacher, "ann")
+            source = find(arguments.source, "spikereg")
+            path = recipe.finetune(source, arguments.labels, arguments.out, config, **common)
         if processes.first:
             print(path)
     return 0

@@ -191,6 +191,11 @@ def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(train
             "--percentile: must be in",
         ),
         (("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "TEACHER"), "of kind analog, not spiking"),
+        (("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "liver"), "model 'liver': not shipped"),
+        (
+            ("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "brain-t1", "--teacher", "liver"),
+            "model 'liver': not shipped",
+        ),
     ],
 )
 def test_arguments_that_cannot_work_are_one_line(arguments, message, trained, labels, tmp_path, capsys):
