@@ -62,9 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--model", dest="source", required=True, type=Path, metavar="M",
                 help="converted.safetensors, or the name of a shipped model",
             )  # fmt: skip
-            step.add_argument(
-                "--teacher", type=Path, metavar="M", help="the dense one, if the recipe stays near to it"
-            )
+            step.add_argument("--teacher", type=Path, metavar="M", help="the dense one, if the recipe stays near to it")
         if name != "convert":
             of = " of every step" if name == "all" else ""
             step.add_argument("--steps", type=int, metavar="N", help=f"training pairs{of} (default: the recipe's)")
