@@ -10,9 +10,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +48,7 @@ class LoopOptions:
         echoes: further updates from every pair, by the distance to the teacher, the operations and with a weight
             `echo_dice` the labels (see `objective.echo`): a fifth of the cost of a new pair each. Needs a teacher or
             that weight.
-        fewer_timesteps: T of every other echo of a spiking network, beginning with the first of a pair, so that the
-            same weights serve a cheaper run; 0: of none.
-        fewer_operations_target: `weights.operations_target` of those.
+        timesteps: T of the spiking network from here on; 0: as it is.
         decoder_learning_rate: factor on that of the decoders of a neural field, whose sines are sensitive.
         checkpoint_every, log_every: in steps.
     """
@@ -65,8 +62,7 @@ class LoopOptions:
     threshold_learning_rate: float = 1.0
     decoder_learning_rate: float = 0.5
     echoes: int = 0
-    fewer_timesteps: int = 0
-    fewer_operations_target: float = 0.0
+    timesteps: int = 0
     checkpoint_every: int = 200
     log_every: int = 10
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
@@ -210,20 +206,13 @@ def train(
                     buffer.copy_(before)
             for number in range(options.echoes):
                 assert not isinstance(network, FieldNetwork)
-                fewer = options.fewer_timesteps > 0 and number % 2 == 0
-                weights = options.weights
-                if fewer:
-                    weights = replace(weights, operations_target=options.fewer_operations_target)
-                with at_timesteps(network, options.fewer_timesteps if fewer else network.spec.timesteps):
-                    again, heard = echo(
-                        network, pair, weights, precision=precision, teacher=teacher,
-                        seed=(seed * 1_000_003 + step) * options.echoes + number,
-                    )  # fmt: skip
+                again, heard = echo(
+                    network, pair, options.weights, precision=precision, teacher=teacher,
+                    seed=(seed * 1_000_003 + step) * options.echoes + number,
+                )  # fmt: skip
                 skipped += _update(network, optimiser, again, processes) is None
-                kind = "fewer" if fewer else "echo"
-                for name, term in (("distance", "teacher_distance"), ("dice", "dice"), ("share", "operations_share")):
-                    if term in heard:
-                        terms[f"{kind}_{name}"] = heard[term]
+                if "teacher_distance" in heard:
+                    terms["echo_distance"] = heard["teacher_distance"]
             entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
             last = step + 1 == options.steps
             if (step + 1) % options.log_every == 0 or last:
@@ -241,16 +230,6 @@ def train(
                     print(json.dumps({"step": step + 1, "validation": figures}), file=log, flush=True)
     network.eval()
     return entry
-
-
-@contextmanager
-def at_timesteps(network: RegistrationUNet, timesteps: int) -> Iterator[None]:
-    """The network runs with this T meanwhile."""
-    own, network.spec = network.spec, network.spec.with_timesteps(timesteps)
-    try:
-        yield
-    finally:
-        network.spec = own
 
 
 def _update(

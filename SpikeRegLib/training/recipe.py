@@ -174,11 +174,11 @@ def finetune(
         InputError: the recipe has that weight and no teacher is given.
     """
     network: SpikingUNet | FieldNetwork
-    loss_of = None
+    loss_of, timesteps = None, config.finetune.timesteps or None
     if read_header(model_file).kind == "spiking-field":
-        network, loss_of = load_field(model_file), _field_loss(config)
+        network, loss_of = load_field(model_file, timesteps=timesteps), _field_loss(config)
     else:
-        unet = load_model(model_file, kind="spiking")
+        unet = load_model(model_file, kind="spiking", timesteps=timesteps)
         assert isinstance(unet, SpikingUNet)
         unet.spec = training_spec(unet.spec, config)
         network = unet

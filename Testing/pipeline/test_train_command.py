@@ -95,9 +95,9 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     loops += "[finetune.weights]\nteacher = 0.5\n"
     whole, single = tmp_path / "whole", tmp_path / "single"
     further = f'teacher_goes_on = true\ninitial = "{single / "teacher" / "teacher.safetensors"}"\n'
-    for name, then, seed in (("one", "two.toml", 3), ("two", "", 4)):
-        text = f'seed = {seed}\ncalibration_pairs = 1\nthen = "{then}"\n{further if name == "two" else ""}{loops}'
-        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    fewer_steps = loops.replace("[finetune]\n", "[finetune]\ntimesteps = 2\n")
+    (tmp_path / "one.toml").write_text(f'seed = 3\ncalibration_pairs = 1\nthen = "two.toml"\n{loops}', encoding="utf-8")
+    (tmp_path / "two.toml").write_text(f"seed = 4\n{further}{fewer_steps}", encoding="utf-8")
     common = ("--labels", labels, "--device", "cpu", "--threads", 1)
     arguments = ("all", *common, "--recipe", tmp_path / "one.toml", "--out", whole, "--no-progress")
     assert train(*arguments) == 0
@@ -116,6 +116,7 @@ def test_one_command_gives_the_weights_of_the_single_steps_and_goes_on_where_it_
     ends = {path: load_model(path).state_dict() for path in (tuned, whole / "finetuned-2" / "spiking.safetensors")}
     first, second = ends.values()
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert load_model(converted).spec.timesteps == 4 and load_model(tuned).spec.timesteps == 2
     assert read_header(tuned).facts["before"]["before"]["step"] == "convert"
     assert read_header(second_teacher).facts["before"] == read_header(teacher).facts
     teachers = [load_model(path / "teacher-2" / "teacher.safetensors").state_dict() for path in (single, whole)]

@@ -127,26 +127,6 @@ def test_echoes_need_a_teacher_or_labels(tmp_path: Path, generator: PairGenerato
     assert not torch.equal(ends[0.5], ends[5.0]), "the overlap of echoes trains"
 
 
-def test_every_other_echo_runs_with_fewer_time_steps(tmp_path: Path, generator: PairGenerator) -> None:
-    """One set of weights for two T: each echo of a pair by its own T, its operations by the target of that T."""
-    shares = {}
-    for target in (1.0, 0.0):
-        network, used = new_network("spiking"), []
-        network.register_forward_pre_hook(lambda network, _, used=used: used.append(network.spec.timesteps))
-        options = LoopOptions(
-            steps=8, warmup=1, learning_rate=1e-2, second_pass=0.0, log_every=1, echoes=3, fewer_timesteps=2,
-            fewer_operations_target=target,
-            weights=ObjectiveWeights(window=5, operations=20.0, operations_target=1.0, echo_dice=1.0),
-        )  # fmt: skip
-        folder = tmp_path / str(target)
-        run(network, generator.pair, folder, options=options)
-        assert used == [SPEC.timesteps, 2, SPEC.timesteps, 2] * 8
-        assert network.spec.timesteps == SPEC.timesteps != 2
-        shares[target] = log(folder)[-1]["fewer_share"]
-        assert {"echo_share", "fewer_share", "echo_dice", "fewer_dice"} <= set(log(folder)[0])
-    assert shares[0.0] < 0.8 * shares[1.0]
-
-
 def test_the_log_and_the_validation_follow_the_options(tmp_path: Path, generator: PairGenerator) -> None:
     calls = []
 
