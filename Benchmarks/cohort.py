@@ -2,10 +2,10 @@
 
     python Benchmarks/cohort.py [--methods ...] [--again METHOD ...] [--model FILE --teacher FILE] [--preset P]
 
-Methods: affine; the dense teachers and the spiking networks alone, with and without the fine pass; the whole `register`
-with the preset (spikereg), without a network (optimize) and with the preview preset; greedy (deformable stage). What
-runs spiking networks runs with two time steps as well. One thread, in one process; a map is scored with the 33 label
-groups as the independent scorer does it, and its folds are counted in patient space and as the scorer reads them.
+Methods: affine; the dense teachers, the spiking networks and the sparse ones alone, with and without the fine pass; the
+whole `register` with the preset (spikereg), with that of the sparse networks, without a network (optimize) and with the
+preview preset; greedy (deformable stage). One thread, in one process; a map is scored with the 33 label groups as the
+independent scorer does it, and its folds are counted in patient space and as the scorer reads them.
 
 Rows are kept in `--cache` and in the result file with a key of weights, settings and code: a second run makes only the
 rows whose key changed (other weights: those of the network; never greedy's), `--again` makes a method's rows anew in
@@ -52,13 +52,11 @@ from SpikeRegLib.working import itk_reading
 GREEDY = "-m NCC 2x2x2 -n 100x50x10"
 # Dice within which two methods count as equivalent.
 MARGIN = 0.005
-# The spiking networks with fewer time steps than their own, for which they were fine-tuned as well.
-FEWER_TIMESTEPS = 2
-FEWER = f"spiking, T = {FEWER_TIMESTEPS}"
 COMPARED = (
     ("spiking", "teacher"),
     ("spiking, coarse pass", "teacher, coarse pass"),
-    (FEWER, "teacher"),
+    ("sparse", "spiking"),
+    ("spikereg, sparse", "spikereg"),
     ("spikereg", "greedy"),
     ("spikereg", "optimize"),
 )
@@ -139,13 +137,11 @@ def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load_networks(
-    preset: Preset, method: str, given: str | None, timesteps: int | None = None
-) -> tuple[list[Path], list[RegistrationUNet]]:
+def load_networks(preset: Preset, method: str, given: str | None) -> tuple[list[Path], list[RegistrationUNet]]:
     """Files and networks of a preset: the coarse one (or the one given instead) and the fine one."""
     names = [given] if given else [name for name in (preset.model, preset.fine_model) if name]
     files = [models.find(name, method) for name in names]
-    return files, [models.load_for(file, method, timesteps) for file in files]
+    return files, [models.load_for(file, method, None) for file in files]
 
 
 def activity(layers: list, timesteps: int) -> dict[str, float]:
@@ -203,35 +199,33 @@ def all_methods(options: argparse.Namespace) -> dict[str, Method]:
     cache, preset = options.cache, load_preset(options.preset)
     code = data.library_stamp(network=True)
     methods = {"affine": Method("searched", partial(affine_row, cache=cache))}
-    for name, method, given, timesteps in (
-        ("teacher", "ann", options.teacher, None),
-        ("spiking", "spikereg", options.model, None),
-        (FEWER, "spikereg", options.model, FEWER_TIMESTEPS),
+    for name, method, given, of in (
+        ("teacher", "ann", options.teacher, preset),
+        ("spiking", "spikereg", options.model, preset),
+        ("sparse", "spikereg", None, load_preset(options.sparse_preset)),
     ):
-        files, networks = load_networks(preset, method, given, timesteps)
+        files, networks = load_networks(of, method, given)
         for suffix, used in (("", len(networks)), (", coarse pass", 1)):
             if suffix and len(networks) == 1:
                 continue
-            passes = 1 if suffix else max(1, preset.passes)
+            passes = 1 if suffix else max(1, of.passes)
             run = partial(
                 network_alone,
                 cache=cache,
                 networks=networks[:used],
                 passes=passes,
-                working_mm=preset.working_spacing_mm,
+                working_mm=of.working_spacing_mm,
             )
-            steps = [] if timesteps is None else [timesteps]
-            methods[name + suffix] = Method(data.digest(*files[:used], passes, *steps, code), run)
-    fewer = {"timesteps": FEWER_TIMESTEPS}
-    for name, chosen, given, more in (
-        ("spikereg", options.preset, options.model, {}),
-        (f"spikereg, T = {FEWER_TIMESTEPS}", options.preset, options.model, fewer),
-        ("optimize", options.optimize_preset, None, {}),
-        ("fast-preview", options.preview_preset, options.preview_model, {}),
+            methods[name + suffix] = Method(data.digest(*files[:used], passes, code), run)
+    for name, chosen, given in (
+        ("spikereg", options.preset, options.model),
+        ("spikereg, sparse", options.sparse_preset, None),
+        ("optimize", options.optimize_preset, None),
+        ("fast-preview", options.preview_preset, options.preview_model),
     ):
-        settings = {"preset": chosen, **({"model": given} if given else {}), **more}
+        settings = {"preset": chosen, **({"model": given} if given else {})}
         files = _model_files(load_preset(chosen), given)
-        key = data.digest(_preset_file(chosen), *files, *more.values(), data.library_stamp(network=bool(files)))
+        key = data.digest(_preset_file(chosen), *files, data.library_stamp(network=bool(files)))
         methods[name] = Method(key, partial(whole_run, cache=cache, **settings))
     methods["greedy"] = Method(data.digest(GREEDY), partial(greedy_row, cache=cache))
     return methods
@@ -290,6 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data.add_arguments(parser, "cohort.json")
     parser.add_argument("--optimize-preset", default="any-anatomy")
+    parser.add_argument("--sparse-preset", default="brain-t1-sparse")
     parser.add_argument("--preview-preset", default="fast-preview")
     parser.add_argument("--preview-model", help="spiking weights of the preview; default: its preset's")
     parser.add_argument("--methods", nargs="+", help="make missing rows of these only; default: all")

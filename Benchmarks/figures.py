@@ -22,12 +22,13 @@ TIMED = {
     "affine": "affine alignment",
     "fast-preview": "preset fast-preview",
     "spiking, coarse pass": "spiking network, coarse pass",
+    "sparse": "sparse networks, both passes",
     "spiking": "spiking networks, both passes",
     "optimize": "refinement without network",
     "spikereg": "spiking network and refinement",
     "greedy": "greedy, deformable stage alone",
 }
-MARKS = "Xv<>sDo"
+MARKS = "Xv<P>sDo"
 
 
 def digest(plot: str) -> str:
@@ -74,6 +75,11 @@ def accuracy_energy() -> None:
             color="crimson", fontsize=9, ha="right",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )  # fmt: skip
+    sparse = data["sparse"]
+    axes.plot(
+        sparse["snn_mj"], sparse["dice"], "*", color="mediumvioletred", markersize=17, zorder=5,
+        label=f"sparse networks, T = {sparse['timesteps']}",
+    )  # fmt: skip
     teacher = data["teacher"]
     axes.axhline(teacher["dice"], color="0.25", linewidth=1, linestyle="--")
     axes.plot(teacher["ann_mj"], teacher["dice"], "D", color="0.25", markersize=7, label="dense teacher")

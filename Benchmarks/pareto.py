@@ -1,4 +1,4 @@
-"""Accuracy against energy: the dense teacher converted at many T and percentiles, and the released spiking network.
+"""Accuracy against energy: the dense teacher converted at many T and percentiles, and the released spiking networks.
 
     python Benchmarks/pareto.py [--model FILE --teacher FILE] [--preset P] [--recipes R ...] [--pairs N]
 
@@ -93,6 +93,7 @@ def point(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data.add_arguments(parser, "pareto.json")
+    parser.add_argument("--sparse-preset", default="brain-t1-sparse")
     parser.add_argument("--recipes", nargs="+", help="training recipes whose pairs calibrate; default: models' names")
     parser.add_argument("--calibration-pairs", type=int, default=8)
     parser.add_argument("--pairs", type=int, help="only the first N pairs, for a quick look; needs --out")
@@ -121,6 +122,8 @@ def main() -> None:
     for steps in RELEASED_TIMESTEPS:
         networks = [models.load_for(file, "spikereg", steps) for file in files]
         results["released"].append({"timesteps": steps, **figures(networks, files, f"T = {steps}")})
+    files, sparse = load_networks(load_preset(options.sparse_preset), "spikereg", None)
+    results["sparse"] = {"timesteps": sparse[0].spec.timesteps, **figures(sparse, files, "as released")}
     thresholds = []
     for teacher, file, recipe in zip(teachers, teacher_files, recipes, strict=True):
         assert isinstance(teacher, AnalogUNet)

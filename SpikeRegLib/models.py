@@ -86,7 +86,7 @@ def read_header(path: str | Path) -> ModelHeader:
         InputError: the file is missing, truncated, a pickle or not a model of this library.
     """
     path = Path(path)
-    metadata = read_metadata(path, remedy="download or train it again; `spikereg models` lists those that ship")
+    metadata = read_metadata(path, remedy="download or train it again; `spikereg models` lists the shipped")
     if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
         raise InputError(f"{path}: not a SpikeReg model; `spikereg models` lists those, `spikereg train` makes one")
     try:

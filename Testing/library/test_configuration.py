@@ -34,7 +34,7 @@ def own_preset(folder: Path, text: str) -> Path:
     return path
 
 
-NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "fast-preview"]
+NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "brain-t1-sparse", "fast-preview"]
 NAMES += ["nephi", "nephi-any-anatomy", "nephi-fast", "spiking-nephi"]
 
 
@@ -96,7 +96,7 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path, before, after, named):
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"brain-t2.*any-anatomy, brain-multicontrast, brain-t1, fast-preview, nephi"):
+    with pytest.raises(InputError, match=f"brain-t2.*{', '.join(NAMES)}"):
         load_preset("brain-t2")
 
 
