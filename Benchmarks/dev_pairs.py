@@ -4,8 +4,8 @@
 
 Every method runs as a person would run it: a process of its own, one thread, whole command, CPU seconds of that process
 and its children (start of Python, reading, affine alignment and writing included for ours; greedy gets our affine for
-free and only its deformable stage counts). Scores come from the independent scorer, never from our own metrics. Data:
-$SPIKEREG_DATA (see CONTRIBUTING.md).
+free and only its deformable stage counts). Scores come from the independent scorer, never from our own metrics. Methods
+that are not asked for stay in the result file as they were. Data: $SPIKEREG_DATA (see CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -161,6 +161,9 @@ def main() -> None:
     print(table(results, COLUMNS))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
+        kept = json.loads(options.out.read_text())["results"] if options.out.exists() else {}
+        known = {**kept, **results}
+        results = {method: known[method] for method in (*METHODS, "greedy") if method in known}
         facts = {"processor": platform.processor() or platform.machine(), "python": platform.python_version()}
         options.out.write_text(json.dumps({"machine": facts, "threads": 1, "results": results}, indent=1) + "\n")
 

@@ -122,8 +122,8 @@ def main() -> None:
     for steps in RELEASED_TIMESTEPS:
         networks = [models.load_for(file, "spikereg", steps) for file in files]
         results["released"].append({"timesteps": steps, **figures(networks, files, f"T = {steps}")})
-    files, sparse = load_networks(load_preset(options.sparse_preset), "spikereg", None)
-    results["sparse"] = {"timesteps": sparse[0].spec.timesteps, **figures(sparse, files, "as released")}
+    sparse_files, sparse = load_networks(load_preset(options.sparse_preset), "spikereg", None)
+    results["sparse"] = {"timesteps": sparse[0].spec.timesteps, **figures(sparse, sparse_files, "as released")}
     thresholds = []
     for teacher, file, recipe in zip(teachers, teacher_files, recipes, strict=True):
         assert isinstance(teacher, AnalogUNet)
