@@ -171,6 +171,20 @@ def test_the_fine_pass_brings_real_weights_closer_than_the_coarse_one_alone(tmp_
     assert names[: len(names) // 2] == [name.removeprefix("fine.") for name in names[len(names) // 2 :]]
 
 
+def test_the_sparse_preset_spends_half_the_synaptic_energy_and_still_brings_labels_together(sample_run):
+    """Its own two networks of the same layers, with two time steps."""
+    pair = (brains.SAMPLE / "fixed.nii.gz", brains.SAMPLE / "moving.nii.gz")
+    labels = {f"{role}_labels": brains.SAMPLE / f"{role}_seg.nii.gz" for role in ("fixed", "moving")}
+    sparse = register(*pair, preset="brain-t1-sparse", refine_iterations=0, threads=1, **labels).result
+    usual = sample_run.registration.result
+    assert (sparse["model"]["name"], sparse["model"]["fine"]["name"]) == ("brain-t1-sparse", "brain-t1-fine-sparse")
+    assert (sparse["spikes"]["timesteps"], usual["spikes"]["timesteps"]) == (2, 4)
+    assert sparse["energy"]["synaptic_ops"] < 0.55 * usual["energy"]["synaptic_ops"]
+    assert sparse["energy"]["ann_mj"] == pytest.approx(usual["energy"]["ann_mj"])
+    assert sparse["dice"]["after_mean"] > sparse["dice"]["aligned_mean"] + 0.02
+    assert sparse["deformation"]["folding_percent"] == 0
+
+
 def test_energy_follows_from_the_printed_table(sample_run):
     energy, layers = (sample_run.registration.result[k] for k in ("energy", "spikes"))
     operations = sum(layer["synaptic_ops"] for layer in layers["layers"])

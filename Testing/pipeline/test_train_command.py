@@ -16,6 +16,7 @@ from SpikeRegLib.cli import main
 from SpikeRegLib.models import find, load_model, read_header, save_model
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, key
+from SpikeRegLib.training.config import load_config
 from SpikeRegLib.training.whole import chain
 
 
@@ -152,6 +153,12 @@ def test_the_shipped_recipes_lead_to_the_shipped_weights():
         assert len(told) == len(planned)
         # The first of brain-t1 was stopped before its end.
         assert told[::-1][1:] == planned[1:] and told[-1] <= planned[0]
+        dense, trained = read_header(find(name, "ann")).facts, [config.teacher.steps for config in chain(name)]
+        further = [config.teacher_goes_on for config in chain(name)].index(True)
+        assert [dense["before"]["steps"], dense["steps"]] == [trained[0], trained[further]]
+        sparse, loop = read_header(find(f"{name}-sparse", "spikereg")), load_config(f"{name}-sparse").finetune
+        assert (sparse.facts["steps"], load_model(sparse.path).spec.timesteps) == (loop.steps, loop.timesteps)
+        assert sparse.facts["before"] == read_header(find(name, "spikereg")).facts
 
 
 def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(trained, labels, recipe, capsys):
