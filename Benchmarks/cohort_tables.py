@@ -148,7 +148,7 @@ def contrast_table() -> str:
 
 def warp_table() -> str:
     """Known warps within one subject, between contrasts."""
-    rows = read("contrast_warps")["rows"]
+    rows = [row for row in read("contrast_warps")["rows"] if row["seed"] is not None]  # without those of --no-warp
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
         groups.setdefault((row["largest_mm"], row["pair"]), []).append(row)
@@ -162,15 +162,8 @@ def warp_table() -> str:
             f"{max(after):.2f}", mean_of(mine, "after_p95_mm", "{:.2f}"), mean_of(mine, "folding_percent", "{:.3f}"),
             mean_of(mine, "cpu_s", "{:.0f}"),
         ])  # fmt: skip
-    headings = [
-        "fixed to moving",
-        "warp up to mm",
-        "preset",
-        "error before, mm",
-        "after",
-        "worst run",
-        "95th percentile",
-    ]
+    headings = ["fixed to moving", "warp up to mm", "preset", "error before, mm", "after", "worst run"]
+    headings += ["95th percentile", "folds %", "CPU s"]
     seeds = len({row["seed"] for row in rows})
     note = f"One subject; means over the voxels of the brain and {seeds} random smooth warps."
-    return "\n".join([markdown_table([*headings, "folds %", "CPU s"], lines), "", note])
+    return "\n".join([markdown_table(headings, lines), "", note])

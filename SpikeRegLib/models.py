@@ -238,13 +238,17 @@ def find(name: str | Path, method: str) -> Path:
     """The file of a model given by name (for the dense twin, `<name>-teacher`) or by path.
 
     Raises:
-        InputError: no such model; the message lists the shipped ones.
+        InputError: no such model, or no dense twin of it; the message says what ships.
     """
     path = Path(name)
     if path.suffix:
         return path
     shipped = WEIGHTS / (f"{name}-teacher.safetensors" if method == "ann" else f"{name}.safetensors")
     if not shipped.is_file():
+        if method == "ann" and (WEIGHTS / f"{name}.safetensors").is_file():
+            raise InputError(
+                f"model {str(name)!r}: it ships without a dense twin; take brain-t1, or give the twin's file"
+            )
         known = ", ".join(sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))) or "none"
         raise InputError(f"model {str(name)!r}: not shipped; known are {known}, or give a .safetensors file")
     return shipped

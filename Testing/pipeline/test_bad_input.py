@@ -128,6 +128,7 @@ CASES = {
     "empty preset": ([*PAIR, "--preset", "empty.toml"], "empty.toml: "),
     "unknown method": ([*PAIR, "--method", "magic"], "magic"),
     "unknown model": ([*PAIR, "--model", "liver"], "'liver': not shipped"),
+    "no dense twin": ([*PAIR, "--preset", "brain-t1-sparse", "--method", "ann"], "ships without a dense twin; take"),
     "missing model": ([*PAIR, "--model", "nothing.safetensors"], "nothing.safetensors: cannot be read"),
     "truncated model": ([*PAIR, "--model", "cut.safetensors"], "cut.safetensors: truncated"),
     "tensors of another spec": ([*PAIR, "--model", "misfit.safetensors"], "tensors do not fit its spec other"),
