@@ -22,6 +22,8 @@ Network = TypeVar("Network", bound="torch.nn.Module")
 
 WEIGHTS = Path(__file__).parent / "weights"
 FORMAT = "spikereg-model-1"
+# Files whose neurons are not the plain ones: readers that know the first format alone would run them as if they were.
+FORMAT_WITH_NEURONS = "spikereg-model-2"
 KINDS = ("spiking", "analog", "field", "spiking-field")
 
 
@@ -36,6 +38,7 @@ class ModelHeader:
         facts: training data, steps, seed, versions, figures... as written by the training command.
         spec_json: the whole spec, see `NetworkSpec.from_json`; of a neural field, its encoder's.
         field: sizes of a neural field, see `neural_field.options.FieldOptions`; empty for a U-Net.
+        neurons: JSON of how spiking neurons behave, see `spiking.behaviour`; None where they are the plain ones.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class ModelHeader:
     facts: dict[str, Any]
     spec_json: str
     field: dict[str, Any]
+    neurons: str | None = None
 
 
 def read_metadata(path: str | Path, *, remedy: str) -> dict[str, str]:
@@ -87,7 +91,8 @@ def read_header(path: str | Path) -> ModelHeader:
     """
     path = Path(path)
     metadata = read_metadata(path, remedy="download or train it again; `spikereg models` lists the shipped")
-    if metadata.get("format") != FORMAT or metadata.get("kind") not in KINDS:
+    known = metadata.get("format") in (FORMAT, FORMAT_WITH_NEURONS)
+    if not known or metadata.get("kind") not in KINDS:
         raise InputError(f"{path}: not a SpikeReg model; `spikereg models` lists those, `spikereg train` makes one")
     try:
         spec_json = metadata["spec"]
@@ -95,16 +100,17 @@ def read_header(path: str | Path) -> ModelHeader:
         field = json.loads(metadata.get("field", "{}"))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: its header lacks the spec or the facts; download or train it again") from error
-    return ModelHeader(path, metadata["kind"], name, facts, spec_json, field)
+    return ModelHeader(path, metadata["kind"], name, facts, spec_json, field, metadata.get("neurons"))
 
 
 def save_model(
     network: RegistrationUNet | FieldNetwork, path: str | Path, facts: dict[str, Any], *, weight_bits: int = 16
 ) -> None:
-    """Write a network as safetensors, atomically.
+    """Write a network as safetensors, atomically: `load_model` gives a network that behaves alike.
 
     Args:
-        network: dense or spiking, or a neural field with such an encoder.
+        network: dense or spiking, or a neural field with such an encoder; of a spiking one the dynamics of its neurons,
+            its input coding and the seed of that are kept, too.
         path: of the new file.
         facts: JSON-able training facts for the header and the model card.
         weight_bits: of the convolution weights: 16 (half precision) or 8 (integers with a scale per output channel).
@@ -112,6 +118,7 @@ def save_model(
     from safetensors.torch import save_file
 
     from SpikeRegLib.neural_field.model import FieldNetwork
+    from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
     from SpikeRegLib.spiking.unet import SpikingUNet
 
     path = Path(path)
@@ -120,6 +127,8 @@ def save_model(
     kind = "spiking" if isinstance(unet, SpikingUNet) else "analog"
     prefix = ""
     metadata = {"format": FORMAT, "kind": kind, "spec": unet.spec.to_json(), "facts": json.dumps(facts)}
+    if isinstance(unet, SpikingUNet) and (behaviour := behaviour_of(unet)) != PLAIN:
+        metadata |= {"format": FORMAT_WITH_NEURONS, "neurons": json.dumps(behaviour)}
     if isinstance(network, FieldNetwork):
         metadata["kind"] = "spiking-field" if kind == "spiking" else "field"
         metadata["field"] = json.dumps(asdict(network.options))
@@ -203,8 +212,9 @@ def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | No
 
 def _unet(header: ModelHeader, timesteps: int | None) -> RegistrationUNet:
     """The U-Net of a model file, still with new weights."""
+    from SpikeRegLib.spiking.behaviour import spiking_network
     from SpikeRegLib.spiking.spec import NetworkSpec
-    from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
+    from SpikeRegLib.spiking.unet import AnalogUNet
 
     try:
         spec = NetworkSpec.from_json(header.spec_json)
@@ -212,7 +222,12 @@ def _unet(header: ModelHeader, timesteps: int | None) -> RegistrationUNet:
         raise InputError(f"{header.path}: its spec cannot be built ({error}); download or train it again") from error
     if timesteps is not None:
         spec = spec.with_timesteps(timesteps)
-    return SpikingUNet(spec) if header.kind.startswith("spiking") else AnalogUNet(spec)
+    if not header.kind.startswith("spiking"):
+        return AnalogUNet(spec)
+    try:
+        return spiking_network(spec, header.neurons)
+    except ValueError as error:
+        raise InputError(f"{header.path}: its neurons cannot be built ({error}); download or train it again") from error
 
 
 def _filled(network: Network, header: ModelHeader) -> Network:

@@ -21,6 +21,10 @@ import numpy as np
 import torch
 from torch import nn
 
+# Bounds of `NeuronDynamics`: far beyond anything that still fires, near enough for exact sums.
+MOST_REFRACTORY = 1024
+LOWEST_POTENTIAL = -1024
+
 
 @dataclass(frozen=True)
 class NeuronDynamics:
@@ -30,8 +34,8 @@ class NeuronDynamics:
         timesteps: T, the number of simulated steps.
         leak: factor on the potential per step, in (0, 1]; 1 is integrate-and-fire.
         reset: "soft" subtracts the threshold, "hard" sets the potential to `reset_potential`.
-        reset_potential: after a hard reset, as a fraction of the threshold.
-        initial_potential: v_0 as a fraction of the threshold; 1/2 makes the count round to nearest.
+        reset_potential: after a hard reset, as a fraction of the threshold, at most 1.
+        initial_potential: v_0 as a fraction of the threshold, at most 1; 1/2 makes the count round to nearest.
         refractory: steps after a spike in which the neuron neither integrates nor fires.
     """
 
@@ -49,8 +53,11 @@ class NeuronDynamics:
             raise ValueError(f"leak must be in (0, 1], got {self.leak}")
         if self.reset not in ("soft", "hard"):
             raise ValueError(f"reset must be 'soft' or 'hard', got {self.reset!r}")
-        if self.refractory < 0:
-            raise ValueError(f"refractory must be at least 0, got {self.refractory}")
+        if not 0 <= self.refractory <= MOST_REFRACTORY:
+            raise ValueError(f"refractory must be between 0 and {MOST_REFRACTORY}, got {self.refractory}")
+        for name in ("reset_potential", "initial_potential"):
+            if not LOWEST_POTENTIAL <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between {LOWEST_POTENTIAL} and 1, got {getattr(self, name)}")
 
     @property
     def rounds(self) -> bool:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.precision import Precision
+from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
@@ -138,7 +139,7 @@ def train(
         loss_of: instead of `objective` with `options.weights`; there is then one pass only.
 
     Raises:
-        InputError: the run to resume had another spec, other options, another seed or number of processes.
+        InputError: the run to resume had another spec, other neurons or options, another seed or number of processes.
     """
     processes = Processes.joined()
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,10 +156,12 @@ def train(
     start, seconds = 0, 0.0
     identity = json.loads(json.dumps({"spec": unet.spec.to_json(), "options": asdict(options), "seed": seed}))
     identity["processes"] = processes.count
+    if isinstance(unet, SpikingUNet):
+        identity["neurons"] = behaviour_of(unet)
     entry: dict[str, Any] = {}
     processes.wait()
     if resume and checkpoint.exists():
-        progress = {"processes": 1, **load_checkpoint(checkpoint, network, optimiser)}
+        progress = {"processes": 1, "neurons": PLAIN, **load_checkpoint(checkpoint, network, optimiser)}
         changed = [name for name, value in identity.items() if progress.get(name) != value]
         if changed:
             raise InputError(

@@ -216,3 +216,10 @@ def test_resuming_with_other_options_is_refused_by_name(tmp_path: Path, generato
     run(new_network("analog"), generator.pair, tmp_path, options=SIX)
     with pytest.raises(InputError, match="different options"):
         run(new_network("analog"), generator.pair, tmp_path, options=replace(SIX, learning_rate=1e-3), resume=True)
+
+
+def test_resuming_with_other_neurons_is_refused_by_name(tmp_path: Path, generator: PairGenerator) -> None:
+    run(new_network("spiking"), generator.pair, tmp_path, options=replace(SIX, steps=2))
+    other = SpikingUNet(SPEC, input_coding="poisson", seed=1)
+    with pytest.raises(InputError, match="different neurons"):
+        run(other, generator.pair, tmp_path, options=replace(SIX, steps=2), resume=True)
