@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from .errors import InputError
 from .frames import Frame
 from .image_files import atomic_output
+from .json_text import read_json
+from .ranges import COORDINATE_MM, within
 
 _FLIP = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)  # RAS <-> LPS
 
@@ -21,7 +24,8 @@ def read_points(path: str | os.PathLike[str]) -> torch.Tensor:
     """Read landmarks, in the order of the file.
 
     `.fcsv` and `.json` follow the coordinate system their header names (Slicer's defaults where it names none: RAS for
-    .fcsv, LPS for .json). `.csv` holds x,y,z in LPS mm, with or without a heading line.
+    .fcsv without a header, LPS for .json) and the units, mm or um. `.csv` holds x,y,z in LPS mm, with or without a
+    heading line.
 
     Returns:
         [N, 3] float64 LPS mm.
@@ -37,12 +41,16 @@ def read_points(path: str | os.PathLike[str]) -> torch.Tensor:
         raise InputError(f"{path}: unknown point file type; use .fcsv, .mrk.json or .csv")
     try:
         points = readers[path.suffix.lower()](path)
-    except (ValueError, KeyError, IndexError, TypeError, OSError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, csv.Error, OSError) as error:
         raise InputError(f"{path}: cannot be read as points ({error}); give x,y,z for every point") from error
     if len(points) == 0:
         raise InputError(f"{path}: holds no points; place some, or leave the option out")
     if not torch.isfinite(points).all():
         raise InputError(f"{path}: a coordinate is NaN or infinite; correct the point")
+    try:
+        within("coordinate in mm", float(points.flatten()[points.abs().argmax()]), *COORDINATE_MM)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; check the units") from error
     return points
 
 
@@ -88,30 +96,51 @@ def check_inside(points: torch.Tensor, frame: Frame, name: str) -> None:
 
 
 def _read_fcsv(path: Path) -> torch.Tensor:
-    system, columns, points = "RAS", ["id", "x", "y", "z"], []
+    """As Slicer reads it: what no header says is of Slicer 3, in RAS; x, y, z are always the second to fourth column.
+
+    A header that Slicer versions read differently, or otherwise than it says, is refused: it would flip the points.
+    """
+    version, system, rows = "", "", []
     for line in path.read_text(encoding="utf-8-sig").splitlines():
-        key, _, value = line.lstrip("# ").partition("=")
+        key, _, value = (part.strip() for part in line.lstrip("# ").partition("="))
         if line.startswith("#"):
-            if key.strip() == "CoordinateSystem":
-                system = {"0": "RAS", "1": "LPS"}.get(value.strip(), value.strip())
-            elif key.strip() == "columns":
-                columns = [name.strip() for name in value.split(",")]
+            if key == "Markups fiducial file version":
+                version = value
+            elif key == "CoordinateSystem":
+                system = {"0": "RAS", "1": "LPS"}.get(value, value)
+            elif key == "columns" and [name.strip() for name in value.split(",")][1:4] != ["x", "y", "z"]:
+                raise ValueError(f"columns {value}, where Slicer has x,y,z as the second to fourth")
         elif line.strip():
-            cells = next(csv.reader([line]))
-            points.append([float(cells[columns.index(axis)]) for axis in "xyz"])
-    return _to_lps(points, system)
+            rows.append(next(csv.reader([line]))[1:4])
+    if version and not system:
+        raise ValueError("a version but no coordinate system; add the line '# CoordinateSystem = LPS' or RAS")
+    if system not in ("", "RAS") and not version:
+        raise ValueError(
+            f"coordinate system {system} but no version, which Slicer reads as RAS; "
+            "begin it with '# Markups fiducial file version = 4.11'"
+        )
+    return _to_lps([_three(number, map(float, row)) for number, row in enumerate(rows, 1)], system or "RAS")
 
 
 def _read_json(path: Path) -> torch.Tensor:
-    document = json.loads(path.read_text(encoding="utf-8-sig"))
-    markup = document["markups"][0]
-    system = markup.get("coordinateSystem", "LPS")
+    lists = [markup for markup in read_json(path.read_bytes())["markups"] if markup]
+    if len(lists) != 1:
+        raise ValueError(f"{len(lists)} lists of points where one is expected; save each to a file of its own")
     points = []
-    for number, point in enumerate(markup["controlPoints"], 1):
-        if point.get("positionStatus", "defined") != "defined" or "position" not in point:
+    for number, point in enumerate(lists[0]["controlPoints"], 1):
+        position = point.get("position")
+        if point.get("positionStatus", "defined") != "defined" or position is None:
             raise ValueError(f"point {number} is not placed")
-        points.append([float(v) for v in point["position"]])
-    return _to_lps(points, {"0": "RAS", "1": "LPS"}.get(str(system), system))
+        if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in position):
+            raise ValueError(f"point {number} has the position {position}")
+        points.append(_three(number, position))
+    system = str(lists[0].get("coordinateSystem", "LPS"))
+    units = lists[0].get("coordinateUnits", "mm")
+    unit = units[0] if isinstance(units, list) and units else units  # a DICOM code: value, scheme, meaning
+    if unit not in ("mm", "um"):
+        raise ValueError(f"coordinates in {unit}; save them in mm")
+    found = _to_lps(points, {"0": "RAS", "1": "LPS"}.get(system, system))
+    return found / 1000 if unit == "um" else found
 
 
 def _read_csv(path: Path) -> torch.Tensor:
@@ -125,6 +154,13 @@ def _read_csv(path: Path) -> torch.Tensor:
     if {"x", "y", "z"} <= set(names):
         columns, rows = [names.index(axis) for axis in "xyz"], rows[1:]
     return _to_lps([[float(row[c]) for c in columns] for row in rows], "LPS")
+
+
+def _three(number: int, values: Iterable[float]) -> list[float]:
+    found = list(values)
+    if len(found) != 3:
+        raise ValueError(f"point {number} has {len(found)} coordinates")
+    return found
 
 
 def _to_lps(points: list[list[float]], system: str) -> torch.Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# Coordinates of points in mm; no scanner reaches farther from its centre.
+COORDINATE_MM = (-1e5, 1e5)
+
 
 def within(field: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside [low, high], and NaN.

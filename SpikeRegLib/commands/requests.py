@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands import register
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.json_text import read_json
 from SpikeRegLib.outputs import OUTPUT_NAMES
 
 # Options of the command that have no meaning for a request.
@@ -51,16 +52,12 @@ def read_object(line: bytes) -> dict[str, Any]:
         InputError: it is something else.
     """
     try:
-        found = json.loads(line.decode("utf-8"), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        found = read_json(line)
+    except ValueError as error:
         raise InputError(f"not a line of JSON ({error}); send one object a line") from error
     if not isinstance(found, dict):
         raise InputError(f"a JSON {type(found).__name__} where an object is expected; send one object a line")
     return found
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number in JSON")
 
 
 class _OptionParser(argparse.ArgumentParser):
