@@ -1,0 +1,113 @@
+"""The mutation tool finds what it mutates, chooses the tests that reach it, and counts honestly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from findings import Finding, equivalents, report
+from rooms import ROOMS, files_of_rooms, is_in_annotation
+
+ROOT = Path(__file__).parents[2]
+
+LIBRARY = """from __future__ import annotations
+
+
+def half(value: int | None = 4) -> float:
+    return value / 2
+
+
+def never_called(value):
+    return value + 1
+"""
+TESTS = """from SpikeRegLib.room import half
+
+
+def test_half():
+    assert half(8) == 4
+"""
+
+
+def test_every_room_has_its_files():
+    files = files_of_rooms(ROOT, ROOMS)
+    assert set(files.values()) == set(ROOMS)
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_every_equivalent_mutant_still_has_its_line():
+    for file, was, _ in equivalents():
+        lines = [line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+        assert was in lines or was in " ".join(lines), f"{file}: {was}"
+
+
+def test_equivalent_mutants_count_neither_as_caught_nor_as_missed():
+    findings = [
+        Finding("a.py", 1, "x = 1", "x = 2", "caught", "Testing/test_a.py::test_x", 3, 0.5),
+        Finding("a.py", 2, "y = 1", "y = 2", "survived", "", 3, 0.5),
+        Finding("a.py", 3, "z = 1", "z = 2", "survived", "", 3, 0.5),
+    ]
+    text = report(findings, {"a.py": "geometry"}, {("a.py", "z = 1", "z = 2"): "nobody reads z"}, "seed 1")
+    assert "all             1 of    2 caught  50.0 %" in text and "equivalent      1" in text
+    assert "survived a.py:2" in text and "equivalent a.py:3" in text and "nobody reads z" in text
+
+
+def test_annotations_are_told_from_code():
+    line = LIBRARY.splitlines()[3]
+    assert is_in_annotation(LIBRARY, 4, line.index("|"))
+    assert not is_in_annotation(LIBRARY, 4, line.index("4"))
+
+
+def test_a_finding_names_the_changed_line_alone():
+    finding = Finding.of("a.py", 5, LIBRARY, LIBRARY.replace("value / 2", "value * 2"), "caught", "", 1, 0.123)
+    assert (finding.was, finding.becomes, finding.seconds) == ("return value / 2", "return value * 2", 0.1)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Every mutant of a library of two functions, one of which no test calls, as the tool judges it."""
+    pytest.importorskip("cosmic_ray", reason="the mutation tool runs where the extra `mutation` is installed")
+    import mutants
+    from reach import Reach, measure
+
+    source, tree, store = (tmp_path_factory.mktemp(name) for name in ("source", "tree", "store"))
+    files = {"SpikeRegLib/__init__.py": "", "SpikeRegLib/room.py": LIBRARY, "Testing/test_room.py": TESTS}
+    for name, text in files.items():
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text(text, encoding="utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=source, check=True)
+    mutants.copy_tree(source, tree)
+    measure(tree, "Testing/test_room.py", store)
+    drawn = mutants.draw(tree, ["SpikeRegLib/room.py"], seed=1, count=100)
+    findings = [mutants.judge(tree, spec, Reach(store), 60.0) for _, spec in drawn]
+    assert (tree / "SpikeRegLib/room.py").read_text(encoding="utf-8") == LIBRARY
+    return findings
+
+
+def test_a_mutant_is_caught_exactly_where_a_test_sees_it(judged):
+    verdicts = {(finding.was, finding.becomes): finding.verdict for finding in judged}
+    assert verdicts["return value / 2", "return value * 2"] == "caught"
+    assert verdicts["return value / 2", "return value / 3"] == "caught"
+    assert verdicts["return value + 1", "return value - 1"] == "survived"
+    default = "def half(value: int | None = 4) -> float:"
+    assert verdicts[default, default.replace("4", "5")] == "survived"
+
+
+def test_the_test_that_failed_is_named(judged):
+    caught = [finding for finding in judged if finding.verdict == "caught"]
+    assert {finding.by for finding in caught} == {"Testing/test_room.py::test_half"}
+
+
+def test_a_seed_draws_the_same_mutants_when_other_lines_change(tmp_path):
+    pytest.importorskip("cosmic_ray", reason="the mutation tool runs where the extra `mutation` is installed")
+    from mutants import draw
+
+    names = []
+    for text in (LIBRARY, LIBRARY.replace("\n\n\ndef never", "\n\n\nALSO = 3\n\n\ndef never")):
+        (tmp_path / "room.py").write_text(text, encoding="utf-8")
+        names.append({name for name, _ in draw(tmp_path, ["room.py"], seed=1, count=100)})
+    assert names[0] < names[1]
+    assert json.dumps(sorted(names[0])) != json.dumps(
+        sorted(name for name, _ in draw(tmp_path, ["room.py"], seed=2, count=100))
+    )
