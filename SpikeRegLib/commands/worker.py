@@ -14,6 +14,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from SpikeRegLib import __version__, interrupt
+from SpikeRegLib.allocator import give_back_freed_memory
 from SpikeRegLib.cli import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
@@ -117,6 +118,7 @@ def serve(lines: Iterable[bytes], events: Events, desk: Desk, *, debug: bool = F
     reader.start()
     while not events.lost and (request := desk.take()) is not None:
         _work(request, events, memory, debug=debug)
+        give_back_freed_memory()
 
 
 def _read(lines: Iterable[bytes], understand: Understanding, events: Events, desk: Desk) -> None:

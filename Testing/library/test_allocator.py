@@ -1,4 +1,6 @@
-"""Freed memory stays in processes that run one job: large blocks come from the heap, not from the system each time."""
+"""Freed memory stays in processes that run one job, where large blocks come from the heap, and goes back to the system
+in those that wait for the next.
+"""
 
 from __future__ import annotations
 
@@ -45,3 +47,35 @@ def test_large_blocks_come_from_the_heap_and_stay_there(pytestconfig: pytest.Con
     assert mapped >= 200 and kept < 100, "otherwise there is nothing to spare"
     done, mapped, kept = probe(True, root)
     assert done == "True" and mapped == 0 and kept >= 200
+
+
+SCATTERED = """
+import ctypes, os, sys
+sys.path.insert(0, {root!r})
+from SpikeRegLib.allocator import give_back_freed_memory
+
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.free.argtypes = [ctypes.c_void_p]
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+blocks = [library.malloc(100_000) for _ in range(1000)]
+for block in blocks:
+    ctypes.memset(block, 1, 100_000)
+full = resident()
+for block in blocks[:-1]:  # the last one holds the end of the heap
+    library.free(block)
+print(full, resident(), give_back_freed_memory(), resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_freed_memory_below_a_block_in_use_is_given_back(pytestconfig: pytest.Config) -> None:
+    code = SCATTERED.format(root=str(pytestconfig.rootpath))
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    full, freed, left = int(printed[0]), int(printed[1]), int(printed[3])
+    assert full - freed < 10, "otherwise there is nothing to give back"
+    assert printed[2] == "True" and full - left > 80

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import brains
@@ -124,6 +126,26 @@ def test_only_the_outputs_asked_for_are_written(host, files, tmp_path):
     host.until("result", "error")
     assert host.until("result", "error")[-1]["event"] == "result"
     assert left_in(out) == {"transform.h5", "result.json"}  # never files of two runs
+
+
+def resident_mb(process: int) -> float:
+    """Resident memory, once it does not change any more."""
+    sizes: list[float] = []
+    while len(sizes) < 4 or len(set(sizes[-4:])) > 1:
+        time.sleep(0.05)
+        sizes.append(int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    return sizes[-1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere freed memory is not this library's to give")
+def test_a_worker_that_waits_holds_no_more_after_many_runs_than_after_two(files, tmp_path):
+    host, sizes = Host(), []
+    for seed in range(5):
+        host.send({"id": "a", **files, "skip_affine": False, "seed": seed, "out": str(tmp_path / "out")})
+        assert host.until("result", "error")[-1]["event"] == "result"
+        sizes.append(resident_mb(host.process.pid))
+    host.end()
+    assert max(sizes) - sizes[1] < 1.5, sizes  # without giving back, 3 MB
 
 
 BAD = {
