@@ -133,7 +133,7 @@ def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
     prediction = found.prediction
     return {
         **data.scored(found.total, pair), "passes": prediction.passes, "predict_cpu_s": found.cpu_s,
-        **activity(prediction.layers, prediction.timesteps), "energy": prediction.energy.as_result(),
+        **activity(prediction.layers), "energy": prediction.energy.as_result(),
     }  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def load_networks(preset: Preset, method: str, given: str | None) -> tuple[list[
     return files, [models.load_for(file, method, None) for file in files]
 
 
-def activity(layers: list, timesteps: int) -> dict[str, float]:
+def activity(layers: list) -> dict[str, float]:
     """Mean rate of all neurons, and synaptic operations per dense multiply-accumulate and step; nothing if dense."""
     if not layers:
         return {}
@@ -152,7 +152,7 @@ def activity(layers: list, timesteps: int) -> dict[str, float]:
     return {
         "mean_rate": sum(layer.count for layer in layers) / sum(layer.neuron_updates for layer in layers),
         "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
-        / (sum(layer.dense_macs for layer in receiving) * timesteps),
+        / sum(layer.dense_macs * layer.timesteps for layer in receiving),
     }
 
 

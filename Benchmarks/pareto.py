@@ -79,7 +79,7 @@ def point(
                 "dice": data.overlap(found.total, *(data.grouped_labels(name) for name in pair)),
                 "predict_cpu_s": found.cpu_s,
                 "mended_percent": found.mended_percent,
-                **activity(found.prediction.layers, found.prediction.timesteps),
+                **activity(found.prediction.layers),
                 "snn_mj": found.prediction.energy.snn_mj,
                 "ann_mj": found.prediction.energy.ann_mj,
             }

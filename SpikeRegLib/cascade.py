@@ -71,10 +71,12 @@ def predict_fine(
         total = taper(compose(step, before), max(1, round(TAPER_VOXELS / stride)))
         layers = sum_layers([recorder.layers for recorder in recorders])
         rates = rate_maps([recorder.maps for recorder in recorders], frame, spec)
-        energy = energy_of(network, frame, recorders, len(recorders) or pair.comparison.views)
+        energy = energy_of(network, frame, recorders, pair.comparison.views)
         return replace(
             coarse,
             displacement=(total[0] * head.spacing_mm).contiguous(),
+            passes=coarse.passes + 1,
+            passes_run=coarse.passes_run + 1,
             energy=_both(coarse.energy, energy),
             layers=[*coarse.layers, *(replace(layer, name=PREFIX + layer.name) for layer in layers)],
             maps={**coarse.maps, **{PREFIX + name: replace(v, name=PREFIX + name) for name, v in rates.items()}},

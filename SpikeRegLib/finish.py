@@ -244,15 +244,15 @@ def _spikes(prediction: Prediction | None) -> dict[str, Any] | None:
         return None
     layers = prediction.layers
     updates = sum(layer.neuron_updates for layer in layers)
-    neurons = [layer for layer in layers if layer.neurons]
     receiving = [layer for layer in layers if layer.analog_macs == 0]
-    timesteps = neurons[0].neuron_updates // neurons[0].neurons
     return {
         "timesteps": prediction.timesteps,
-        "passes": timesteps // prediction.timesteps,
+        "passes": prediction.passes_run,
+        "passes_kept": prediction.passes,
+        "views": prediction.views,
         "mean_rate": sum(layer.count for layer in layers) / updates,
         "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
-        / (sum(layer.dense_macs for layer in receiving) * prediction.timesteps),
+        / sum(layer.dense_macs * layer.timesteps for layer in receiving),
         "layers": [asdict(layer) for layer in layers],
     }
 

@@ -32,7 +32,9 @@ class Prediction:
 
     Attributes:
         displacement: [3, D, H, W] mm on the working frame, fixed -> (aligned) moving.
-        passes: passes that improved the similarity and were kept.
+        passes: passes that improved the similarity and were kept, of all networks.
+        passes_run: those and the ones that were dropped; activity and energy are of them all.
+        views: times each pass read the pair: 2 of two contrasts, see `read_pair`.
         layers: activity summed over the passes; empty for a dense network.
         energy: operations of all passes.
         maps: layer -> spike-rate volume, mean over the passes.
@@ -45,6 +47,8 @@ class Prediction:
 
     displacement: torch.Tensor
     passes: int
+    passes_run: int
+    views: int
     layers: list[LayerActivity]
     energy: EnergyTable
     maps: dict[str, Volume]
@@ -244,7 +248,7 @@ def _predict(
     pair = pair.to(device if tile is None else "cpu")
     total = torch.zeros(1, 3, *frame.shape, device=pair.fixed.device)
     recorders: list[ActivityRecorder] = []
-    kept, best = 0, pair.similarity()
+    kept, made, best = 0, 0, pair.similarity()
     moved = pair
     warnings: list[str] = []
     for number in range(passes):
@@ -257,7 +261,7 @@ def _predict(
         output, activity = read_pair(
             network, ready, moved, tile=tile, device=device, spike_maps=spike_maps, heard=heard
         )
-        recorders += activity
+        recorders, made = recorders + activity, number + 1
         step = ready.integrate(output, frame.shape)
         candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
         warped = replace(pair, moving=warp(pair.moving[None, None], candidate)[0, 0])
@@ -267,12 +271,14 @@ def _predict(
                 warnings.append("the network did not improve the similarity; its prediction was dropped")
             break
         total, best, kept, moved = candidate, similarity, number + 1, warped
-    read = len(recorders) or min(passes, kept + 1) * pair.comparison.views
+    views = pair.comparison.views
     return Prediction(
         displacement=(total[0] * frame.spacing[0]).cpu().clone(),
         passes=kept,
+        passes_run=made,
+        views=views,
         layers=sum_layers([recorder.layers for recorder in recorders]),
-        energy=energy_of(network, frame, recorders, read),
+        energy=energy_of(network, frame, recorders, made * views),
         maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
         timesteps=spec.timesteps,
         device=device,

@@ -63,6 +63,8 @@ def predict_codes(
         return Prediction(
             displacement=torch.zeros(3, *frame.shape),
             passes=1,
+            passes_run=1,
+            views=1,
             layers=sum_layers([recorder.layers for recorder in recorders]),
             energy=energy_of(encoder, frame, recorders, 1),
             maps=rate_maps([recorder.maps for recorder in recorders], frame, encoder.spec),

@@ -46,6 +46,8 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
     ]
     head = ("Layer", "Rate", "Silent neurons", "Spikes", "Synaptic operations", "Neuron updates")
     mean = f"{percent(spikes.get('mean_rate'))} on average over {spikes.get('timesteps')} time steps"
+    if (spikes.get("passes") or 1) > 1:
+        mean += f" and {spikes['passes']} passes"
     return section(
         "Spikes",
         "<h3>Mean rate of each layer</h3>",

@@ -108,6 +108,7 @@ class LayerActivity:
 
     Attributes:
         name: of the layer.
+        timesteps: T of its network.
         neurons: channels x voxels of its output; 0 for the head.
         count: spikes it fired in all time steps.
         rate: count / (neurons x T), in [0, 1].
@@ -121,6 +122,7 @@ class LayerActivity:
     """
 
     name: str
+    timesteps: int
     neurons: int
     count: int
     rate: float
@@ -150,7 +152,7 @@ def sum_layers(runs: Sequence[Sequence[LayerActivity]]) -> list[LayerActivity]:
 
 
 _AVERAGED = ("rate", "silent_percent")
-_ADDED = tuple(f.name for f in fields(LayerActivity) if f.name not in ("name", "neurons", *_AVERAGED))
+_ADDED = tuple(f.name for f in fields(LayerActivity) if f.name not in ("name", "timesteps", "neurons", *_AVERAGED))
 
 
 class OperationCount:
@@ -227,6 +229,7 @@ class ActivityRecorder:
         self.layers.append(
             LayerActivity(
                 name=layer.name,
+                timesteps=steps,
                 neurons=neurons,
                 count=fired,
                 rate=fired / (neurons * steps) if neurons else 0.0,

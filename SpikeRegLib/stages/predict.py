@@ -64,5 +64,6 @@ def _fine_pass(
     if after > before:
         return prediction, found, after
     warning = "the fine pass did not improve the similarity; its prediction was dropped"
-    kept = replace(prediction, displacement=coarse.displacement, warnings=[*prediction.warnings, warning])
+    warnings = [*prediction.warnings, warning]
+    kept = replace(prediction, displacement=coarse.displacement, passes=coarse.passes, warnings=warnings)
     return kept, start, before

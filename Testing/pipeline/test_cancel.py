@@ -66,7 +66,8 @@ def test_every_piece_of_work_is_followed_by_a_report(sample_run):
     counts, result = sample_run.counts, sample_run.registration.result
     assert counts["prepare"] >= 3  # the start and each image
     assert counts["align"] > 100
-    assert counts["predict"] >= result["spikes"]["passes"] * len(result["spikes"]["layers"])
+    assert result["spikes"]["passes"] == 2, "one of each network, whose layers all stand in the table"
+    assert counts["predict"] >= len(result["spikes"]["layers"])
     assert counts["refine"] >= sum(result["refinement"]["iterations"])
     assert counts["finish"] >= 7
 

@@ -40,7 +40,16 @@ class Probe(RegistrationUNet):
 def coarse(field: torch.Tensor) -> Prediction:
     table = dense_table(SPEC, COARSE_GRID.shape)
     return Prediction(
-        displacement=field, passes=1, layers=[], energy=table, maps={}, timesteps=4, device="cpu", warnings=["noted"]
+        displacement=field,
+        passes=1,
+        passes_run=3,
+        views=1,
+        layers=[],
+        energy=table,
+        maps={},
+        timesteps=4,
+        device="cpu",
+        warnings=["noted"],
     )
 
 
@@ -68,6 +77,7 @@ def test_a_fine_pass_that_finds_nothing_leaves_the_coarse_displacement() -> None
     assert grid == COARSE_GRID
     assert torch.allclose(interior(prediction.displacement), interior(field), atol=1e-4)
     assert prediction.warnings == ["noted"]
+    assert (prediction.passes, prediction.passes_run) == (2, 4)
 
 
 def test_the_coarse_displacement_is_read_where_the_fine_one_leads() -> None:
