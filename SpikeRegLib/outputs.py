@@ -6,73 +6,86 @@ import errno
 import json
 import math
 import os
-import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib import interrupt
+from SpikeRegLib.accounts import OUTPUT_NAMES, digest, files_below, replaceable
 from SpikeRegLib.errors import InputError, SpikeRegError
+from SpikeRegLib.publishing import hidden_beside, put_in_place, settle, sweep
 
 if TYPE_CHECKING:
     from SpikeRegLib.registration import Registration
 
-# Everything a registration can write. A later run into the same folder removes those it does not write again, so that
-# a folder never mixes two runs. result.json is removed first and comes last: where it stands, the rest is complete.
-OUTPUT_NAMES = (
-    "warped.nii.gz",
-    "transform.h5",
-    "inverse_transform.h5",
-    "displacement.nii.gz",
-    "jacobian.nii.gz",
-    "codes.safetensors",
-    "warped_seg.nii.gz",
-    "spikes",
-    "report.html",
-    "result.json",
-)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _PROOF_BYTES = 1 << 16
-_HIDDEN = re.compile(r"\.spikereg-[0-9a-f]{8}")
-# A writing process touches its hidden folder every few seconds; one that was killed, never again.
-_LEFT_BEHIND_S = 300.0
+# As long as the longest name of a file that is written, with what its temporary name adds.
+_LONGEST_NAME = "n" * 64
 
 
 def check_writable(folder: str | Path) -> None:
     """Make sure that `folder` can be made or filled, before any work is spent.
 
     Raises:
-        InputError: it is a file, lies below one, or may not be written.
+        InputError: it is a file, lies below one, is a link to nothing, has a name that is too long, or may not be
+            written.
     """
     folder = Path(folder)
-    probe = _hidden_beside(folder)
+    probe = hidden_beside(folder)
+    missing = folder.absolute().relative_to(probe.parent)
     try:
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        if error.errno in _NO_SPACE:
+        if missing.parts and os.path.islink(link := probe.parent / missing.parts[0]):
+            raise InputError(
+                f"{folder}: output folder cannot be written ({link} is a link to {os.readlink(link)}, which does not "
+                "exist); make that folder or choose another one"
+            )
+        try:
+            (probe / missing).mkdir(parents=True)
+            (probe / missing / _LONGEST_NAME).touch()
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) in _NO_SPACE:
             raise InputError(_full(folder)) from error
-        reason = "is a file" if folder.is_file() else error.strerror
+        reason = "is a file" if os.path.isfile(folder) else getattr(error, "strerror", None) or str(error)
         raise InputError(f"{folder}: output folder cannot be written ({reason}); choose another one") from error
+
+
+def check_results_folder(folder: str | Path) -> None:
+    """Make sure that the results of a registration can go into `folder`, before any work is spent.
+
+    What a run that was killed while it put its results there has left is finished or undone first.
+
+    Raises:
+        InputError: see `check_writable`; or something bears the name of a result and no result.json lying there
+            accounts for it, so that it must not be replaced.
+    """
+    folder = Path(folder)
+    check_writable(folder)
+    settle(folder)
+    replaceable(folder)
 
 
 def write_outputs(registration: Registration, folder: str | Path, only: Collection[str] | None = None) -> Path:
     """Write everything `spikereg register` promises into `folder` and return it.
 
-    The files appear together when all are written; after an error, a full disk or an interrupt `folder` is as it was.
+    The files appear together when all are written; after an error, a full disk or an interrupt `folder` is as it was,
+    and after a kill the next run, or `publishing.settle`, makes it so or completes it.
 
     Args:
-        registration: to be written.
+        registration: to be written; its `result` gets `files`, the SHA-256 of every file written but result.json.
         folder: made if it is not there.
         only: the names among `OUTPUT_NAMES` that are wanted; all if not given. result.json is always written.
 
     Raises:
-        InputError: the folder cannot be written or the disk is full, or a name is unknown.
+        InputError: the folder cannot be written or the disk is full, a name is unknown, or something that is no result
+            of SpikeReg lies where one goes.
         Cancelled: a signal or `interrupt.ask` told the run to stop before its files were complete.
     """
     from SpikeRegLib.images import write_volume
@@ -83,7 +96,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
     if unknown := wanted.difference(OUTPUT_NAMES):
         raise InputError(f"outputs: {', '.join(sorted(unknown))} unknown; choose among {', '.join(OUTPUT_NAMES)}")
     folder = Path(folder)
-    check_writable(folder)
+    check_results_folder(folder)
 
     def write_displacement(path: Path) -> None:
         write_transform(DisplacementTransform(registration.displacement, registration.fixed.frame), path)
@@ -95,6 +108,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
             write_volume(rate, path / f"{layer}.nii.gz")
 
     def write_result(path: Path) -> None:
+        registration.result["files"] = {name: digest(path.parent / name) for name in files_below(path.parent)}
         result = json.dumps(finite_or_null(registration.result), indent=2, allow_nan=False)
         path.write_text(result + "\n", encoding="utf-8")
 
@@ -117,7 +131,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
         "report.html": partial(write_report, registration),
         "result.json": write_result,
     }
-    with _staging(folder) as staging:
+    with staged(folder, replaceable) as staging:
         for name, write in writers.items():
             if write is not None and (name in wanted or name == "result.json"):
                 interrupt.check()
@@ -138,53 +152,42 @@ def finite_or_null(value: Any) -> Any:
     return str(value) if isinstance(value, os.PathLike) else value
 
 
-def _hidden_beside(folder: Path) -> Path:
-    """A new hidden name on the file system of `folder`: in it where it exists, else in its nearest existing parent."""
-    home = folder.absolute()
-    while not home.exists() and home != home.parent:
-        home = home.parent
-    return home / f".spikereg-{uuid.uuid4().hex[:8]}"
-
-
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    staging = _hidden_beside(folder)
+def staged(folder: Path, replaced: Callable[[Path], Sequence[str]]) -> Iterator[Path]:
+    """A hidden folder whose files appear in `folder` all together, or not at all, when the block is done.
+
+    Args:
+        folder: made if it is not there.
+        replaced: see `publishing.put_in_place`.
+
+    Raises:
+        InputError: the folder cannot be written, the disk is full, or something is in the way.
+    """
+    staging, complete = hidden_beside(folder), False
     try:
         with _one_clear_error(staging, folder):
             staging.mkdir()
-            _sweep(staging)
+            sweep(staging)
             yield staging
             _prove_space(staging)
             interrupt.commit()
-            _publish(staging, folder)
+            complete = True
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if not complete:
+            shutil.rmtree(staging, ignore_errors=True)
+    _publish(staging, folder, replaced)
 
 
-def _sweep(staging: Path) -> None:
-    """Remove the hidden folders beside `staging` that a killed process left behind."""
-    now = staging.stat().st_mtime  # by the clock of the file system
-    for left in staging.parent.iterdir():
-        if not _HIDDEN.fullmatch(left.name) or left == staging:
-            continue
-        with suppress(OSError):  # gone by itself, or not ours
-            if now - max(path.stat().st_mtime for path in (left, *left.rglob("*"))) > _LEFT_BEHIND_S:
-                shutil.rmtree(left)
-
-
-def _publish(staging: Path, folder: Path) -> None:
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(folder)
-        return
-    replaced = staging / ".replaced"
-    replaced.mkdir()
-    for name in reversed(OUTPUT_NAMES):
-        if (folder / name).exists():
-            (folder / name).rename(replaced / name)
-    for name in OUTPUT_NAMES:
-        if (staging / name).exists():
-            (staging / name).rename(folder / name)
+def _publish(staging: Path, folder: Path, replaced: Callable[[Path], Sequence[str]]) -> None:
+    try:
+        put_in_place(staging, folder, replaced, files_below(staging))
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise InputError(_full(folder)) from error
+        raise InputError(
+            f"{error.filename or folder}: cannot be moved ({error.strerror or error}), so {folder} is as it was; close "
+            "what uses the file or choose another folder"
+        ) from error
 
 
 @contextmanager

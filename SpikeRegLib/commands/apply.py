@@ -10,6 +10,7 @@ from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.outputs import without_foreign_prints
+from SpikeRegLib.publishing import settle
 
 if TYPE_CHECKING:
     from SpikeRegLib.neural_field.coded import CodedDeformation
@@ -73,6 +74,7 @@ def load_transform(
     Raises:
         InputError: unreadable, or a model given to what is no code file.
     """
+    settle(path.parent)  # a run into this folder may have been killed
     from SpikeRegLib.neural_field.files import SUFFIX, read_codes  # imports torch
     from SpikeRegLib.transforms import read_transform
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SpikeRegLib.commands.events import listener_for
 from SpikeRegLib.commands.register import add_run_options, finish
-from SpikeRegLib.outputs import check_writable
+from SpikeRegLib.outputs import check_results_folder
 
 SAMPLE = Path(__file__).parents[1] / "sample"
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    check_writable(options.out)
+    check_results_folder(options.out)
 
     from SpikeRegLib.pipeline import register  # imports torch
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs import finite_or_null
+from SpikeRegLib.publishing import settle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from SpikeRegLib.transforms import AffineTransform, read_transform, warp_image
 
     fixed, moving = read_labels(options.fixed_seg), read_labels(options.moving_seg)
+    settle(options.transform.parent)  # a run into that folder may have been killed
     transform = read_transform(options.transform)
     before = warp_image(moving, AffineTransform(np.eye(4)), fixed.frame, interpolation="nearest")
     after = warp_image(moving, transform, fixed.frame, interpolation="nearest")

@@ -11,7 +11,7 @@ from SpikeRegLib.commands.events import emit, listener_for
 from SpikeRegLib.commands.summary import summary_lines
 from SpikeRegLib.configuration import METHODS, REGULARISATION, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import check_writable, write_outputs
+from SpikeRegLib.outputs import check_results_folder, write_outputs
 
 if TYPE_CHECKING:
     from SpikeRegLib.registration import Registration
@@ -147,7 +147,7 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
     fixed_points, moving_points = _pair(options, "points")
     preset = options.preset or preset_for(options.method)
     load_preset(preset)  # an unknown one is refused before torch is loaded
-    check_writable(options.out)
+    check_results_folder(options.out)
 
     from SpikeRegLib.pipeline import register  # imports torch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,18 @@ def census(scene) -> dict[str, int]:
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     nodes = [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
     return {"items": hierarchy.GetNumberOfItems(), **{n.GetID(): hierarchy.GetItemByDataNode(n) for n in nodes}}
+
+
+def test_a_folder_whose_writer_was_killed_is_put_in_order_first(inputs, folder):
+    hidden = Path(folder, ".spikereg-01234567")  # stopped when it had moved two files of this result out of the way
+    (hidden / ".replaced").mkdir(parents=True)
+    journal = {"old": ["result.json", "warped.nii.gz", "transform.h5"], "new": {"result.json": [1, 1]}}
+    (hidden / ".journal.json").write_text(json.dumps(journal), encoding="utf-8")
+    (hidden / "result.json").write_text("{}", encoding="utf-8")
+    for name in journal["old"][:2]:
+        Path(folder, name).rename(hidden / ".replaced" / name)
+    run = loadRun(folder, inputs, Outputs(), "Run 1")
+    assert run.result["verdict"]["reasons"] == ["a “made-up” run"] and not hidden.exists()
 
 
 def test_everything_the_run_wrote_is_in_its_folder(inputs, folder):

@@ -11,6 +11,7 @@ import numpy as np
 import slicer
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.publishing import settle
 
 from . import files, grids, review, transforms
 from .hierarchy import LAYER, RunFolder, isMadeByRun, runFolders
@@ -89,6 +90,7 @@ def loadRun(folder: str, inputs: Inputs, outputs: Outputs, name: str) -> Run:
     Raises:
         InputError: a file is missing or unreadable; the scene is as it was before.
     """
+    settle(folder)  # who wrote it may have been killed
     run = Run(RunFolder(name))
     try:
         run.result = _readResult(os.path.join(folder, "result.json"))

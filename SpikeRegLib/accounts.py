@@ -1,0 +1,98 @@
+"""Which files in a folder are results of an earlier registration, so that a later one may replace them: no others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from SpikeRegLib.errors import InputError
+
+# Everything a registration can write. A later run into the same folder removes those it does not write again, so that
+# a folder never mixes two runs; none is removed that result.json does not list with its digest. result.json is removed
+# first and comes last: where it stands, the rest is complete.
+OUTPUT_NAMES = (
+    "warped.nii.gz",
+    "transform.h5",
+    "inverse_transform.h5",
+    "displacement.nii.gz",
+    "jacobian.nii.gz",
+    "codes.safetensors",
+    "warped_seg.nii.gz",
+    "spikes",
+    "report.html",
+    "result.json",
+)
+# What desktops leave in every folder that somebody looks into.
+_OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def files_below(folder: Path) -> list[str]:
+    """Names of all files below `folder`, sorted, with slashes; result.json comes last."""
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
+    return sorted(found, key=lambda name: (name == "result.json", name))
+
+
+def replaceable(folder: Path) -> list[str]:
+    """The files of an earlier registration in `folder`, result.json first.
+
+    Raises:
+        InputError: names what bears the name of a result and is none, or was changed since.
+    """
+    remedy = "move it elsewhere or choose another folder"
+    maps = folder / "spikes"
+    if maps.is_dir() and maps.stat().st_dev != folder.stat().st_dev:
+        raise InputError(f"{maps}: is another file system, into which nothing can be moved at once; {remedy}")
+    there = list(_named_like_results(folder))
+    if not there:
+        return []
+    accounts = _files_of(folder / "result.json")
+    if accounts is None and "result.json" in there:
+        raise InputError(
+            f"{folder / 'result.json'}: does not say which files belong to it, so nothing is replaced; {remedy}"
+        )
+    for name in there:
+        path = folder / name
+        if accounts is None or (name != "result.json" and name not in accounts):
+            raise InputError(f"{path}: was not written by a run whose result.json lies there; {remedy}")
+        if path.is_symlink() or not path.is_file():
+            raise InputError(f"{path}: is no plain file, so it is not replaced; {remedy}")
+        if name != "result.json" and digest(path) != accounts[name]:
+            raise InputError(f"{path}: was changed since the run that wrote it; {remedy}")
+    return sorted(there, key=lambda name: (name != "result.json", name))
+
+
+def _named_like_results(folder: Path) -> Iterator[str]:
+    """What lies in `folder` under the name of a result, with slashes; of the folder of spike maps, every file."""
+    for name in OUTPUT_NAMES:
+        path = folder / name
+        if name == "spikes" and path.is_dir() and not path.is_symlink():
+            for found in sorted(path.rglob("*")):
+                if (found.is_symlink() or not found.is_dir()) and found.name not in _OF_DESKTOPS:
+                    yield found.relative_to(folder).as_posix()
+        elif os.path.lexists(path):
+            yield name
+
+
+def _files_of(path: Path) -> dict[str, Any] | None:
+    """Name -> SHA-256 of the files that a result.json accounts for; None where it is none of ours."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    files = table.get("files") if isinstance(table, dict) and "schema" in table else None
+    return files if isinstance(files, dict) else None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()
