@@ -303,6 +303,22 @@ def test_mask_decides_what_counts(known_warp: tuple[torch.Tensor, torch.Tensor, 
     assert errors[1] < errors[0] + 0.2
 
 
+def test_what_the_mask_leaves_out_moves_nothing() -> None:
+    """The images agree inside the mask and are a warp apart outside of it: the warp is found, or nothing is."""
+    field = smooth_field(4.0)
+    field[:, :, :, :26] = 0
+    fixed = textured()
+    moving = pull(fixed, field)
+    mask = torch.zeros(SHAPE)
+    mask[:, :, :20] = 1
+    masked, whole = (
+        refine(fixed, moving, spacing_mm=1.0, schedule=SHORT, mask=weight).displacement.square().sum(0).sqrt()
+        for weight in (mask, torch.ones(SHAPE))
+    )
+    assert float(whole[:, :, 30:40].mean()) > 0.5 and float(whole.max()) > 2.0
+    assert float(masked[:, :, 26:].mean()) < 0.02 and float(masked.max()) < 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

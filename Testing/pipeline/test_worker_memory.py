@@ -123,16 +123,36 @@ def test_a_network_its_time_steps_and_its_maps_are_kept_apart(pair):
     assert_same(fewer, register(pair.fixed, pair.moving, **options, timesteps=2))
 
 
-def test_a_changed_file_is_read_again(pair, tmp_path):
-    moving = tmp_path / "moving.nii.gz"
-    moving.write_bytes(pair.moving.read_bytes())
+def test_a_file_of_the_same_size_that_changed_is_read_again(pair, known, tmp_path):
+    moving, other = tmp_path / "moving.nii", tmp_path / "other.nii"
+    write_volume(known.moving, moving)
+    write_volume(known.fixed, other)
+    assert moving.stat().st_size == other.stat().st_size
+    changed = moving.stat().st_mtime_ns + 1
     memory = Memory()
     register(pair.fixed, moving, memory=memory, **pair.options)
-    moving.write_bytes(pair.fixed.read_bytes())
-    os.utime(moving, ns=(0, moving.stat().st_mtime_ns + 1))
+    moving.write_bytes(other.read_bytes())
+    os.utime(moving, ns=(0, changed))
     warm = register(pair.fixed, moving, memory=memory, **pair.options)
     assert set(warm.result["reused"]) == {"fixed image", "fixed mask", "fixed segmentation"}
     assert_same(warm, register(pair.fixed, moving, **pair.options))
+
+
+def test_path_size_and_time_of_change_each_make_another_file(tmp_path):
+    file, twin = tmp_path / "image.nii", tmp_path / "twin.nii"
+    for path, content, changed in ((file, b"12", 5), (twin, b"12", 5)):
+        path.write_bytes(content)
+        os.utime(path, ns=(0, changed))
+    keys = [file_key(file), file_key(twin)]
+    os.utime(file, ns=(0, 6))
+    keys.append(file_key(file))
+    file.write_bytes(b"123")
+    os.utime(file, ns=(0, 5))
+    keys.append(file_key(file))
+    assert len(set(keys)) == 4
+    file.write_bytes(b"12")
+    os.utime(file, ns=(7, 5))
+    assert file_key(file) == keys[0] == file_key(str(file))
 
 
 def test_after_a_cancel_what_was_finished_is_taken_up(pair):
