@@ -22,8 +22,7 @@ class Finding:
     """One mutant: where it is, what it changes, and whether a test failed on it.
 
     Attributes:
-        verdict: `caught` or `survived`.
-        by: the test that failed, or how else the mutant was caught.
+        by: the test that failed, or how else the mutant was caught; empty for a survivor.
         tests: how many tests were given to it.
     """
 
@@ -31,20 +30,17 @@ class Finding:
     number: int
     was: str
     becomes: str
-    verdict: str
     by: str
     tests: int
     seconds: float
 
     @classmethod
-    def of(
-        cls, file: str, number: int, was: str, becomes: str, verdict: str, by: str, tests: int, seconds: float
-    ) -> Finding:
+    def of(cls, file: str, number: int, was: str, becomes: str, by: str, tests: int, seconds: float) -> Finding:
         """The finding on a mutant that made the text `was` of a whole file into `becomes`."""
         lines = list(difflib.unified_diff(was.splitlines(), becomes.splitlines(), lineterm="", n=0))[3:]
         out = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
         new = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
-        return cls(file, number, out, new, verdict, by, tests, round(seconds, 1))
+        return cls(file, number, out, new, by, tests, round(seconds, 1))
 
     @classmethod
     def read(cls, path: Path) -> Finding | None:
@@ -57,10 +53,9 @@ class Finding:
         return self.file, self.was, self.becomes
 
     def line(self) -> str:
-        by = f" by {self.by}" if self.by else f" {self.tests} tests"
-        return (
-            f"{self.verdict} {self.file}:{self.number}{by} in {self.seconds} s\n    - {self.was}\n    + {self.becomes}"
-        )
+        verdict, by = ("caught", f"by {self.by}") if self.by else ("survived", f"{self.tests} tests")
+        place = f"{verdict} {self.file}:{self.number} {by} in {self.seconds} s"
+        return f"{place}\n    - {self.was}\n    + {self.becomes}"
 
 
 def equivalents(path: Path = EQUIVALENT) -> dict[tuple[str, str, str], str]:
@@ -76,7 +71,7 @@ def report(findings: list[Finding], rooms: dict[str, str], same: dict[tuple[str,
     differ: Counter[str] = Counter()
     for finding in findings:
         room = rooms[finding.file]
-        if finding.verdict == "caught":
+        if finding.by:
             caught.update((room, "all"))
         elif why := same.get(finding.key()):
             lines.append(finding.line().replace("survived", "equivalent", 1) + f"\n    = {why}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -23,8 +23,9 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.work_item import MutationSpec
 from findings import Finding, equivalents, report
-from reach import Reach, environment, measure
+from reach import QUIET, Reach, measure
 from rooms import OPERATORS, ROOMS, files_of_rooms, is_in_annotation
+from trial import failing
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("Testing/library", "Testing/spiking", "Testing/neural_field", "Testing/pipeline", "Testing/training")
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     tree, store, known = options.scratch / "tree", options.scratch / "reach", options.scratch / "findings"
     for folder in (store, known):
         folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(QUIET)  # before torch is loaded
     copy_tree(ROOT, tree)
     for pattern in options.tests:
         for tests in _files_of_tests(tree, pattern):
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     for number, (identity, spec) in enumerate(draw(tree, list(files), options.seed, options.count), 1):
         kept = known / f"{identity}.json"
         finding = Finding.read(kept)
-        if finding is None or (options.retry and finding.verdict == "survived"):
+        if finding is None or (options.retry and not finding.by):
             finding = judge(tree, spec, reach, options.budget)
             finding.write(kept)
         findings.append(finding)
@@ -100,40 +102,14 @@ def _mutants(path: Path) -> Iterator[MutationSpec]:
 
 
 def judge(tree: Path, spec: MutationSpec, reach: Reach, budget_s: float) -> Finding:
-    """Run the tests that reach the mutant until one fails.
-
-    Raises:
-        RuntimeError: pytest gives no verdict, on a test that is gone, say.
-    """
+    """Run the tests that reach the mutant until one fails."""
     file, line = spec.module_path.relative_to(tree).as_posix(), spec.start_pos[0]
-    operator = get_operator(spec.operator_name)(**spec.operator_args)
+    operator = get_operator(spec.operator_name)()
     with use_mutation(spec.module_path, operator, spec.occurrence) as (was, becomes):
         tests = reach.tests(file, was, line, budget_s)
         began = time.monotonic()
-        verdict, by = _run(tree, tests, PATIENCE_S + PATIENCE * reach.seconds(tests)) if tests else ("survived", "")
-        return Finding.of(file, line, was, becomes, verdict, by, len(tests), time.monotonic() - began)
-
-
-def _run(tree: Path, tests: list[str], timeout_s: float) -> tuple[str, str]:
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as chosen:
-        chosen.write("\n".join(tests))
-        chosen.flush()
-        command = [sys.executable, "-B", "-m", "pytest", "-p", "measured", "-p", "no:cacheprovider", "-q", "-x"]
-        command += ["--assert=plain", "--tb=no", "-rfE", f"@{chosen.name}"]
-        try:
-            done = subprocess.run(
-                command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=timeout_s
-            )
-        except subprocess.TimeoutExpired:
-            return "caught", "no end"
-    if done.returncode == 0:
-        return "survived", ""
-    if done.returncode < 0:
-        return "caught", f"ended by signal {-done.returncode}"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED Testing/", "ERROR Testing/"))]
-    if not failed:
-        raise RuntimeError(done.stdout + done.stderr)
-    return "caught", failed[0].split(" ", 1)[1].split(" - ")[0]
+        by = failing(tree, tests, PATIENCE_S + PATIENCE * reach.seconds(tests)) if tests else ""
+        return Finding.of(file, line, was, becomes, by, len(tests), time.monotonic() - began)
 
 
 def _files_of_tests(tree: Path, pattern: str) -> list[str]:

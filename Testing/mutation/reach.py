@@ -19,6 +19,8 @@ from measured import SETUP
 
 # A file of tests that takes longer than this under coverage is left out, and named.
 LONGEST_S = 900.0
+# One core and no waiting in circles: a mutation run is a guest on its machine.
+QUIET = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def measure(root: Path, tests: str, store: Path) -> None:
@@ -50,9 +52,8 @@ def measure(root: Path, tests: str, store: Path) -> None:
 
 def environment(root: Path, **more: str) -> dict[str, str]:
     """The variables a run of tests needs to take the library, and the plugin, from the tree at `root`."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     path = os.pathsep.join((str(root), str(Path(__file__).parent)))
-    return {**os.environ, **threads, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": path, **more}
+    return {**os.environ, **QUIET, "PYTHONPATH": path, **more}
 
 
 class Reach:

@@ -1,0 +1,70 @@
+"""Give tests to the tree as it stands: pytest, forked from a process that has loaded the heavy packages already."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from reach import environment
+
+# Loading these costs more than most tests; nothing of the library is loaded before the fork.
+_HEAVY = ["__main__", "torch", "SimpleITK", "scipy.ndimage", "hypothesis", "nibabel", "safetensors.torch", "snntorch"]
+_START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_FAILED, _INTERRUPTED = 1, 2
+
+
+def failing(tree: Path, tests: list[str], timeout_s: float) -> str:
+    """The first of `tests` that fails, or how else the run ended badly; empty when all pass.
+
+    Raises:
+        RuntimeError: pytest gives no verdict, on a test that is gone, say.
+    """
+    context = multiprocessing.get_context(_START)
+    if _START == "forkserver":
+        context.set_forkserver_preload(_HEAVY)
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        process = context.Process(target=_pytest, args=(tree, tests, output))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            _end(process.pid)
+            process.join()
+            return "no end"
+        said = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
+    if process.exitcode == 0:
+        return ""
+    if process.exitcode < 0:
+        return f"ended by signal {-process.exitcode}"
+    failed = [line for line in said.splitlines() if line.startswith(("FAILED Testing/", "ERROR Testing/"))]
+    if process.exitcode not in (_FAILED, _INTERRUPTED) or not failed:
+        raise RuntimeError(said)
+    return failed[0].split(" ", 1)[1].split(" - ")[0]
+
+
+def _pytest(tree: Path, tests: list[str], output: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.setsid()  # what the tests start ends with them
+    os.environ.update(environment(tree))
+    os.chdir(tree)
+    sys.path[:0] = [str(tree), str(Path(__file__).parent)]
+    sys.dont_write_bytecode = True
+    with output.open("w", encoding="utf-8") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+        import pytest
+
+        options = ["-p", "measured", "-p", "no:cacheprovider", "-q", "-x", "--assert=plain", "--tb=no", "-rfE"]
+        code = pytest.main([*options, *tests])
+        sys.stdout.flush()
+    os._exit(code)
+
+
+def _end(pid: int | None) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pid or 0, signal.SIGKILL)
