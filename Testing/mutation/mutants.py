@@ -24,7 +24,7 @@ from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.work_item import MutationSpec
 from findings import Finding, equivalents, report
 from reach import QUIET, Reach, measure
-from rooms import OPERATORS, ROOMS, files_of_rooms, is_in_annotation
+from rooms import OPERATORS, ROOMS, files_of_rooms, is_evaluated
 from trial import failing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def draw(tree: Path, files: list[str], seed: int, count: int) -> list[tuple[str,
     for file in files:
         source = (tree / file).read_text(encoding="utf-8")
         for spec in sorted(_mutants(tree / file), key=lambda spec: (spec.start_pos, spec.operator_name)):
-            if not is_in_annotation(source, *spec.start_pos):
+            if is_evaluated(source, *spec.start_pos):
                 key = f"{file}\n{source.splitlines()[spec.start_pos[0] - 1].strip()}\n{spec.operator_name}"
                 alike[key] += 1
                 drawn[hashlib.sha256(f"{seed}\n{key}\n{alike[key]}".encode()).hexdigest()[:16]] = spec

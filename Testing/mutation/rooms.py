@@ -71,9 +71,13 @@ def files_of_rooms(root: Path, rooms: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def is_in_annotation(source: str, line: int, column: int) -> bool:
-    """Whether the place belongs to an annotation, which no program evaluates here."""
-    return any(begin <= (line, column) < end for begin, end in _annotations(source))
+def is_evaluated(source: str, line: int, column: int) -> bool:
+    """Whether the place is code: no annotation, which no program evaluates here, and no star of a signature or of an
+    unpacked dictionary, which multiplies nothing."""
+    text = source.splitlines()[line - 1]
+    if text[column:].startswith(("*,", "/,")) or re.fullmatch(r".*[{(,]\s*\*\*|\s*\*\*", text[: column + 2]):
+        return False
+    return not any(begin <= (line, column) < end for begin, end in _annotations(source))
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from findings import Finding, equivalents, report
-from rooms import ROOMS, files_of_rooms, is_in_annotation
+from rooms import ROOMS, files_of_rooms, is_evaluated
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,10 +53,21 @@ def test_equivalent_mutants_count_neither_as_caught_nor_as_missed():
     assert "survived a.py:2" in text and "equivalent a.py:3" in text and "nobody reads z" in text
 
 
-def test_annotations_are_told_from_code():
-    line = LIBRARY.splitlines()[3]
-    assert is_in_annotation(LIBRARY, 4, line.index("|"))
-    assert not is_in_annotation(LIBRARY, 4, line.index("4"))
+@pytest.mark.parametrize(
+    ("text", "place", "code"),
+    [
+        ("x: int | None = 4", "|", False),
+        ("x: int | None = 4", "4", True),
+        ("def f(a: int, *, b: float) -> None: ...", "*,", False),
+        ("f(1, **more)", "**", False),
+        ("y = {**more, 2: 3**4}", "**more", False),
+        ("y = {**more, 2: 3**4}", "**4", True),
+        ("y = a * b", "*", True),
+        ("def f(a=2) -> tuple[int, ...]: return a", "2", True),
+    ],
+)
+def test_what_is_no_code_is_not_mutated(text, place, code):
+    assert is_evaluated(text, 1, text.index(place)) is code
 
 
 def test_a_finding_names_the_changed_line_alone():

@@ -9,8 +9,9 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from reach import environment
+from reach import environment, file_of
 
 # Loading these costs more than most tests; nothing of the library is loaded before the fork.
 _HEAVY = ["__main__", "torch", "SimpleITK", "scipy.ndimage", "hypothesis", "nibabel", "safetensors.torch", "snntorch"]
@@ -22,7 +23,7 @@ def failing(tree: Path, tests: list[str], timeout_s: float) -> str:
     """The first of `tests` that fails, or how else the run ended badly; empty when all pass.
 
     Raises:
-        RuntimeError: pytest gives no verdict, on a test that is gone, say.
+        RuntimeError: pytest gives no verdict: it finds none of the tests, say.
     """
     context = multiprocessing.get_context(_START)
     if _START == "forkserver":
@@ -60,9 +61,20 @@ def _pytest(tree: Path, tests: list[str], output: Path) -> None:
         import pytest
 
         options = ["-p", "measured", "-p", "no:cacheprovider", "-q", "-x", "--assert=plain", "--tb=no", "-rfE"]
-        code = pytest.main([*options, *tests])
+        code = pytest.main([*options, *dict.fromkeys(map(file_of, tests))], plugins=[_Only(tests)])
         sys.stdout.flush()
     os._exit(code)
+
+
+class _Only:
+    """A plugin that runs these tests in this order, and no other test of their files."""
+
+    def __init__(self, tests: list[str]) -> None:
+        self._places = {test: place for place, test in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        chosen = [item for item in items if item.nodeid in self._places]
+        items[:] = sorted(chosen, key=lambda item: self._places[item.nodeid])
 
 
 def _end(pid: int | None) -> None:
