@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
+import queue
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -32,21 +35,30 @@ on stdin, one object a line:
   {"id": "r1", "fixed": "F", "moving": "M", "out": "DIR", ...}   the options of `spikereg register`, with underscores;
                      "outputs": ["transform.h5", ...] writes only these and result.json
   {"cancel": "r1"}   stop or forget it
-  {"quit": true}     stop everything and end; the end of stdin lets what was asked be finished first
+  {"quit": true}     stop everything and end; the end of stdin lets what was asked be finished first, unless
+                     the worker was started with --end-with-stdin
 
 on stdout, one object a line:
+  {"event": "starting", "pid": ...}   with --end-with-stdin alone, before anything is loaded
   {"event": "ready", "pid": ..., "version": ...}
   {"event": "started", "id": ...}
   {"event": "progress", "id": ..., "stage": ..., "fraction": ..., "message": ...}
   {"event": "result", "id": ..., "path": "/absolute/result.json"}
   {"event": "error", "id": ..., "message": ..., "code": 2 (input), 1 (failure) or 130 (cancelled)}
+  {"event": "end"}   with --end-with-stdin alone; one that ends without it crashed, or was killed
 
 What the last request read and found is kept; the next one recomputes from the first stage that a change concerns on.
 """
+_LAST_WORD_S = 0.3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _PROTOCOL
+    parser.add_argument(
+        "--end-with-stdin",
+        action="store_true",
+        help="end at once when stdin closes, whatever runs: for a program that must not leave this one behind",
+    )
 
 
 class Events:
@@ -86,8 +98,35 @@ def run(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
-    serve(sys.stdin.buffer, events, desk, debug=options.debug)
+    if not options.end_with_stdin:
+        serve(sys.stdin.buffer, events, desk, debug=options.debug)
+        return 0
+    events.emit("starting", pid=os.getpid())
+    if sys.stderr is not None:
+        faulthandler.enable()
+    try:
+        serve(_until_closed(sys.stdin.buffer, desk), events, desk, debug=options.debug)
+    finally:
+        events.emit("end")
     return 0
+
+
+def _until_closed(stream: Iterable[bytes], desk: Desk) -> Iterator[bytes]:
+    """The lines of a stream, read from now on by a thread of its own, so that its end is noticed whatever goes on.
+
+    Then this process ends, by itself if it can be stopped soon and in the midst of its work if not.
+    """
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        desk.stop()
+        time.sleep(_LAST_WORD_S)
+        os._exit(Cancelled.exit_code)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    return iter(lines.get, None)
 
 
 def _claim_stdout() -> IO[str]:

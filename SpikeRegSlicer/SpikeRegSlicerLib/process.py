@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,13 +15,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from SpikeRegSlicerLib.child import Child
 from SpikeRegSlicerLib.library import libraryFolder, pythonProgram
 
 LOG_LINES = 500
 SHOWN_LOG_LINES = 6
-KILL_MS = 500
 SOFT_CANCEL_MS = 300
-KILLED = 9
+FATAL = "Fatal Python error"  # what Python's faulthandler, which the worker turns on, writes before a crash
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Task:
         state: waiting, running, done, failed or cancelled.
         path: of result.json, once done.
         message: why it failed.
+        doing: what the worker said last that it is at.
     """
 
     prepare: Callable[[], dict[str, Any]]
@@ -45,6 +47,7 @@ class Task:
     state: str = "waiting"
     path: str = ""
     message: str = ""
+    doing: str = ""
     identity: str = field(default="", repr=False)
 
     @property
@@ -62,10 +65,10 @@ class WorkerProcess:
 
     def __init__(self, program: str | None = None, arguments: list[str] | None = None) -> None:
         self._program = program
-        self._arguments = ["-m", "SpikeRegLib", "worker"] if arguments is None else arguments
-        self._process: Any = None
-        self._output = b""
-        self._errors = b""
+        self._arguments = ["-m", "SpikeRegLib", "worker", "--end-with-stdin"] if arguments is None else arguments
+        self._child: Child | None = None
+        self._lines = 0  # of the log since the task that runs was started
+        self._hasSaidWhy = False
         self._waiting: list[Task] = []
         self._running: Task | None = None
         self._count = 0
@@ -87,8 +90,8 @@ class WorkerProcess:
 
     @property
     def processId(self) -> int:
-        """Of the worker; 0 while there is none."""
-        return int(self._process.processId()) if self._process else 0
+        """Of the worker itself, not of the launcher that it is the child of; 0 while there is none."""
+        return self._child.processId if self._child else 0
 
     def submit(self, task: Task) -> None:
         """Put a task at the end of the queue; it starts at once when nothing runs."""
@@ -108,7 +111,7 @@ class WorkerProcess:
         if task in self._waiting:
             self._waiting.remove(task)
             self._end(task, "cancelled")
-        elif task is self._running and keepWarm and self._process:
+        elif task is self._running and keepWarm and self._child:
             self._write({"cancel": task.identity})
             self._softCancel.start(SOFT_CANCEL_MS)
         elif task is self._running:
@@ -117,8 +120,8 @@ class WorkerProcess:
 
     def wait(self, task: Task) -> None:
         """Return when the task has ended; Slicer stays alive meanwhile."""
-        while task.isPending and self._process:
-            self._process.waitForReadyRead(20)
+        while task.isPending and self._child:
+            self._child.wait(20)
             slicer.app.processEvents()
 
     def close(self) -> None:
@@ -129,20 +132,26 @@ class WorkerProcess:
             self.cancel(self._running)
         self._kill()
 
+    def tellTraceback(self, error: BaseException) -> None:
+        """Where an error that nobody expected came from, for the log."""
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            self._tell(line)
+
     # --- the queue --------------------------------------------------------------------------------------------------
 
     def _startNext(self) -> None:
         while self._running is None and self._waiting:
             self._running = task = self._waiting.pop(0)
-            task.state = "running"
+            task.state, self._lines = "running", 0
             task.onProgress("start", 0.0, "")
             try:
                 keys = task.prepare()
                 if self._running is not task:  # cancelled by what prepare did, such as closing the scene
                     continue
-                if self._process is None:
+                if self._child is None:
                     self._launch()
             except Exception as error:
+                self.tellTraceback(error)
                 self._finish("failed", str(error))
                 continue
             self._write({"id": task.identity, **keys})
@@ -167,54 +176,72 @@ class WorkerProcess:
 
     def _launch(self) -> None:
         folder = libraryFolder()
-        environment = qt.QProcessEnvironment.systemEnvironment()
-        before = environment.value("PYTHONPATH", "")
-        environment.insert("PYTHONPATH", os.pathsep.join([folder, before]) if before else folder)
-        environment.insert("PYTHONUNBUFFERED", "1")
-        environment.insert("PYTHONIOENCODING", "utf-8")
-        self._output = self._errors = b""
-        self._process = process = qt.QProcess()
-        process.setProcessEnvironment(environment)
-        process.setWorkingDirectory(folder)
-        process.readyReadStandardOutput.connect(self._onOutput)
-        process.readyReadStandardError.connect(self._onErrors)
-        process.finished.connect(self._onFinished)
-        process.errorOccurred.connect(self._onErrorOccurred)
-        process.start(self._program or pythonProgram(), self._arguments)
+        before = os.environ.get("PYTHONPATH", "")
+        variables = {
+            "PYTHONPATH": os.pathsep.join([folder, before]) if before else folder,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONIOENCODING": "utf-8",
+        }
+        self._hasSaidWhy = False
+        self._child = Child(self._program or pythonProgram(), self._arguments, folder, variables, self._onChange)
 
     def _write(self, request: dict[str, Any]) -> None:
-        self._process.write((json.dumps(request) + "\n").encode())
+        if self._child is not None:
+            self._child.write(json.dumps(request).encode())
 
     def _kill(self) -> None:
         """End the process at once; it frees all memory that it held. Its temporary files go with the task's folder."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.waitForFinished(KILL_MS)
-            process.deleteLater()
+        child, self._child = self._child, None
+        if child is not None:
+            child.end()
 
     def _onSoftCancelTimeout(self) -> None:
         self._kill()
         self._finish("cancelled")
 
-    def _onOutput(self) -> None:
-        if self._process is None:
+    def _onChange(self) -> None:
+        """The worker said something, or ended although nobody here ended it."""
+        child = self._child
+        if child is None:
             return
-        *lines, self._output = (self._output + _bytes(self._process.readAllStandardOutput())).split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                self._tell(line.decode(errors="replace"))
-            else:
-                self._onEvent(event)
+        if child.couldNotStart:
+            self._child = None
+            program = child.program
+            self._finish("failed", _("{program} could not be started; install Slicer again.").format(program=program))
+            return
+        hasEnded = child.hasEnded  # before reading, so that nothing it said is left
+        for line in child.errorLines():
+            text = line.decode(errors="replace").rstrip()
+            self._hasSaidWhy = self._hasSaidWhy or text.startswith(FATAL)
+            self._tell(text)
+        for line in child.outputLines():
+            if self._child is child:  # else what a line was about has ended it
+                self._onLine(line)
+        if hasEnded and self._child is child:
+            self._child = None
+            self._tell(f"worker ended, {'signal' if child.crashed else 'exit code'} {child.exitCode}")
+            self._finish("failed", self._obituary(child))
+
+    def _onLine(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if isinstance(event, dict):
+            self._onEvent(event)
+        else:
+            self._tell(line.decode(errors="replace"))
 
     def _onEvent(self, event: dict[str, Any]) -> None:
-        task = self._running
-        if task is None or event.get("id", task.identity) != task.identity:
+        kind, task = event.get("event"), self._running
+        if kind in ("starting", "ready"):
+            self._child.worker = int(event["pid"])
+        elif kind == "end":
+            self._hasSaidWhy = True
+        elif task is None or event.get("id", task.identity) != task.identity:
             return
-        kind = event.get("event")
-        if kind == "progress":
+        elif kind == "progress":
+            task.doing = event.get("message") or task.doing
             task.onProgress(event["stage"], float(event["fraction"]), event.get("message", ""))
         elif kind == "result":
             self._finish("done", path=event["path"])
@@ -223,54 +250,30 @@ class WorkerProcess:
             cancelled = event.get("code") == 130
             self._finish("cancelled" if cancelled else "failed", "" if cancelled else event["message"])
 
-    def _onErrors(self) -> None:
-        if self._process is None:
-            return
-        *lines, self._errors = (self._errors + _bytes(self._process.readAllStandardError())).split(b"\n")
-        for line in lines:
-            self._tell(line.decode(errors="replace").rstrip())
+    def _obituary(self, child: Child) -> str:
+        """Why the worker ended in the middle of a task.
 
-    def _onFinished(self, *_values: Any) -> None:
-        """The process ended although nobody here ended it."""
-        if self._process is None:
-            return
-        self._onOutput()
-        self._onErrors()
-        process, self._process = self._process, None
-        if process is None:
-            return
-        crashed, code = process.exitStatus() == qt.QProcess.CrashExit, process.exitCode()
-        process.deleteLater()
-        self._tell(f"worker ended, {'signal' if crashed else 'exit code'} {code}")
-        self._finish("failed", self._obituary(crashed, code))
-
-    def _onErrorOccurred(self, error: Any) -> None:
-        if self._process is None or error != qt.QProcess.FailedToStart:
-            return
-        process, self._process = self._process, None
-        program = process.program()
-        process.deleteLater()
-        self._finish("failed", _("{program} could not be started; install Slicer again.").format(program=program))
-
-    def _obituary(self, crashed: bool, code: int) -> str:
-        if crashed and code == KILLED:
+        A launcher turns signal 9, by which a system without memory ends a process, into an exit code of its own. It is
+        known all the same: a worker that ends in any other way says so, or its Python does.
+        """
+        last = list(self.log)[-min(self._lines, SHOWN_LOG_LINES) :] if self._lines else []
+        doing = self._running.doing if self._running else ""
+        if not child.worker:
+            why = _("The registration process could not begin (code {code}). The log may say why.")
+        elif self._hasSaidWhy:
+            why = _("The registration process ended unexpectedly (code {code}). Run again; the log may say why.")
+        else:
             why = _(
                 "The registration process was killed from outside, most likely because the memory ran out. "
                 "Close other programs or choose the preset fast-preview, and run again."
             )
-        else:
-            why = _(
-                "The registration process ended unexpectedly (code {code}). Run again; the log may say why."
-            ).format(code=code)
-        last = list(self.log)[-SHOWN_LOG_LINES:]
-        return "\n".join([why, *last])
+        lines = [why.format(code=child.exitCode)]
+        if doing:
+            lines.append(_("The last it did: {doing}.").format(doing=doing))
+        return "\n".join([*lines, *last])
 
     def _tell(self, line: str) -> None:
         if line:
+            self._lines += 1
             self.log.append(line)
             self.onLog(line)
-
-
-def _bytes(array: Any) -> bytes:
-    """The content of a QByteArray."""
-    return bytes(array.data())

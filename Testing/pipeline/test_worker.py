@@ -29,10 +29,12 @@ class Host:
 
     Args:
         before: Python that runs in the worker's process first.
+        options: of the command.
     """
 
-    def __init__(self, before: str = "") -> None:
-        script = f"{before}\nimport sys\nfrom SpikeRegLib.cli import entry\nsys.argv[1:] = ['worker']\nentry()"
+    def __init__(self, before: str = "", *options: str) -> None:
+        words = ["worker", *options]
+        script = f"{before}\nimport sys\nfrom SpikeRegLib.cli import entry\nsys.argv[1:] = {words}\nentry()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
@@ -215,6 +217,47 @@ def test_the_end_of_stdin_lets_what_was_asked_be_finished(host, files, tmp_path)
     events, error = host.end()
     assert [event["id"] for event in events if event["event"] == "result"] == ["a", "b"]
     assert host.process.returncode == 0 and error == ""
+
+
+def test_with_end_with_stdin_nothing_is_finished_once_it_closes(files, tmp_path):
+    host = Host("", "--end-with-stdin")
+    assert host.ready == {"event": "starting", "pid": host.process.pid}
+    host.send(*({"id": name, **files, "refine_iterations": 9999, "out": str(tmp_path / name)} for name in "ab"))
+    while host.event().get("stage") != "refine":
+        pass
+    events, error = host.end()
+    assert [event["event"] for event in events if event["event"] != "progress"] in (["error", "end"], []), error
+    assert host.process.returncode in (0, 130) and error == "" and left_in(tmp_path) == set()
+
+
+def test_with_end_with_stdin_not_even_a_step_that_hears_no_cancel_is_waited_for(files, tmp_path):
+    mark = tmp_path / "refining"
+    deaf = f"def deaf(*given, **named):\n    open({str(mark)!r}, 'w')\n    time.sleep(1000)\nstage.refine = deaf"
+    host = Host(f"import time, SpikeRegLib.stages.refine as stage\n{deaf}", "--end-with-stdin")
+    host.send({"id": "r", **files, "out": str(tmp_path / "r")})
+    while not mark.exists():
+        time.sleep(0.01)
+    host.end()
+    assert host.process.returncode == 130
+
+
+@pytest.mark.parametrize("when", ["starting", "ready"])
+def test_with_end_with_stdin_an_idle_worker_ends_and_says_so(when):
+    host = Host("", "--end-with-stdin")
+    events = [host.ready] if when == "starting" else host.until("ready")
+    left, error = host.end()
+    assert error == "" and host.process.returncode in (0, 130)
+    assert (left[-1] if left else events[-1])["event"] in ("end", when)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_crash_leaves_a_trace_and_a_kill_leaves_none():
+    for number, trace in ((signal.SIGSEGV, "Fatal Python error: Segmentation fault"), (signal.SIGKILL, "")):
+        host = Host("", "--end-with-stdin")
+        host.until("ready")
+        host.process.send_signal(number)
+        events, error = host.end()
+        assert events == [] and (error.startswith(trace) if trace else error == "")
 
 
 NOISY = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import slicer
@@ -12,18 +11,20 @@ from host.start import makeWidget
 MODULE = Path(__file__).parents[2] / "SpikeRegSlicer" / "SpikeRegSlicer.py"
 _module = None
 
-# Stands in for the worker where it has to hang, die or break off: obeys one request as the name says.
+# Stands in for the worker where it has to hang, die or break off: obeys one request as the name says. It is the child
+# of a launcher, as the real one is.
 WORKERS = {
     "hang": "time.sleep(1000)",
     "obey": "json.loads(sys.stdin.readline()); tell(event='error', id=one['id'], message='cancelled', code=130)",
     "die": "print('a last word', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)",
-    "stop": "print('no module named torch', file=sys.stderr, flush=True); sys.exit(3)",
+    "crash": "faulthandler.enable(); os.kill(os.getpid(), 11)",
+    "stop": "print('the disk is gone', file=sys.stderr, flush=True); tell(event='end'); sys.exit(3)",
     "refuse": "tell(event='error', id=one['id'], message='fixed.nrrd: holds NaN; take it out', code=2)",
     "finish": "tell(event='result', id=one['id'], path=os.path.join(one['out'], 'result.json'))",
     "part": "os.makedirs(one['out']); open(os.path.join(one['out'], 'half'), 'w'); time.sleep(1000)",
 }
 _SCRIPT = """
-import json, os, sys, time
+import faulthandler, json, os, sys, time
 def tell(**event):
     print(json.dumps(event), flush=True)
 tell(event='ready', pid=os.getpid(), version='0')
@@ -54,13 +55,13 @@ def standIn(behaviour: str):
     module()
     from SpikeRegSlicerLib.process import WorkerProcess
 
-    return WorkerProcess(sys.executable, ["-c", _SCRIPT.format(WORKERS[behaviour])])
+    return WorkerProcess(arguments=["-c", _SCRIPT.format(WORKERS[behaviour])])
 
 
 def useStandIn(panel, behaviour: str) -> None:
     """Let a panel's logic start this instead of the worker."""
     process = panel.logic.process
-    process._program, process._arguments = sys.executable, ["-c", _SCRIPT.format(WORKERS[behaviour])]
+    process._arguments = ["-c", _SCRIPT.format(WORKERS[behaviour])]
 
 
 def loadPair():
@@ -92,6 +93,16 @@ def saveAndReload() -> None:
     scene.Connect()
     scene.SetLoadFromXMLString(0)
     slicer.app.processEvents()
+
+
+def family(pid: int) -> set[int]:
+    """A process and everything it started, and what that started."""
+    found, todo = set(), [pid]
+    while todo:
+        found.add(one := todo.pop())
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            todo += [int(text) for text in children.read_text().split()]
+    return found
 
 
 def isAlive(pid: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pythonqt_lifetime import lettingGo
 from pythonqt_syntax import (
     LIBRARY,
     QT_MODULES,
@@ -140,6 +141,11 @@ def signal_without_signature(file: File) -> Iterator[tuple[ast.AST, str]]:
         signal = call.args[0] if isConnect and len(call.args) == 2 else None
         if isinstance(signal, ast.Constant) and isinstance(signal.value, str) and "(" not in signal.value:
             yield call, f'"{signal.value}" needs its signature, such as "{signal.value}()"'
+
+
+@_rule
+def let_go_in_a_signal(file: File) -> Iterator[tuple[ast.AST, str]]:
+    yield from lettingGo(file)
 
 
 # --- names and attributes --------------------------------------------------------------------------------------------

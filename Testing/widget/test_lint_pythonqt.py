@@ -9,6 +9,12 @@ from pythonqt_lint import RULES, check, checkFolder
 
 ROOT = Path(__file__).parents[2]
 
+TIMER = """
+class A:
+    def __init__(self):
+        self.timer = qt.QTimer()
+        self.timer.timeout.connect(self.f)
+"""
 CASES = {
     "keywords": [
         ("qt.QPushButton(text='Run')", "qt.QPushButton('Run')"),
@@ -45,6 +51,39 @@ CASES = {
         ("self.ui.runButton.value = 1", "self.ui.runButton.toolTip = 'x'"),
         ("ui.anySlider.lastValue = 1", "ui.anySlider.value = 1"),
         ("widget = slicer.qMRMLWidget()\nwidget.logic: int = 1", "class W: pass\nwidget = W()\nwidget.logic = 1"),
+    ],
+    "let-go-in-a-signal": [
+        (
+            f"{TIMER}\n    def f(self):\n        self.timer = None",
+            f"{TIMER}\n    def f(self):\n        self.timer.stop()",
+        ),
+        (
+            f"{TIMER}\n    def f(self):\n        timer, self.timer = self.timer, None\n        timer.stop()",
+            f"{TIMER}\n    def f(self):\n        old, self.timer = self.timer, None\n"
+            "        qt.QTimer.singleShot(0, lambda: self.forget(old))",
+        ),
+        (
+            f"{TIMER}\n    def f(self):\n        del self.timer",
+            f"{TIMER}\n    def f(self):\n        qt.QTimer.singleShot(0, self.g)\n"
+            "    def g(self):\n        del self.timer",
+        ),
+        (f"{TIMER}\n    def f(self):\n        self.timer.deleteLater()", "node.deleteLater()"),
+        (
+            "def f(self):\n    timer = qt.QTimer()\n    timer.timeout.connect(self.g)\n    timer.start(5)",
+            "def f(self):\n    timer = qt.QTimer()\n    timer.timeout.connect(self.g)\n    self.timers.append(timer)",
+        ),
+        (
+            "def f(self):\n    timer = qt.QTimer()\n    timer.timeout.connect(self.g)\n    self.timers.append(timer)\n"
+            "def g(self):\n    self.timers.pop()",
+            "def f(self):\n    timer = qt.QTimer()\n    timer.timeout.connect(self.g)\n    self.timers.append(timer)\n"
+            "def g(self):\n    self.others.pop()",
+        ),
+        (
+            "def f(self):\n    self.process = process = qt.QProcess()\n    process.connect('finished(int)', self.g)\n"
+            "def g(self):\n    self.process = None",
+            "def f(self):\n    self.process = process = qt.QProcess()\n    process.connect('finished(int)', self.g)\n"
+            "def g(self):\n    process = self.process",
+        ),
     ],
     "unknown-ui-name": [("self.ui.rnButton.click()", "self.ui.runButton.click()")],
     "star-import": [

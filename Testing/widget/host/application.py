@@ -101,9 +101,12 @@ class qSlicerApplication(_base):
 
 
 def _writeLauncher(path: Path) -> None:
-    """PythonSlicer: the Python of the application, here the one of the tests; on the PATH as Slicer has it."""
+    """PythonSlicer: here with the Python of the tests; on the PATH as Slicer has it.
+
+    As Slicer's it is a launcher: the Python is its child, outlives it, and one that a signal ends comes back as code 1.
+    """
     path.parent.mkdir()
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    path.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\ncode=$?\n[ $code -lt 128 ] || code=1\nexit $code\n')
     path.chmod(0o755)
     os.environ["PATH"] = os.pathsep.join([str(path.parent), os.environ.get("PATH", "")])
 

@@ -5,7 +5,7 @@
 - A new attribute on a C++ object is refused; on an object of a Python class derived from one it is allowed.
 - Dynamic properties read and write like attributes once `setProperty` made them; `name` is `objectName`.
 - `connect("clicked(bool)", f)` and `clicked.connect(f)` both work; `exec` is spelt `exec_`.
-- What Qt has deleted raises ValueError.
+- What Qt has deleted raises ValueError; what only Python holds is deleted with its last reference: see `lifetime`.
 - A child is an attribute of its parent under its object name.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import shiboken6
 from PySide6.QtCore import Property, QObject, SignalInstance
 
-from . import signals
+from . import lifetime, signals
 
 
 def native(instance: QObject, name: str) -> Any:
@@ -86,6 +86,9 @@ class PythonQtObject:
 
     def className(self) -> str:
         return next(cls.__name__ for cls in type(self).__mro__ if isExposed(cls))
+
+    def deleteLater(self) -> None:
+        lifetime.deleteLater(self)
 
     def findChildren(self, kind: type = QObject, name: str = "") -> list[QObject]:
         kind = kind.__dict__.get("_native", kind)

@@ -1,18 +1,22 @@
 """Signals as PythonQt hands them out: `connect` and `disconnect` answer True or False, a slot's error is not lost.
 
 PythonQt calls a Python slot with as many of the signal's values as it has positional parameters, defaulted ones
-included, and prints what it raises. Here that error is also kept in `errors`, so that a test can fail on it.
+included, and prints what it raises. Here that error is also kept in `errors`, so that a test can fail on it; another
+is a sender whose last reference goes in its own signal: see `lifetime`.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QMetaMethod, QMetaObject, QObject, SignalInstance
+
+from . import lifetime
 
 errors: list[BaseException] = []
 
@@ -41,7 +45,7 @@ class BoundSignal:
             slot = slot.emit
         if not callable(slot):
             raise TypeError(f"{self._name}.connect needs something to call, not {slot!r}")
-        wrapped = _caller(slot, self._count)
+        wrapped = _caller(slot, self._count, self._sender, self._name)
         self._instance.connect(wrapped)
         _connectionsOf(self._sender).append((self._name, slot, wrapped, self._instance))
         return True
@@ -129,15 +133,21 @@ def _connectionsOf(sender: QObject) -> list:
     return _connections[key]
 
 
-def _caller(slot: Callable, count: int | None) -> Callable:
-    limit = _positionalCount(slot)
+def _caller(slot: Callable, count: int | None, owner: QObject, signal: str) -> Callable:
+    limit, held = _positionalCount(slot), weakref.ref(owner)
 
     def call(*values: Any) -> None:
         taken = values if count is None else values[:count]
+        sender = held()
+        if sender is not None:
+            lifetime.enter(sender)
         try:
             slot(*(taken if limit is None else taken[:limit]))
         except Exception as error:
             keep(type(error), error, error.__traceback__)
+        dropped = lifetime.leave(sender, signal) if sender is not None else None
+        if dropped is not None:
+            keep(type(dropped), dropped, None)
 
     return call
 
