@@ -28,14 +28,15 @@ def deleteLater(instance: QObject) -> None:
     if not shiboken6.ownedByPython(instance):
         QObject.deleteLater(instance)
         return
-    held = weakref.ref(instance)
+    held, goesFirst = weakref.ref(instance), QObject()
 
-    def delete() -> None:
+    def delete(*_: object) -> None:
         still = held()
         if still is not None and shiboken6.isValid(still):
             shiboken6.delete(still)
 
-    QTimer.singleShot(0, delete)
+    goesFirst.destroyed.connect(delete)
+    goesFirst.deleteLater()
 
 
 def enter(sender: QObject) -> None:
