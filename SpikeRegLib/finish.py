@@ -113,7 +113,7 @@ def finish(
             "deformation": dict(mapping.summary),
             "dice": None if overlap is None else overlap.dice,
             "hd95_mm": None if overlap is None else overlap.hd95_mm,
-            "tre_mm": _landmarks(run, transform),
+            "tre_mm": _landmarks(run, base, transform),
             "spikes": _spikes(prediction),
             "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
         }
@@ -212,13 +212,19 @@ def _dice(run: Run, base: Transform, warped: Volume) -> dict[str, Any] | None:
     fixed, moving = run.fixed.labels, run.moving.labels
     if fixed is None or moving is None:
         return None
-    identity = AffineTransform(np.eye(4))
-    means = {
-        name: fmean(metrics.dice(fixed, warp_image(moving, map_, fixed.frame, interpolation="nearest")).values())
-        for name, map_ in (("before_mean", identity), ("aligned_mean", base))
+    before, aligned = (
+        metrics.dice(fixed, warp_image(moving, map_, fixed.frame, interpolation="nearest"))
+        for map_ in (AffineTransform(np.eye(4)), base)
+    )
+    values = {"before": before, "aligned": aligned, "after": metrics.dice(fixed, warped)}
+    means = {f"{when}_mean": fmean(dice.values()) for when, dice in values.items()}
+    labels = {when: {str(label): value for label, value in dice.items()} for when, dice in values.items()}
+    return {
+        **means,
+        "per_label": labels["after"],
+        "per_label_before": labels["before"],
+        "per_label_aligned": labels["aligned"],
     }
-    after = metrics.dice(fixed, warped)
-    return {**means, "after_mean": fmean(after.values()), "per_label": {str(k): v for k, v in after.items()}}
 
 
 def _hd95(run: Run, warped: Volume) -> dict[str, Any] | None:
@@ -231,12 +237,21 @@ def _hd95(run: Run, warped: Volume) -> dict[str, Any] | None:
     }
 
 
-def _landmarks(run: Run, transform: Transform) -> dict[str, Any] | None:
+def _landmarks(run: Run, base: Transform, transform: Transform) -> dict[str, Any] | None:
     if run.fixed.points is None or run.moving.points is None:
         return None
     before = (run.fixed.points.double() - run.moving.points.double()).norm(dim=1)
-    after = metrics.target_registration_error_mm(run.fixed.points, run.moving.points, transform)
-    return {"before_mean": float(before.mean()), "after_mean": float(after.mean()), "per_point": after.tolist()}
+    aligned, after = (
+        metrics.target_registration_error_mm(run.fixed.points, run.moving.points, map_) for map_ in (base, transform)
+    )
+    return {
+        "before_mean": float(before.mean()),
+        "aligned_mean": float(aligned.mean()),
+        "after_mean": float(after.mean()),
+        "per_point": after.tolist(),
+        "per_point_before": before.tolist(),
+        "per_point_aligned": aligned.tolist(),
+    }
 
 
 def _spikes(prediction: Prediction | None) -> dict[str, Any] | None:

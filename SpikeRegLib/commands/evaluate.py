@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
             "before_mean": float(np.mean([overlap["before"].get(label, 0.0) for label in sorted(common)])),
             "after_mean": float(np.mean([overlap["after"].get(label, 0.0) for label in sorted(common)])),
             "per_label": {label: overlap["after"].get(label, 0.0) for label in sorted(common)},
+            "per_label_before": {label: overlap["before"].get(label, 0.0) for label in sorted(common)},
         },
         "hd95_mm": {label: distance.get(label) for label in sorted(common)},
         "deformation": deformation_summary(transform.displacement_on(fixed.frame), fixed.frame, fixed.data > 0),

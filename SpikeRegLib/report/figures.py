@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +83,28 @@ def measurements(result: dict[str, Any]) -> str:
     ]
     parts = [table((), rows)]
     if part["dice"]:
-        parts.append(_labels(part["dice"].get("per_label") or {}, part["hd95_mm"].get("per_label") or {}))
+        overlap = tuple(part["dice"].get(name) or {} for name in ("per_label_before", "per_label"))
+        parts.append(_labels(*overlap, part["hd95_mm"].get("per_label") or {}))
     if part["tre_mm"]:
-        errors = enumerate(part["tre_mm"].get("per_point") or [], 1)
-        listed = [(str(n), number(error, "{:.2f} mm")) for n, error in errors]
-        parts.append(_folded("Error of each landmark", table(("Landmark", "After"), listed)))
+        errors = [part["tre_mm"].get(name) or [] for name in ("per_point_before", "per_point_aligned", "per_point")]
+        listed = [
+            (str(n), *(number(error, "{:.2f} mm") for error in course))
+            for n, course in enumerate(zip_longest(*errors), 1)
+        ]
+        head = ("Landmark", "Before", "Aligned", "After")
+        parts.append(_folded("Error of each landmark", table(head, listed)))
     note = "Before, with the headers alone; after the affine alignment, where it is known; and after all."
     return section("Measurements", *parts, note=note)
 
 
-def _labels(overlap: dict[str, Any], distances: dict[str, Any]) -> str:
+def _labels(before: dict[str, Any], after: dict[str, Any], distances: dict[str, Any]) -> str:
     """Dice of each label as a chart and, with the surface distance, as a table.
 
     Args:
-        overlap: label -> Dice after, or a table with before and after.
+        before, after: label -> Dice.
         distances: label -> mm.
     """
-    values = {
-        label: (value.get("before"), value["after"]) if isinstance(value, dict) else (None, value)
-        for label, value in overlap.items()
-    }
+    values = {label: (before.get(label), value) for label, value in after.items()}
     head = ("Label", "Dice before", "Dice after", "95 % surface distance")
     rows = [
         (label, number(before), number(after), number(distances.get(label), "{:.2f} mm"))

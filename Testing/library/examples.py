@@ -50,7 +50,7 @@ def a_registration(frame: Frame = FRAMES["plain"], **changes) -> Registration:
         "timing_s": {"prepare": 0.5, "align": 2.0, "predict": 1.0, "refine": 3.0, "finish": 0.5, "total": 7.0},
         "similarity": {"lncc_before": 0.1, "lncc_aligned": 0.3, "lncc_after": 0.6},
         "deformation": {"folding_percent": 0.0, "jacobian_min": 0.4, "jacobian_max": 2.0, "sdlogj": 0.1},
-        "dice": {"before_mean": 0.41, "after_mean": 0.83, "per_label": {"17": 0.83}},
+        "dice": {"before_mean": 0.41, "after_mean": 0.83, "per_label": {"17": 0.83}, "per_label_before": {"17": 0.41}},
         "hd95_mm": {"after_mean": 1.5, "per_label": {"17": 1.5}},
         "tre_mm": None,
         "spikes": {

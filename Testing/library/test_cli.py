@@ -434,6 +434,7 @@ def test_evaluate_prints_overlap_and_regularity(tmp_path, capsys):
         float(2 * (labels * moving).sum() / (labels.sum() + moving.sum()))
     )
     assert result["dice"]["after_mean"] == 1.0 and result["dice"]["per_label"] == {"17": 1.0}
+    assert result["dice"]["per_label_before"] == {"17": result["dice"]["before_mean"]}
     assert result["hd95_mm"] == {"17": 0.0}
     assert result["deformation"]["folding_percent"] == 0.0
     assert result["deformation"]["mean_mm"] == pytest.approx(4.0)

@@ -212,6 +212,15 @@ def test_what_was_not_measured_is_said_or_left_out():
     assert "not measured" in text and "nan" not in re.sub(r"[A-Za-z]nan|nan[A-Za-z]", "", text)
 
 
+def test_labels_and_landmarks_are_shown_before_and_after():
+    landmarks = {"before_mean": 9.0, "aligned_mean": 4.0, "after_mean": 1.0, "per_point": [1.0]}
+    html = render_report(a_registration(tre_mm=landmarks | {"per_point_before": [9.0], "per_point_aligned": [4.0]}))
+    assert "before (hollow) and after (filled)" in html and "0.410 → 0.830" in html
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
+    assert any(cells[n : n + 3] == ["17", "0.410", "0.830"] for n in range(len(cells)))
+    assert any(cells[n : n + 4] == ["1", "9.00 mm", "4.00 mm", "1.00 mm"] for n in range(len(cells)))
+
+
 def test_every_layer_that_has_neurons_has_a_bar():
     html = render_report(a_registration())
     assert html.count('class="bar"') == 1 and ">head<" in html  # the head stands in the table alone

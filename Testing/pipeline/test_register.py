@@ -83,6 +83,10 @@ def test_segmentations_overlap_better_with_every_stage(sample_run):
     overlap.Execute(fixed, warped)
     for label, value in table["per_label"].items():
         assert overlap.GetDiceCoefficient(int(label)) == pytest.approx(value, abs=1e-6)
+    for when, suffix in (("before", "_before"), ("aligned", "_aligned"), ("after", "")):
+        of_label = table[f"per_label{suffix}"]
+        assert of_label.keys() == table["per_label"].keys()
+        assert np.mean(list(of_label.values())) == pytest.approx(table[f"{when}_mean"])
     similarity = sample_run.registration.result["similarity"]
     assert similarity["lncc_before"] < similarity["lncc_aligned"] < similarity["lncc_after"]
 
@@ -92,6 +96,9 @@ def test_landmarks_come_closer(sample_run):
     fixed, moving = sample_run.points
     assert table["before_mean"] == pytest.approx(float((fixed - moving).norm(dim=1).mean()))
     assert table["before_mean"] > 30 and table["after_mean"] < 6
+    assert table["per_point_before"] == pytest.approx((fixed - moving).norm(dim=1).tolist())
+    assert table["after_mean"] < table["aligned_mean"] < 0.5 * table["before_mean"]
+    assert np.mean(table["per_point_aligned"]) == pytest.approx(table["aligned_mean"])
     transform = sitk.ReadTransform(str(sample_run.folder / "transform.h5"))
     for point, target, error in zip(fixed.tolist(), moving.numpy(), table["per_point"], strict=True):
         assert np.linalg.norm(np.array(transform.TransformPoint(point)) - target) == pytest.approx(error, abs=1e-2)

@@ -68,6 +68,7 @@ def test_text_from_outside_stays_text(result):
     result["warnings"] = [EVIL]
     result["model"] = {"name": EVIL, "sha256": EVIL}
     result["dice"]["per_label"] = {EVIL: 0.5, "17": 0.6}
+    result["dice"]["per_label_before"] = {EVIL: 0.1, "17": 0.2}
     result["label_names"] = {"17": "<script>x"}
     result["versions"] = {"spikereg": EVIL}
     places = [Place("residual", (0.0, 0.0, 0.0), 0.1, EVIL)]
@@ -77,6 +78,7 @@ def test_text_from_outside_stays_text(result):
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 1
     assert page.text.count("<script>alert(1)</script>") >= 9
+    assert "0.200 → 0.600" in page.text, "a label with a name keeps its Dice before"
 
 
 def test_it_is_written_whole_or_not_at_all(result, tmp_path):

@@ -33,10 +33,13 @@ def test_metrics_go_from_before_to_after(scene, result):
 
 
 def test_landmarks_have_a_row_each(scene, result):
-    result["tre_mm"] = {"before_mean": 9.0, "after_mean": 1.25, "per_point": [1.0, 1.5]}
+    result["tre_mm"] = {"before_mean": 9.0, "aligned_mean": 3.0, "after_mean": 1.25, "per_point": [1.0, 1.5]}
     shown = {row[0]: row[1:] for row in rows(tables.metricsTable(scene, result))}
-    assert shown["Landmark error, mean (mm)"] == ["9.00", "–", "1.25"]
-    assert shown["Landmark error, point 2 (mm)"][2] == "1.50"
+    assert shown["Landmark error, mean (mm)"] == ["9.00", "3.00", "1.25"]
+    assert shown["Landmark error, point 2 (mm)"] == ["–", "–", "1.50"], "as results of earlier versions"
+    result["tre_mm"] |= {"per_point_before": [8.0, 10.0], "per_point_aligned": [2.0, 4.0]}
+    shown = {row[0]: row[1:] for row in rows(tables.metricsTable(scene, result))}
+    assert shown["Landmark error, point 2 (mm)"] == ["10.00", "4.00", "1.50"]
 
 
 def test_labels_have_their_names_where_known(scene, result):
@@ -45,6 +48,11 @@ def test_labels_have_their_names_where_known(scene, result):
     shown = rows(tables.labelsTable(scene, result))
     assert len(shown) == len(result["dice"]["per_label"])
     assert shown[0][:2] == [label, "Left thalamus"]
+    for row in shown:
+        before, after = (result["dice"][name][row[0]] for name in ("per_label_before", "per_label"))
+        assert row[2:4] == [f"{before:.3f}", f"{after:.3f}"]
+    del result["dice"]["per_label_before"]  # as results of earlier versions
+    assert [row[2:4] for row in rows(tables.labelsTable(scene, result))] == [["–", row[3]] for row in shown]
     result["dice"] = None
     assert tables.labelsTable(scene, result) is None
 

@@ -91,13 +91,14 @@ _STYLE = """figure.view { margin: 18px 0 0; } figure.view img { width: 100%; dis
 def _withLabelNames(result: Mapping[str, Any]) -> dict[str, Any]:
     """The result with each label's name beside its number, as far as the scene knew names."""
     named, names = dict(result), result.get("label_names") or {}
-    for measure in ("dice", "hd95_mm"):
-        values = (result.get(measure) or {}).get("per_label")
-        if names and values:
-            labels = {label: f"{label} {names[label]}" if label in names else label for label in values}
+    for measure in ("dice", "hd95_mm") if names else ():
+        figures = dict(result.get(measure) or {})
+        for table in figures.keys() & {"per_label", "per_label_before", "per_label_aligned"}:
+            labels = {label: f"{label} {names[label]}" if label in names else label for label in figures[table]}
             shown = {label: text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 1]}…"
                      for label, text in labels.items()}  # fmt: skip
-            named[measure] = {**result[measure], "per_label": {shown[label]: v for label, v in values.items()}}
+            figures[table] = {shown[label]: value for label, value in figures[table].items()}
+        named[measure] = figures or None
     return named
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import slicer
@@ -36,8 +37,10 @@ def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
         ("inverse_consistency_mm", "Inverse consistency, mean (mm)", "{:.3f}"),
     ):
         rows.append(_course(title, {"after": part["deformation"].get(field)}, text))
-    for number, error in enumerate(part["tre_mm"].get("per_point") or [], 1):
-        rows.append(_course(f"Landmark error, point {number} (mm)", {"after": error}, "{:.2f}"))
+    points = [part["tre_mm"].get(name) or [] for name in ("per_point_before", "per_point_aligned", "per_point")]
+    for number, errors in enumerate(zip_longest(*points), 1):
+        course = dict(zip(("before", "aligned", "after"), errors, strict=True))
+        rows.append(_course(f"Landmark error, point {number} (mm)", course, "{:.2f}"))
     known = [row for row in rows if row[1:] != (_NONE,) * 3]
     return _textTable(scene, "Metrics", ("Measure", "Before", "Affine", "After"), known)
 
@@ -47,15 +50,15 @@ def labelsTable(scene: Any, result: dict[str, Any]) -> Any | None:
 
     Names are those of `label_names` (label -> segment), which the run's result has in the scene.
     """
-    overlap = (result.get("dice") or {}).get("per_label") or {}
-    if not overlap:
+    overlap = result.get("dice") or {}
+    if not overlap.get("per_label"):
         return None
+    before = overlap.get("per_label_before") or {}
     distances = (result.get("hd95_mm") or {}).get("per_label") or {}
     names = result.get("label_names") or {}
     rows = []
-    for label, value in overlap.items():
-        before, after = (value.get("before"), value.get("after")) if isinstance(value, dict) else (None, value)
-        figures = (_format(before), _format(after), _format(distances.get(label), "{:.2f}"))
+    for label, after in overlap["per_label"].items():
+        figures = (_format(before.get(label)), _format(after), _format(distances.get(label), "{:.2f}"))
         rows.append((str(label), str(names.get(label, "")), *figures))
     head = ("Label", "Name", "Dice before", "Dice after", "95 % surface distance (mm)")
     return _textTable(scene, "Labels", head, rows)
