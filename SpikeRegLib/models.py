@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from SpikeRegLib.neural_field.model import FieldNetwork
+    from SpikeRegLib.spiking.spec import NetworkSpec
     from SpikeRegLib.spiking.unet import RegistrationUNet
 
 Network = TypeVar("Network", bound="torch.nn.Module")
@@ -210,16 +211,26 @@ def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | No
     return _filled(network, header)
 
 
+def spec_of(header: ModelHeader) -> NetworkSpec:
+    """The layers of a model file.
+
+    Raises:
+        InputError: they cannot be built; the message names the layer.
+    """
+    from SpikeRegLib.spiking.spec import NetworkSpec
+
+    try:
+        return NetworkSpec.from_json(header.spec_json)
+    except ValueError as error:
+        raise InputError(f"{header.path}: its spec cannot be built ({error}); download or train it again") from error
+
+
 def _unet(header: ModelHeader, timesteps: int | None) -> RegistrationUNet:
     """The U-Net of a model file, still with new weights."""
     from SpikeRegLib.spiking.behaviour import spiking_network
-    from SpikeRegLib.spiking.spec import NetworkSpec
     from SpikeRegLib.spiking.unet import AnalogUNet
 
-    try:
-        spec = NetworkSpec.from_json(header.spec_json)
-    except ValueError as error:
-        raise InputError(f"{header.path}: its spec cannot be built ({error}); download or train it again") from error
+    spec = spec_of(header)
     if timesteps is not None:
         spec = spec.with_timesteps(timesteps)
     if not header.kind.startswith("spiking"):

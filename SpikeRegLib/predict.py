@@ -14,7 +14,7 @@ from SpikeRegLib.images import Volume
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_layers
 from SpikeRegLib.spiking.deploy import deploy
-from SpikeRegLib.spiking.energy import EnergyTable, dense_table
+from SpikeRegLib.spiking.energy import EnergyTable, dense_table, paper_baseline_macs
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 from SpikeRegLib.spiking.tiles import layer_strides, smallest_tile, tiled_output
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, merge_inputs
@@ -295,6 +295,7 @@ def energy_of(network: RegistrationUNet, frame: Frame, recorders: list[ActivityR
     layers = [layer for recorder in recorders for layer in recorder.layers]
     return replace(
         table,
+        paper_baseline_macs=paper_baseline_macs(frame.shape, frame.spacing[0]),
         dense_twin_macs=table.dense_twin_macs * read,
         analog_macs=table.analog_macs * read,
         synaptic_ops=sum(layer.synaptic_ops for layer in layers) if recorders else None,

@@ -83,8 +83,8 @@ def measurements(result: dict[str, Any]) -> str:
     ]
     parts = [table((), rows)]
     if part["dice"]:
-        overlap = tuple(part["dice"].get(name) or {} for name in ("per_label_before", "per_label"))
-        parts.append(_labels(*overlap, part["hd95_mm"].get("per_label") or {}))
+        before, after = (part["dice"].get(name) or {} for name in ("per_label_before", "per_label"))
+        parts.append(_labels(before, after, part["hd95_mm"].get("per_label") or {}))
     if part["tre_mm"]:
         errors = [part["tre_mm"].get(name) or [] for name in ("per_point_before", "per_point_aligned", "per_point")]
         listed = [

@@ -6,7 +6,16 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from SpikeRegLib.configuration import Preset
+    from SpikeRegLib.spiking.spec import NetworkSpec
+
+# The one that is priced where nothing is named, with images and without.
+MODEL = "brain-t1"
+# What runs a network of each kind on a pair.
+_METHODS = {"spiking": "spikereg", "analog": "ann", "field": "nephi", "spiking-field": "spiking-nephi"}
 
 CONSTANTS = {
     "mac_pj": "a multiply-accumulate",
@@ -20,12 +29,16 @@ MEBIBYTE = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="weights, by name or .safetensors file (default: brain-t1)"
+        "model", nargs="?", metavar="MODEL", help=f"weights, by name or .safetensors file (default: {MODEL})"
     )
     parser.add_argument("--spec", metavar="NAME", help="a network spec instead of weights: velocity-2mm, paper")
     parser.add_argument(
-        "--shape", nargs=3, type=int, metavar=("D", "H", "W"), help="grid of the network's input (default: 80 96 80)"
+        "--preset", metavar="P", help="all networks of a preset instead, as `register` runs them: name or .toml file"
     )
+    parser.add_argument(
+        "--shape", nargs=3, type=int, metavar=("D", "H", "W"),
+        help="grid of the network's input (default: 80 96 80), or a preset's working grid (default: 160 192 160)",
+    )  # fmt: skip
     parser.add_argument(
         "--image-pair", nargs=2, type=Path, metavar=("FIXED", "MOVING"), help="align and run it, count its spikes"
     )
@@ -74,8 +87,11 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
     """
     from SpikeRegLib.errors import InputError
 
-    if arguments.model and arguments.spec:
-        raise InputError("--spec: given together with a model; give one of them")
+    named = [name for name in ("--spec", "--preset") if getattr(arguments, name[2:])]
+    if arguments.model and named:
+        raise InputError(f"{named[0]}: given together with a model; give one of them")
+    if len(named) > 1:
+        raise InputError("--preset: given together with --spec; give one of them")
     if (arguments.fixed is None) != (arguments.moving is None):
         raise InputError("--fixed and --moving: give both images or neither")
     if arguments.image_pair and arguments.fixed:
@@ -85,6 +101,8 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
         raise InputError("--spec: a spec has no weights to count spikes with; give a model")
     if pair[0] is not None and arguments.shape:
         raise InputError("--shape: the images decide the grid; leave it out")
+    if pair[0] is None and arguments.threads is not None:
+        raise InputError("--threads: nothing runs without an image pair; leave it out")
     if arguments.shape and min(arguments.shape) < 16:
         raise InputError(f"--shape: every axis needs at least 16 voxels, got {arguments.shape}")
     for name in CONSTANTS:
@@ -96,37 +114,92 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
 
 def _measured(arguments: argparse.Namespace, fixed: Path, moving: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and totals of a real pair: aligned, run without refinement."""
+    from SpikeRegLib import models
+    from SpikeRegLib.configuration import FIELD_METHODS, preset_for
     from SpikeRegLib.errors import InputError
     from SpikeRegLib.pipeline import register
 
-    result = register(fixed, moving, model=arguments.model, refine_iterations=0, threads=arguments.threads).result
-    if not result["spikes"]:
-        raise InputError(f"{arguments.model}: a dense network fires no spikes; leave the images out, or give another")
+    settings: dict[str, Any]
+    if arguments.preset:
+        chosen = _with_networks(arguments.preset)
+        name, method, settings = chosen.model, chosen.method, {"preset": arguments.preset}
+    else:
+        name = arguments.model or MODEL
+        method = _METHODS[models.read_header(models.find(name, "spikereg")).kind]
+        settings = {"method": method, "preset": preset_for(method), "model": name}
+    if method not in ("spikereg", "spiking-nephi"):
+        raise InputError(f"{name}: a dense network fires no spikes; leave the images out, or give another")
+    if method in FIELD_METHODS:
+        settings["field_iterations"] = 0
+    result = register(fixed, moving, refine_iterations=0, threads=arguments.threads, **settings).result
     rows = [dict(layer) for layer in result["spikes"]["layers"]]
     smoothing = result["energy"]["analog_macs"] - sum(row["analog_macs"] for row in rows)
     return rows + _smoothing_row(smoothing, measured=True), result["energy"]
 
 
 def _dense(arguments: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows and totals of the part that needs no image."""
-    from SpikeRegLib import models
+    """Rows and totals of the part that needs no image: one pass over the pair, or as often as a preset says."""
+    from SpikeRegLib.cascade import PREFIX
+    from SpikeRegLib.configuration import FIELD_METHODS
     from SpikeRegLib.errors import InputError
-    from SpikeRegLib.spiking.energy import dense_rows, dense_table, smoothing_macs
-    from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
+    from SpikeRegLib.refinement.grids import Grid
+    from SpikeRegLib.spiking.energy import EnergyTable, dense_rows, dense_table, smoothing_macs
+    from SpikeRegLib.spiking.spec import named_spec
 
-    if arguments.spec:
+    # Of every network: what its layers are called, how often it reads the pair, and on which grid.
+    networks: list[tuple[str, NetworkSpec, int, tuple[int, int, int]]]
+    if arguments.preset:
+        preset = _with_networks(arguments.preset)
+        working = Grid(arguments.shape or (160, 192, 160), preset.working_spacing_mm)
+        unets = preset.method not in FIELD_METHODS
+        views = 2 if unets and preset.similarity == "multicontrast" else 1
+        named = [("", preset.model, preset.passes if unets else 1)]
+        if unets and preset.fine_model:
+            named.append((PREFIX, preset.fine_model, 1))
+        networks = []
+        for prefix, name, passes in named:
+            spec = _spec_of(name)
+            seen = working.coarser(max(spec.input_spacing_mm, preset.working_spacing_mm))
+            networks.append((prefix, spec, passes * views, seen.shape))
+    else:
         try:
-            spec = named_spec(arguments.spec)
+            named_one = named_spec(arguments.spec) if arguments.spec else None
         except ValueError as error:
             raise InputError(f"--spec: {error}") from error
-    else:
-        spec = NetworkSpec.from_json(
-            models.read_header(models.find(arguments.model or "brain-t1", "spikereg")).spec_json
-        )
-    depth, height, width = arguments.shape or (80, 96, 80)
-    shape = (depth, height, width)
-    rows = dense_rows(spec, shape) + _smoothing_row(smoothing_macs(spec, shape), measured=False)
-    return rows, dense_table(spec, shape).as_result()
+        spec = named_one or _spec_of(arguments.model or MODEL)
+        depth, height, width = arguments.shape or (80, 96, 80)
+        networks = [("", spec, 1, (depth, height, width))]
+    rows: list[dict[str, Any]] = []
+    dense = analog = paper = 0
+    for prefix, spec, times, grid in networks:
+        table = dense_table(spec, grid)
+        dense, analog = dense + times * table.dense_twin_macs, analog + times * table.analog_macs
+        paper = table.paper_baseline_macs
+        for row in dense_rows(spec, grid) + _smoothing_row(smoothing_macs(spec, grid), measured=False):
+            numbers = {key: value if value is None else times * value for key, value in row.items() if key != "name"}
+            rows.append({"name": prefix + row["name"], **numbers})
+    return rows, EnergyTable(dense, paper, analog, None, None).as_result()
+
+
+def _with_networks(name: str) -> Preset:
+    """A preset by name or file.
+
+    Raises:
+        InputError: there is none, or it has no network.
+    """
+    from SpikeRegLib.configuration import load_preset
+    from SpikeRegLib.errors import InputError
+
+    preset = load_preset(name)
+    if not preset.model:
+        raise InputError(f"--preset: {preset.name} has no network whose operations could be counted; choose another")
+    return preset
+
+
+def _spec_of(model: str) -> NetworkSpec:
+    from SpikeRegLib import models
+
+    return models.spec_of(models.read_header(models.find(model, "spikereg")))
 
 
 def _smoothing_row(macs: int, *, measured: bool) -> list[dict[str, Any]]:

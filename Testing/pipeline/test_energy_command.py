@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.images import write_volume
+from SpikeRegLib.configuration import PRESET_FOLDER
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume, write_volume
+from SpikeRegLib.inputs import load_side, working_frame
+from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.spiking.memory import COLUMNS
 
 
@@ -61,6 +67,53 @@ def test_a_pair_fills_in_the_spikes(known, tmp_path, capsys):
     assert figures["reduction_vs_twin"] == pytest.approx(figures["mac_pj"] * total["dense_macs"] * 1e-9 / millijoule)
 
 
+@pytest.fixture(scope="module")
+def small_pair(tmp_path_factory):
+    """The files of two small images, blobs in empty space."""
+    folder = tmp_path_factory.mktemp("blobs")
+    for seed, name in enumerate(("fixed", "moving")):
+        noise = gaussian(torch.rand(1, 32, 36, 40, generator=torch.Generator().manual_seed(seed)), 2.0)[0]
+        blobs = Volume((noise - noise.mean()).clamp_min(0), Frame((32, 36, 40), spacing=(2.0, 2.0, 2.0)))
+        write_volume(blobs, folder / f"{name}.nii.gz")
+    return folder / "fixed.nii.gz", folder / "moving.nii.gz"
+
+
+def test_the_default_is_the_model_of_that_name_with_images_and_without(small_pair, capsys):
+    pair = ("--image-pair", *small_pair, "--threads", 1)
+    assert energy(capsys, *pair) == energy(capsys, "brain-t1", *pair)
+    assert energy(capsys) == energy(capsys, "brain-t1")
+
+
+@pytest.mark.parametrize(("similarity", "readings"), [("lncc", 1), ("multicontrast", 2)])
+def test_a_preset_is_priced_as_it_runs_with_images_and_without(similarity, readings, small_pair, tmp_path, capsys):
+    preset = tmp_path / "both.toml"
+    text = (PRESET_FOLDER / "brain-t1.toml").read_text(encoding="utf-8")
+    preset.write_text(text.replace('similarity = "lncc"', f'similarity = "{similarity}"'), encoding="utf-8")
+    measured = energy(capsys, "--preset", preset, "--image-pair", *small_pair, "--threads", 1)
+    names = [layer["name"] for layer in measured["layers"]]
+    assert "enc0.down" in names and "fine.enc0.down" in names
+    working = Grid(working_frame(load_side(small_pair[0]), 1.0).shape, 1.0)
+    dense = energy(capsys, "--preset", preset, "--shape", *working.shape)
+    assert [layer["name"] for layer in dense["layers"]] == names
+    for known, run in zip(dense["layers"], measured["layers"], strict=True):
+        assert known["dense_macs"] == run["dense_macs"], run["name"]
+        assert known["analog_macs"] == run["analog_macs"], run["name"]
+    for figure in ("dense_twin_macs", "paper_baseline_macs", "analog_macs"):
+        assert dense["energy"][figure] == measured["energy"][figure], figure
+    plain = energy(capsys, "brain-t1", "--shape", *working.coarser(2.0).shape)["energy"]["dense_twin_macs"]
+    fine = energy(capsys, "brain-t1-fine", "--shape", *working.shape)["energy"]["dense_twin_macs"]
+    assert dense["energy"]["dense_twin_macs"] == readings * (plain + fine)
+
+
+def test_the_encoder_of_a_spiking_neural_field_is_counted_on_a_pair(small_pair, capsys):
+    measured = energy(capsys, "spiking-nephi-brain-t1", "--image-pair", *small_pair, "--threads", 1)
+    grid = Grid(working_frame(load_side(small_pair[0]), 1.0).shape, 1.0).coarser(2.0)
+    dense = energy(capsys, "spiking-nephi-brain-t1", "--shape", *grid.shape)
+    assert [layer["name"] for layer in measured["layers"]] == [layer["name"] for layer in dense["layers"]]
+    assert measured["energy"]["dense_twin_macs"] == dense["energy"]["dense_twin_macs"]
+    assert measured["total"]["synaptic_ops"] > 0
+
+
 def test_a_table_for_people_ends_in_the_formula(capsys):
     assert main(["energy", "--spec", "paper", "--shape", "32", "32", "32"]) == 0
     out = capsys.readouterr().out
@@ -72,6 +125,12 @@ def test_a_table_for_people_ends_in_the_formula(capsys):
     [
         (("--spec", "papper"), "papper"),
         (("brain-t1", "--spec", "paper"), "--spec: given together with a model"),
+        (("brain-t1", "--preset", "brain-t1"), "--preset: given together with a model"),
+        (("--preset", "brain-t1", "--spec", "paper"), "--preset: given together with --spec"),
+        (("--preset", "any-anatomy"), "--preset: any-anatomy has no network"),
+        (("--preset", "liver"), "preset 'liver': unknown"),
+        (("--threads", "1"), "--threads: nothing runs without an image pair"),
+        (("brain-t1-teacher", "--fixed", "a", "--moving", "b"), "brain-t1-teacher: a dense network fires no spikes"),
         (("--shape", "8", "32", "32"), "--shape: every axis needs at least 16 voxels"),
         (("--fixed", "a.nii.gz"), "--fixed and --moving: give both images or neither"),
         (("--spec", "paper", "--fixed", "a", "--moving", "b"), "--spec: a spec has no weights"),
