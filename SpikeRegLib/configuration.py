@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.names import check_name
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.ranges import one_of, within
 from SpikeRegLib.toml_text import toml_text
@@ -129,6 +130,7 @@ class Preset:
     field: FieldSettings | None = None
 
     def __post_init__(self) -> None:
+        check_name("name", self.name)
         one_of("method", self.method, METHODS)
         one_of("similarity", self.similarity, SIMILARITIES)
         within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
@@ -197,6 +199,20 @@ def load_preset(name: str | Path) -> Preset:
     return settings_from_table(Preset, {"name": path.stem, **read_toml(path)}, source=path)
 
 
+def parse_preset(text: str, name: str) -> Preset:
+    """The preset that a TOML text describes, without any file.
+
+    Args:
+        text: as in a preset's `.toml` file.
+        name: of the preset, where the text does not say one.
+
+    Raises:
+        InputError: not TOML, a field that is missing, unknown or out of range, or a name that is none.
+    """
+    source = f"preset {name!r}"
+    return settings_from_table(Preset, {"name": name, **parse_toml(text, source)}, source=source)
+
+
 def write_preset(preset: Preset, path: str | Path) -> None:
     """Write a `.toml` file that `load_preset` reads back; the preset is then named after the file.
 
@@ -225,11 +241,23 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_toml(Path(path).read_text(encoding="utf-8"), path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a valid TOML file ({error}); correct that line") from error
+
+
+def parse_toml(text: str, source: str | Path) -> dict[str, Any]:
+    """The tables of a TOML text; `source` is what an error calls it.
+
+    Raises:
+        InputError: not TOML.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: not a valid TOML file ({error}); correct that line") from error
 
 
 def settings_from_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import json
 import os
@@ -102,8 +103,8 @@ def run(options: argparse.Namespace) -> int:
         serve(sys.stdin.buffer, events, desk, debug=options.debug)
         return 0
     events.emit("starting", pid=os.getpid())
-    if sys.stderr is not None:
-        faulthandler.enable()
+    with contextlib.suppress(OSError):  # started without a stderr
+        faulthandler.enable(os.dup(2))  # not 2 itself, which is silenced where ITK is at work
     try:
         serve(_until_closed(sys.stdin.buffer, desk), events, desk, debug=options.debug)
     finally:

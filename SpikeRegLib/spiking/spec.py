@@ -6,6 +6,8 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 
+from SpikeRegLib.names import is_name
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -48,6 +50,8 @@ class Layer:
 
 def _problem(layer: Layer, channels: dict[str, int], *, last: bool, head_channels: int | None) -> str | None:
     """What is wrong with a layer, given the channels of the earlier ones and those a head needs; None if nothing is."""
+    if not is_name(layer.name):  # it names the files of spike maps too
+        return "must have a plain name, without any path in it"
     missing = sorted(set(layer.inputs) - set(channels))
     if missing or not layer.inputs:
         return f"reads {missing}, which no earlier layer makes"

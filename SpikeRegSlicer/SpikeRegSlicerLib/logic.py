@@ -13,14 +13,19 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from SpikeRegLib.configuration import parse_preset
+from SpikeRegLib.toml_text import toml_text
 from SpikeRegSlicerLib.exchange import Exchange
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import Task, WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
+from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import Inputs, problems
 from SpikeRegSlicerLib.scene.results import FILES, Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
+
+PRESET_FILE = "preset.toml"  # whatever the preset is called: a name in a scene may be any text
 
 
 class RegistrationError(RuntimeError):
@@ -189,6 +194,7 @@ class Registrations(VTKObservationMixin):
 
         Raises:
             RegistrationError: the nodes no longer fit, or cannot be written.
+        InputError: the text of the preset is none.
         """
         job.state = "running"
         found = problems(job.inputs)
@@ -203,9 +209,8 @@ class Registrations(VTKObservationMixin):
             os.makedirs(folder, exist_ok=True)
             keys: dict[str, Any] = {**options, **exportInputs(job.inputs, inputsFolder)}
             if presetText:
-                keys["preset"] = os.path.join(inputsFolder, f"{options['preset']}.toml")
-                with open(keys["preset"], "w", encoding="utf-8") as file:
-                    file.write(presetText)
+                keys["preset"] = os.path.join(inputsFolder, PRESET_FILE)
+                files.writeText(keys["preset"], toml_text(parse_preset(presetText, options["preset"])))
         except OSError as error:
             raise RegistrationError(self.exchange.explain(error)) from error
         if keys.get("initial_transform"):
@@ -231,6 +236,7 @@ class Registrations(VTKObservationMixin):
             if task.state == "done":
                 self._load(job, os.path.dirname(task.path))
         except Exception as error:
+            self.process.tellTraceback(error)
             job.state, job.message = "failed", _("The result could not be loaded: {error}").format(error=error)
         finally:
             shutil.rmtree(task.folder, ignore_errors=True)

@@ -201,7 +201,7 @@ def inputsOf(parameters: Parameters) -> Inputs:
 def optionsOf(parameters: Parameters) -> dict[str, Any]:
     """The worker's options besides the nodes; one that is left to the preset or the library is not named.
 
-    `preset` is a name here even where the scene holds the preset's text: see `presets.fileOf`.
+    `preset` is a name here even where the scene holds the preset's text: see `presets.presetOf`.
     """
     options: dict[str, Any] = {
         "preset": parameters.preset,

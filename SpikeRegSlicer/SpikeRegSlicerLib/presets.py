@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 
 from slicer.i18n import tr as _
 
-from SpikeRegLib.configuration import FIELD_METHODS, Preset, load_preset, preset_for, preset_names, write_preset
+from SpikeRegLib.configuration import (
+    FIELD_METHODS,
+    Preset,
+    load_preset,
+    parse_preset,
+    preset_for,
+    preset_names,
+    write_preset,
+)
 from SpikeRegLib.errors import InputError
 from SpikeRegSlicerLib.parameters import Method, Parameters
 
@@ -25,28 +31,41 @@ def shipped() -> list[Preset]:
 
 
 def presetOf(parameters: Parameters) -> Preset:
-    """The preset that is chosen.
+    """The preset that is chosen. What a scene says is never taken for a path, and nothing is written.
 
     Raises:
         InputError: the library has none of this name, or the text in the scene is not a preset.
     """
-    if not parameters.customPreset:
-        return load_preset(parameters.preset)
-    with tempfile.TemporaryDirectory() as folder:
-        return load_preset(writeText(parameters, folder))
+    if parameters.customPreset:
+        return parse_preset(parameters.customPreset, parameters.preset)
+    if parameters.preset not in preset_names():
+        raise InputError(
+            _("The preset {name} of this scene is unknown here; choose another one.").format(name=parameters.preset)
+        )
+    return load_preset(parameters.preset)
 
 
-def fileOf(parameters: Parameters, folder: str) -> str:
-    """What the worker takes for the chosen preset: a name, or a file written into `folder`."""
-    return writeText(parameters, folder) if parameters.customPreset else parameters.preset
+def filesOf(preset: Preset) -> list[str]:
+    """The networks that a preset takes from files of its own, and not from the library."""
+    return [model for model in (preset.model, preset.fine_model) if model.endswith(".safetensors")]
 
 
-def writeText(parameters: Parameters, folder: str) -> str:
-    """Write the text of the scene's own preset into `folder` under its name; the path."""
-    path = os.path.join(folder, f"{parameters.preset}.toml")
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(parameters.customPreset)
-    return path
+_accepted: set[str] = set()  # texts of presets that the person at this computer chose
+
+
+def filesToAccept(parameters: Parameters) -> list[str]:
+    """Files that a preset which came with the scene wants to be read; none once `accept` was called for it.
+
+    Raises:
+        InputError: see `presetOf`.
+    """
+    isOwn = not parameters.customPreset or parameters.customPreset in _accepted
+    return [] if isOwn else filesOf(presetOf(parameters))
+
+
+def accept(parameters: Parameters) -> None:
+    """From now on the scene's own preset counts as chosen here, and may have its files read."""
+    _accepted.add(parameters.customPreset)
 
 
 def load(parameters: Parameters, path: str) -> Preset:
@@ -63,6 +82,7 @@ def load(parameters: Parameters, path: str) -> Preset:
     with open(path, encoding="utf-8") as file:
         text = file.read()
     parameters.customPreset, parameters.preset = text, preset.name
+    accept(parameters)
     return preset
 
 

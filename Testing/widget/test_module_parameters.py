@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import module_tools as tools
 import pytest
 import slicer
@@ -148,10 +150,31 @@ def test_a_preview_takes_the_network_where_one_fits_and_else_a_few_steps(panel, 
         ("any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
         ("nephi", Method.PRESET, ("fast-preview", None, None)),
         ("nephi-any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
+        ("brain-multicontrast", Method.PRESET, ("brain-multicontrast", None, 5)),
+        ("brain-multicontrast", Method.OPTIMIZE, ("brain-multicontrast", "optimize", 5)),
     ):
         parameters.preset, parameters.method = preset, method
         options = previewOptions(parameters)
         assert (options["preset"], options.get("method"), options.get("refine_iterations")) == expected
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_a_preview_compares_images_as_the_chosen_preset_does(panel, parameters, preset):
+    from SpikeRegSlicerLib.widgets.live_part import previewOptions
+
+    parameters.preset = preset
+    assert load_preset(previewOptions(parameters)["preset"]).similarity == load_preset(preset).similarity
+
+
+def test_a_preview_with_a_network_of_ones_own_uses_that(panel, parameters):
+    from SpikeRegSlicerLib.widgets.live_part import previewOptions
+
+    from SpikeRegLib.configuration import PRESET_FOLDER
+
+    text = (PRESET_FOLDER / "brain-t1.toml").read_text().replace('model = "brain-t1"', 'model = "liver.safetensors"', 1)
+    parameters.preset, parameters.customPreset = "liver", text
+    options = previewOptions(parameters)
+    assert (options["preset"], options["presetText"], options["refine_iterations"]) == ("liver", text, 5)
 
 
 @pytest.mark.parametrize(
@@ -226,15 +249,18 @@ def test_any_preset_can_be_saved_with_any_method_and_keeps_a_network_that_fits(p
     assert (saved.model, saved.field) == (suits.model, suits.field)
 
 
-def test_a_preset_from_the_scene_reaches_the_worker_as_a_file(panel, parameters, tmp_path):
-    parameters.customPreset = "description = 'mine'\n"
-    parameters.preset = "mine"
+def test_a_preset_from_the_scene_reaches_the_worker_whole_in_a_file_of_the_runs_folder(panel, parameters, tmp_path):
+    from SpikeRegLib.configuration import PRESET_FOLDER, parse_preset
+
+    parameters.customPreset = (PRESET_FOLDER / "nephi.toml").read_text()
     tools.useStandIn(panel, "hang")
+    parameters.preset = "mine, and others' too"
     panel.ui.runButton.click()
     (job,) = panel.logic.jobs
-    job.options["presetText"] = "description = 'mine'\n"
-    with open(panel.logic._prepare(job, str(tmp_path))["preset"]) as file:
-        assert file.read() == "description = 'mine'\n"
+    job.options["presetText"] = parameters.customPreset
+    path = panel.logic._prepare(job, str(tmp_path))["preset"]
+    assert path == str(Path(panel.logic.exchange.inputsFolder()) / "preset.toml")
+    assert load_preset(path) == parse_preset(parameters.customPreset, "mine, and others' too")
     panel.ui.runButton.click()
 
 

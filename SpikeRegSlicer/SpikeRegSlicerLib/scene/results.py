@@ -11,6 +11,7 @@ import numpy as np
 import slicer
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.names import is_name
 from SpikeRegLib.publishing import settle
 
 from . import files, grids, review, transforms
@@ -22,6 +23,8 @@ FILES = ("warped.nii.gz", "transform.h5", "jacobian.nii.gz", "warped_seg.nii.gz"
 """What `loadRun` reads besides result.json: all that a worker need write for it."""
 
 _SAME_PLACE_MM = 1e-3  # .nii.gz keeps single precision; a grid this close to the fixed volume's is that grid
+_OF_TEXT = frozenset({"verdict", "model", "inputs", "versions", "label_names", "refinement"})
+_TABLES = _OF_TEXT | {"similarity", "deformation", "dice", "hd95_mm", "tre_mm", "spikes", "energy", "timing_s", "cpu_s"}
 _FOLD_COLOUR = (0.9, 0.1, 0.1)
 
 
@@ -237,7 +240,8 @@ def _present(node):
 
 
 def _layers(result: dict[str, Any]) -> list[dict[str, Any]]:
-    return (result.get("spikes") or {}).get("layers") or []
+    layers = (result.get("spikes") or {}).get("layers") or []
+    return [layer for layer in layers if is_name(layer["name"])]  # names of files; a model may call layers anything
 
 
 def _readResult(path: str) -> dict[str, Any]:
@@ -257,7 +261,28 @@ def _storeResult(run: Run) -> None:
 def _storedResult(folder: RunFolder) -> dict[str, Any]:
     for node in folder.nodes("result"):
         try:
-            return json.loads(node.GetText() or "{}")
-        except ValueError:
+            return _sound(json.loads(node.GetText() or "{}"))
+        except (ValueError, RecursionError):
             return {}
     return {}
+
+
+def _sound(found: Any) -> dict[str, Any]:
+    """A result as far as it has the shape of one: a scene may come from anybody."""
+    result = dict(found) if isinstance(found, dict) else {}
+    for name in _TABLES & result.keys():
+        entries = result[name] if isinstance(result[name], dict) else {}
+        result[name] = {key: value for key, value in entries.items() if name in _OF_TEXT or not isinstance(value, str)}
+    spikes = result.get("spikes")
+    if spikes:
+        layers = spikes.get("layers") if isinstance(spikes.get("layers"), list) else []
+        spikes["layers"] = [layer for layer in layers if isinstance(layer, dict) and isinstance(layer.get("name"), str)]
+    verdict = result.get("verdict")
+    if verdict:
+        verdict["reasons"] = _texts(verdict.get("reasons"))
+    result["warnings"] = _texts(result.get("warnings"))
+    return result
+
+
+def _texts(values: Any) -> list[str]:
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []

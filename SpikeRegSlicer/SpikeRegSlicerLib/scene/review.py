@@ -29,9 +29,15 @@ def setReview(transformNode, decision: str, reviewer: str, note: str = "") -> No
 
 
 def review(transformNode) -> dict[str, str] | None:
-    """The recorded `decision`, `reviewer`, `note` and `time` (ISO 8601, UTC), or None."""
-    text = transformNode.GetAttribute(_ATTRIBUTE)
-    return json.loads(unquote(text)) if text else None
+    """The recorded `decision`, `reviewer`, `note` and `time` (ISO 8601, UTC); None where none is whole."""
+    try:
+        record = json.loads(unquote(transformNode.GetAttribute(_ATTRIBUTE) or "null"))
+    except ValueError:
+        return None
+    fields = ("decision", "reviewer", "note", "time")
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), str) for name in fields):
+        return None
+    return record if record["decision"] in (ACCEPTED, REJECTED) else None
 
 
 def clearReview(transformNode) -> None:

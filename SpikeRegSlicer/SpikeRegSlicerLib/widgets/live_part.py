@@ -18,22 +18,28 @@ PREVIEW_ITERATIONS = 5
 
 
 def previewOptions(parameters: Any) -> dict[str, Any]:
-    """The worker's options of a preview: the preset fast-preview where a network fits the pair, else a few steps.
+    """The worker's options of a preview: the preset fast-preview where its network fits the pair, else a few steps.
 
-    These are steps of the chosen preset's refinement, or of any-anatomy's where that has none.
+    It fits where the chosen preset compares images as fast-preview does and takes its network from the library. The
+    steps are those of the chosen preset's refinement, or of any-anatomy's where that has none and compares alike.
     Landmarks, region, start and device are those of the panel; spike maps are left out.
+
+    Raises:
+        InputError: what the scene has is no preset.
     """
     options = {**optionsOf(parameters), "spike_maps": False, "presetText": ""}
     options.pop("refine_iterations", None)
     preset = presets.presetOf(parameters)
-    if preset.model and parameters.method.value != "optimize":
+    isAlike = preset.similarity == presets.load_preset(presets.PREVIEW).similarity
+    if isAlike and preset.model and not presets.filesOf(preset) and parameters.method.value != "optimize":
         options.pop("method", None)
         return {**options, "preset": presets.PREVIEW}
-    options["refine_iterations"] = PREVIEW_ITERATIONS
+    if isAlike and not preset.refine.levels:
+        options.pop("method", None)
+        return {**options, "preset": presets.PREVIEW_WITHOUT_NETWORK, "refine_iterations": PREVIEW_ITERATIONS}
     if preset.refine.levels:
-        return {**options, "presetText": parameters.customPreset}
-    options.pop("method", None)
-    return {**options, "preset": presets.PREVIEW_WITHOUT_NETWORK}
+        options["refine_iterations"] = PREVIEW_ITERATIONS
+    return {**options, "presetText": parameters.customPreset}
 
 
 class LivePart(VTKObservationMixin):
@@ -81,7 +87,13 @@ class LivePart(VTKObservationMixin):
         parameters = self.panel.parameters
         if parameters is None:
             return
-        found = self.panel.problems()
+        found = list(self.panel.problems())
+        try:
+            options = previewOptions(parameters)
+            if presets.filesToAccept(parameters):
+                found.append(_("the preset came with the scene; press Run to be asked whether it may read its files."))
+        except presets.InputError as error:
+            found.append(str(error))
         if found:
             self.panel.say(_("No preview: {why}").format(why=found[0]), "check")
             return
@@ -92,4 +104,4 @@ class LivePart(VTKObservationMixin):
             parameters.outputTransform or (run.transform if run else None),
             parameters.outputVolume or (run.warped if run else None),
         )
-        self._job = self.panel.startPreview(previewOptions(parameters), outputs)
+        self._job = self.panel.startPreview(options, outputs)

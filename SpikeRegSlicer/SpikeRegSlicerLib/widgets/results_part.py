@@ -41,7 +41,7 @@ class ResultsPart:
             combo.addItem(each.name)
         combo.currentIndex = runs.index(run) if run in runs else -1
         combo.blockSignals(blocked)
-        combo.toolTip = run.name if run else ""
+        combo.toolTip = text.tip(run.name) if run else ""
         self.ui.resultsCollapsibleButton.enabled = bool(runs)
         if not runs:
             self.ui.resultsCollapsibleButton.collapsed = True

@@ -6,6 +6,7 @@ import os
 from dataclasses import fields
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import presets
@@ -57,7 +58,7 @@ class RunPart:
             return
         found = self.problems()
         ready = _("Register the moving volume onto the fixed one, in the background.")
-        tip = "\n".join(found) if found else ready
+        tip = text.tip("\n".join(found)) if found else ready
         if self.job is None:
             self.ui.runButton.enabled = not found
             self.ui.runButton.toolTip = tip
@@ -114,6 +115,8 @@ class RunPart:
     def run(self) -> Job | None:
         """Start what is chosen, or queue it behind what runs."""
         parameters = self.panel.parameters
+        if not self._presetIsFit():
+            return None
         options = {**optionsOf(parameters), "presetText": parameters.customPreset}
         return self.start(options, Outputs(parameters.outputTransform, parameters.outputVolume))
 
@@ -175,6 +178,24 @@ class RunPart:
             self._queue.remove(job)
         self._follow()
         self.panel.onJobDone(job)
+
+    def _presetIsFit(self) -> bool:
+        """Whether the chosen preset is one, and may read what it reads: one that came with the scene is asked about."""
+        parameters = self.panel.parameters
+        try:
+            presets.presetOf(parameters)
+            files = presets.filesToAccept(parameters)
+        except presets.InputError as error:
+            self.say(str(error), "poor")
+            return False
+        if files:
+            question = _("The preset {name} came with this scene and reads {files}. Read it?").format(
+                name=parameters.preset, files=_(" and ").join(files)
+            )
+            if not slicer.util.confirmYesNoDisplay(text.tip(question), windowTitle="SpikeReg"):
+                return False
+            presets.accept(parameters)
+        return True
 
     def _requirementsMet(self) -> bool:
         """Offer to install the small packages that the library needs besides PyTorch; the only place where that is."""

@@ -13,6 +13,11 @@ def plain(text: str) -> str:
     return "<br>".join(escape(line) for line in text.split("\n"))
 
 
+def tip(text: str) -> str:
+    """Plain text for a tooltip or a window, which would take a name that looks like markup for markup."""
+    return f"<qt>{plain(text)}</qt>"
+
+
 def coloured(word: str, kind: str) -> str:
     """A word in bold, in the colour of "good", "check" or "poor", with a dot for the eye; any other kind is plain."""
     if kind not in COLOURS:
