@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,18 @@ class Reach:
         For a line that runs at import: tests that run any line of the file. The cheapest files of tests come first,
         and inside each the cheapest test.
         """
-        here: set[str] = set()
-        anywhere: set[str] = set()
-        at_import = False
+        reached: set[str] = set()
         for measured in self._measured:
             lines = measured["lines"].get(file, {})
-            anywhere.update(*lines.values())
             before = self._source(measured, file)
-            for number in _statement(before, _line_then(before, source, line)):
-                here.update(lines.get(str(number), ()))
-                at_import |= lines.get(str(number)) == []
+            then = _line_then(before, source, line)
+            if _in_function(before, then):
+                for number in _statement(before, then):
+                    reached.update(lines.get(str(number), ()))
+            else:
+                reached.update(*lines.values())
         groups: dict[str, list[str]] = defaultdict(list)
-        chosen = self._named(here or anywhere if at_import else here)
-        for test in sorted(chosen, key=lambda test: (self._seconds[test], test)):
+        for test in sorted(self._named(reached), key=lambda test: (self._seconds[test], test)):
             groups[file_of(test)].append(test)
         tests, left = [], budget_s
         for group in sorted(groups.values(), key=self.seconds):
@@ -145,10 +145,24 @@ def _line_then(before: str, now: str, line: int) -> int:
     return then
 
 
+@cache
+def _tree(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
+def _in_function(source: str, line: int) -> bool:
+    """Whether a call runs the line; else importing the file does: constants, defaults, classes."""
+    return any(
+        isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body[0].lineno <= line <= (node.end_lineno or node.lineno)
+        for node in ast.walk(_tree(source))
+    )
+
+
 def _statement(source: str, line: int) -> range:
     """Lines of the innermost statement around `line`, of a compound one those of its head; not each is reported."""
     lines = range(line, line + 1)
-    for node in ast.walk(ast.parse(source)):  # breadth first: the innermost comes last
+    for node in ast.walk(_tree(source)):  # breadth first: the innermost comes last
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno):
             body = getattr(node, "body", None)
             end = body[0].lineno - 1 if body else node.end_lineno or node.lineno
