@@ -319,6 +319,16 @@ def test_what_the_mask_leaves_out_moves_nothing() -> None:
     assert float(masked[:, :, 26:].mean()) < 0.02 and float(masked.max()) < 0.5
 
 
+@pytest.mark.parametrize(("spacing", "field"), [(0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (3.0, 4.0), (4.0, 4.0), (5.0, 5.0)])
+def test_the_field_of_a_usual_level_is_twice_as_coarse_up_to_four_millimetres(spacing: float, field: float) -> None:
+    level = Level.usual(spacing, 7)
+    assert (level.spacing_mm, level.iterations, level.field_mm) == (spacing, 7, field)
+    assert (level.velocity_sigma_mm, level.field_sigma_mm) == pytest.approx((1.73 * spacing, 0.5 * spacing))
+    coarse = level.on(Grid(SHAPE, 4.5))
+    assert (coarse.spacing_mm, coarse.field_mm) == (max(4.5, spacing), max(4.5, field))
+    assert (coarse.iterations, coarse.velocity_sigma_mm) == (7, level.velocity_sigma_mm)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

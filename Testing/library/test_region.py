@@ -102,6 +102,19 @@ def test_no_voxel_outside_the_mask_is_inside_on_the_working_frame(spacing):
     assert float(displacement_at(field, Grid(working.shape, 2.0), points[within]).abs().max()) == 0
 
 
+@pytest.mark.parametrize("unit", [0.25, 3.0])
+def test_a_region_and_its_edge_scale_with_the_unit_of_length(unit):
+    mask = torch.zeros(32, 32, 32, dtype=torch.short)
+    mask[4:28, 4:28, 4:28] = 1
+    weights = []
+    for scale in (1.0, unit):
+        frame = Frame((32, 32, 32), (0.0, 0.0, 0.0), (2 * scale, 2 * scale, 2 * scale))
+        region = region_on(frame, Volume(mask, frame), scale=scale)
+        weights.append(region.weight_on(Grid(frame.shape, 2 * scale)))
+    assert float(weights[0].max()) == 1 and bool(((weights[0] > 0.1) & (weights[0] < 0.9)).any())
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-5)
+
+
 def test_a_landmark_outside_the_region_is_named_and_left_out(box):
     working = Frame((64, 64, 64), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
     points = torch.tensor([[64.0, 64.0, 64.0], [10.0, 64.0, 64.0]], dtype=torch.float64)

@@ -30,8 +30,8 @@ from trial import failing
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("Testing/library", "Testing/spiking", "Testing/neural_field", "Testing/pipeline", "Testing/training")
 # A mutant may make a loop endless: it counts as caught after this much more than its tests took when measured.
-PATIENCE = 5.0
-PATIENCE_S = 60.0
+PATIENCE = 2.0
+PATIENCE_S = 45.0
 
 
 def main(argv: list[str] | None = None) -> int:
