@@ -114,6 +114,18 @@ def test_library_modules_load_only_what_is_always_installed(path):
     assert imported_at_file_scope(path) - always == set()
 
 
+def test_records_cannot_be_changed_once_they_are_made():
+    """A frame, a transform or a finding is shared by many; only the two that stages fill in turn are open."""
+    open_records = set()
+    for path in LIBRARY.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
+                text = ast.unparse(decorator)
+                if text.startswith("dataclass") and "frozen=True" not in text:
+                    open_records.add(node.name)
+    assert open_records == {"Registration", "Run"}
+
+
 def test_the_first_lines_a_newcomer_reads_import_nothing_heavy():
     for name in ("__init__", "cli", "configuration", "errors", "interrupt", "outputs", "progress", "models"):
         assert imported_at_file_scope(LIBRARY / f"{name}.py") & {"torch", "SimpleITK", "numpy"} == set(), name

@@ -23,8 +23,8 @@ from cosmic_ray.mutating import use_mutation
 from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.work_item import MutationSpec
 from findings import Finding, equivalents, report
-from reach import QUIET, Reach, measure
-from rooms import OPERATORS, ROOMS, files_of_rooms, is_evaluated
+from reach import QUIET, Reach, file_of, measure
+from rooms import ALWAYS, OPERATORS, ROOMS, files_of_rooms, is_evaluated
 from trial import failing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,10 @@ def judge(tree: Path, spec: MutationSpec, reach: Reach, budget_s: float) -> Find
     file, line = spec.module_path.relative_to(tree).as_posix(), spec.start_pos[0]
     operator = get_operator(spec.operator_name)()
     with use_mutation(spec.module_path, operator, spec.occurrence) as (was, becomes):
-        tests = reach.tests(file, was, line, budget_s)
+        tests = [
+            *(test for test in ALWAYS if (tree / file_of(test)).is_file()),
+            *reach.tests(file, was, line, budget_s),
+        ]
         began = time.monotonic()
         by = failing(tree, tests, PATIENCE_S + PATIENCE * reach.seconds(tests)) if tests else ""
         return Finding.of(file, line, was, becomes, by, len(tests), time.monotonic() - began)

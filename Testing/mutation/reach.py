@@ -98,8 +98,8 @@ class Reach:
         return tests
 
     def seconds(self, tests: list[str]) -> float:
-        """What `tests` took, all together, when they were measured."""
-        return sum(self._seconds[test] for test in tests)
+        """What `tests` took, all together, when they were measured; nothing for one that was not."""
+        return sum(self._seconds.get(test, 0.0) for test in tests)
 
     def _source(self, measured: dict[str, Any], file: str) -> str:
         digest = measured["sources"].get(file)
