@@ -138,6 +138,28 @@ def test_warnings_name_landmarks_by_number():
     assert unmet([0.1, 2.5, 3.0])[0].startswith("landmarks 2 (2.5 mm), 3 (3.0 mm) could not")
 
 
+@pytest.mark.parametrize("swapped", [False, True], ids=["fixed", "moving"])
+def test_landmarks_that_lie_together_in_one_image_alone_contradict_each_other(swapped):
+    """Whichever image it is; eight pairs are named, the others counted."""
+    together = ORIGIN + torch.tensor([[60.0 + 0.25 * n, 60.0, 60.0] for n in range(5)]).double()
+    apart = ORIGIN + torch.tensor([[40.0 + 10 * n, 60.0, 60.0] for n in range(5)]).double()
+    identity = AffineTransform(torch.eye(4).numpy())
+    points, targets = (apart, together) if swapped else (together, apart)
+    _, (warning,) = landmarks_on(WORKING, points, targets, identity, weight=1.0)
+    assert "landmarks 1 and 2, 1 and 3, 1 and 4, 1 and 5, 2 and 3" in warning
+    assert "3 and 4 and 2 more pairs contradict" in warning
+
+
+def test_eight_landmarks_are_named_and_the_others_counted():
+    assert "8 (9.0 mm) and 2 more could not" in unmet([9.0] * 10)[0]
+    assert unmet([9.0] * 8)[0].startswith("landmarks 1 (9.0 mm)") and "more could" not in unmet([9.0] * 8)[0]
+    assert unmet([0.0, 9.0])[0].startswith("landmark 2 (9.0 mm) could")
+    identity = AffineTransform(torch.eye(4).numpy())
+    far = ORIGIN + torch.full((10, 3), 900.0).double()
+    found, (warning,) = landmarks_on(WORKING, far, far, identity, weight=1.0)
+    assert found is None and warning.startswith("landmarks 1, 2, 3, 4, 5, 6, 7, 8 and 2 more lie too far")
+
+
 def test_the_penalty_is_the_weighted_mean_distance():
     pull = Landmarks(POINTS, POINTS + AWAY, weight=0.3)
     zero = torch.zeros(3, *FRAME.shape)
