@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,8 @@ class Reach:
     def tests(self, file: str, source: str, line: int, budget_s: float) -> list[str]:
         """Tests that run `line` of `file`, whose text is `source`: no more than `budget_s` of them, by measured time.
 
-        For a line that runs at import: tests that run any line of the file. The cheapest files of tests come first,
-        and inside each the cheapest test.
+        For a line that runs at import: tests that run any line of the file. The cheapest tests are taken; of those,
+        the cheapest files come first, and inside each the cheapest test.
         """
         reached: set[str] = set()
         for measured in self._measured:
@@ -87,15 +88,12 @@ class Reach:
             else:
                 reached.update(*lines.values())
         groups: dict[str, list[str]] = defaultdict(list)
+        left = budget_s
         for test in sorted(self._named(reached), key=lambda test: (self._seconds[test], test)):
-            groups[file_of(test)].append(test)
-        tests, left = [], budget_s
-        for group in sorted(groups.values(), key=self.seconds):
-            for test in group:
-                if self._seconds[test] <= left:
-                    tests.append(test)
-                    left -= self._seconds[test]
-        return tests
+            left -= self._seconds[test]
+            if left >= 0:
+                groups[file_of(test)].append(test)
+        return list(chain.from_iterable(sorted(groups.values(), key=self.seconds)))
 
     def seconds(self, tests: list[str]) -> float:
         """What `tests` took, all together, when they were measured; nothing for one that was not."""
