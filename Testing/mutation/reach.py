@@ -93,15 +93,18 @@ class Reach:
             left -= self._seconds[test]
             if left >= 0:
                 groups[file_of(test)].append(test)
-        return list(chain.from_iterable(sorted(groups.values(), key=self.seconds)))
+        return list(chain.from_iterable(sorted(groups.values(), key=self._together)))
 
-    def seconds(self, tests: list[str]) -> float:
-        """What `tests` took, all together, when they were measured; nothing for one that was not."""
-        return sum(self._seconds.get(test, 0.0) for test in tests)
+    def longest(self, tests: list[str]) -> float:
+        """Seconds that the dearest of `tests` took when it was measured; nothing for one that was not."""
+        return max((self._seconds.get(test, 0.0) for test in tests), default=0.0)
 
     def _source(self, measured: dict[str, Any], file: str) -> str:
         digest = measured["sources"].get(file)
         return (self._store / digest).read_text(encoding="utf-8") if digest else ""
+
+    def _together(self, tests: list[str]) -> float:
+        return sum(self._seconds[test] for test in tests)
 
     def _named(self, contexts: set[str]) -> set[str]:
         """Passing tests among `contexts`; what one test's setup reached may serve every test of its file."""

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ _START = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods()
 _FAILED, _INTERRUPTED = 1, 2
 
 
-def failing(tree: Path, tests: list[str], timeout_s: float) -> str:
+def failing(tree: Path, tests: list[str], patience_s: float) -> str:
     """The first of `tests` that fails, or how else the run ended badly; empty when all pass.
+
+    A test that takes longer than `patience_s` counts as one without an end.
 
     Raises:
         RuntimeError: pytest gives no verdict: it finds none of the tests, say.
@@ -32,11 +35,14 @@ def failing(tree: Path, tests: list[str], timeout_s: float) -> str:
         output = Path(folder) / "output"
         process = context.Process(target=_pytest, args=(tree, tests, output))
         process.start()
-        process.join(timeout_s)
-        if process.exitcode is None:
-            _end(process.pid)
-            process.join()
-            return "no end"
+        began = time.time()
+        while process.exitcode is None:
+            process.join(1.0)
+            last = output.stat().st_mtime if output.is_file() else began
+            if process.exitcode is None and time.time() - max(began, last) > patience_s:
+                _end(process.pid)
+                process.join()
+                return "no end"
         said = output.read_text(encoding="utf-8", errors="replace") if output.is_file() else ""
     if process.exitcode == 0:
         return ""
@@ -61,7 +67,7 @@ def _pytest(tree: Path, tests: list[str], output: Path) -> None:
         import pytest
 
         options = ["-p", "measured", "-p", "no:cacheprovider", "-q", "-x", "--assert=plain", "--tb=no", "-rfE"]
-        code = pytest.main([*options, *dict.fromkeys(map(file_of, tests))], plugins=[_Only(tests)])
+        code = pytest.main([*options, *dict.fromkeys(map(file_of, tests))], plugins=[_Only(tests, output)])
         sys.stdout.flush()
     os._exit(code)
 
@@ -69,12 +75,16 @@ def _pytest(tree: Path, tests: list[str], output: Path) -> None:
 class _Only:
     """A plugin that runs these tests in this order, and no other test of their files."""
 
-    def __init__(self, tests: list[str]) -> None:
+    def __init__(self, tests: list[str], output: Path) -> None:
+        self._output = output
         self._places = {test: place for place, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         chosen = [item for item in items if item.nodeid in self._places]
         items[:] = sorted(chosen, key=lambda item: self._places[item.nodeid])
+
+    def pytest_runtest_logreport(self) -> None:
+        os.utime(self._output)  # every test shows that it came to an end
 
 
 def _end(pid: int | None) -> None:
