@@ -18,10 +18,12 @@ from . import sampling
 from .errors import InputError
 from .field_inverse import invert_field
 from .frames import Frame
+from .hdf5_transform import Part, write_parts
 from .image_files import atomic_output, check_complete, check_frame, extension, frame_of, set_frame, write_sitk
 from .images import Volume
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
+_COMPRESSED_EXTENSIONS = (".h5", ".hdf5")
 _FIELD_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _SAMPLES_PER_KNOT = 12  # a B-spline's error is then 0.2 % of its displacement, whatever its mesh
 
@@ -177,11 +179,17 @@ def warp_image(
     return replace(moving, data=out, frame=frame)
 
 
-def write_transform(transform: Transform, path: str | os.PathLike[str]) -> None:
+def write_transform(transform: Transform, path: str | os.PathLike[str], *, step_mm: float | None = None) -> None:
     """Write an ITK transform file (.h5, .tfm, .txt, .mat), or a displacement volume (.nii.gz, .nii, .nrrd, .mha).
 
     The file appears complete or not at all. A displacement volume needs a single `DisplacementTransform`; its vectors
-    are LPS mm (NIfTI: vector intent, as ITK writes and Slicer reads it).
+    are LPS mm (NIfTI: vector intent, as ITK writes and Slicer reads it). Displacements are kept to the last bit.
+
+    Args:
+        transform: fixed -> moving points, LPS mm.
+        path: of the file; its extension says which.
+        step_mm: round the displacements of an .h5 file to multiples of this, which makes it about half as large; other
+            formats keep them as they are.
 
     Raises:
         InputError: an unknown extension, a folder that cannot be written, or no single displacement field.
@@ -196,7 +204,10 @@ def write_transform(transform: Transform, path: str | os.PathLike[str]) -> None:
         known = ", ".join(_TRANSFORM_EXTENSIONS + _FIELD_EXTENSIONS)
         raise InputError(f"{path}: unknown transform file type; use one of {known}")
     with atomic_output(path) as temporary:
-        sitk.WriteTransform(_to_itk(merged), str(temporary))
+        if kind in _COMPRESSED_EXTENSIONS:
+            write_parts(_to_parts(merged, step_mm), temporary)
+        else:
+            sitk.WriteTransform(_to_itk(merged), str(temporary))
 
 
 def read_transform(path: str | os.PathLike[str]) -> Transform:
@@ -254,6 +265,23 @@ def _to_itk(transform: Transform) -> sitk.Transform:
     if isinstance(transform, CompositeTransform):
         # ITK applies the transform that was added LAST first.
         return sitk.CompositeTransform([_to_itk(part) for part in reversed(transform.transforms)])
+    raise TypeError(f"cannot write a {type(transform).__name__}")
+
+
+def _to_parts(transform: Transform, step_mm: float | None) -> list[Part]:
+    """The transform as the parts of an ITK file."""
+    if isinstance(transform, AffineTransform):
+        parameters = np.concatenate((transform.matrix[:3, :3].ravel(), transform.matrix[:3, 3]))
+        return [Part("AffineTransform_double_3_3", np.zeros(3), parameters)]
+    if isinstance(transform, DisplacementTransform):
+        frame = transform.frame
+        fixed = np.array([*frame.size, *frame.origin, *frame.spacing, *frame.direction], dtype=np.float64)
+        field = transform.field.flatten(1).numpy()
+        return [Part("DisplacementFieldTransform_double_3_3", fixed, field, step_mm)]
+    if isinstance(transform, CompositeTransform):
+        # ITK applies the transform that was added LAST first.
+        parts = [part for inner in reversed(transform.transforms) for part in _to_parts(inner, step_mm)]
+        return [Part("CompositeTransform_double_3_3"), *parts]
     raise TypeError(f"cannot write a {type(transform).__name__}")
 
 
