@@ -24,12 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from dev_pairs import listed_pairs
+from meaning import meaning
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
 from SpikeRegLib.allocator import keep_freed_memory
+from SpikeRegLib.configuration import read_toml
 from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, read_labels
@@ -177,26 +179,37 @@ def seen_by_network(pair: Pair, cache: Path, *, working_mm: float, network_mm: f
 
 @lru_cache
 def code_stamp(modules: tuple[str, ...]) -> str:
-    """Changes whenever one of these modules of the library does."""
-    text = b"".join((ROOT / "SpikeRegLib" / f"{module}.py").read_bytes() for module in modules)
-    return hashlib.sha256(text).hexdigest()[:10]
+    """Changes whenever what one of these modules of the library does changes, see `meaning`."""
+    return _stamp(ROOT / "SpikeRegLib" / f"{module}.py" for module in modules)
+
+
+def _stamp(files: Iterable[Path]) -> str:
+    text = "\0".join(meaning(path.read_text(encoding="utf-8")) for path in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 @lru_cache
 def library_stamp(*, network: bool) -> str:
-    """Changes whenever code that decides a registration does; without `network`, one by instance optimisation alone."""
+    """Changes whenever what the code does that decides a registration changes, see `meaning`; without `network`, one by
+    instance optimisation alone."""
     aside = {"report", "commands", "training"} | (set() if network else {"spiking"})
     folder = ROOT / "SpikeRegLib"
     files = [path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in aside]
     if not network:
         files = [path for path in files if path.stem not in ("predict", "models", "inference")]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:10]
+    return _stamp(files)
 
 
 def digest(*parts: Any) -> str:
-    """A short key of settings and files that decide a result."""
-    texts = [part.read_bytes() if isinstance(part, Path) else json.dumps(part).encode() for part in parts]
+    """A short key of settings and files that decide a result; of a preset, its values without its description."""
+    texts = [_content(part) if isinstance(part, Path) else json.dumps(part).encode() for part in parts]
     return hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
+
+
+def _content(path: Path) -> bytes:
+    if path.suffix != ".toml":
+        return path.read_bytes()
+    return json.dumps({name: value for name, value in read_toml(path).items() if name != "description"}).encode()
 
 
 @lru_cache

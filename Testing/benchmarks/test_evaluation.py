@@ -53,6 +53,70 @@ def test_scores_are_those_of_the_independent_scorer(tmp_path):
     assert figures["true_folding_percent"] != pytest.approx(expected["folding_percent"], rel=1e-3)
 
 
+CODE = '''
+def limit(value, most=3):
+    """What is kept."""
+    if value > most:
+        raise ValueError(f"value: at most {most}, got {value}")
+    warnings = ["near"]
+    warnings.append(f"{value} is near")
+    listener(Progress("predict", 0.5, "half"))
+    return {"kept": min(value, most)}, warnings
+'''
+WORDS = {
+    "a comment": ("most=3):", "most=3):  # three"),
+    "layout": ("    if value > most:", "\n    if (value > most):"),
+    "a docstring": ("What is kept.", "What stays."),
+    "no docstring": ('    """What is kept."""\n', ""),
+    "the text of an error": ("at most {most}, got {value}", "{value} is above {most}"),
+    "a warning": ("is near", "comes near"),
+    "a first warning": ('"near"', '"nearby"'),
+    "a progress message": ('"half"', '"one half"'),
+}
+DEEDS = {
+    "a default": ("most=3", "most=4"),
+    "a comparison": ("value > most", "value >= most"),
+    "the kind of an error": ("ValueError", "TypeError"),
+    "a key": ('"kept"', '"held"'),
+    "a call": ("min(", "max("),
+    "a number in a report": ("0.5", "0.6"),
+}
+
+
+def stamps(folder: Path, text: str, monkeypatch) -> set[str]:
+    (folder / "SpikeRegLib" / "spiking").mkdir(parents=True, exist_ok=True)
+    for name in ("filters.py", "spiking/spec.py"):
+        (folder / "SpikeRegLib" / name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(evaluation, "ROOT", folder)
+    return {
+        evaluation.library_stamp.__wrapped__(network=True),
+        evaluation.library_stamp.__wrapped__(network=False),
+        evaluation.code_stamp.__wrapped__(("filters",)),
+    }
+
+
+@pytest.mark.parametrize("change", WORDS)
+def test_stamps_of_code_stay_where_only_words_change(change, tmp_path, monkeypatch):
+    old, new = WORDS[change]
+    assert CODE.replace(old, new) != CODE
+    assert stamps(tmp_path, CODE, monkeypatch) == stamps(tmp_path, CODE.replace(old, new), monkeypatch)
+
+
+@pytest.mark.parametrize("change", DEEDS)
+def test_stamps_of_code_change_with_what_it_does(change, tmp_path, monkeypatch):
+    old, new = DEEDS[change]
+    assert not stamps(tmp_path, CODE, monkeypatch) & stamps(tmp_path, CODE.replace(old, new), monkeypatch)
+
+
+def test_the_key_of_a_preset_is_its_values(tmp_path):
+    texts = ('description = "a"\npasses = 1\n', '# said anew\ndescription = "b"\npasses = 1\n', "passes = 2\n")
+    keys = []
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.toml").write_text(text, encoding="utf-8")
+        keys.append(evaluation.digest(tmp_path / f"{number}.toml"))
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_pairs_are_balanced_distinct_and_never_reversed():
     names = [f"{n:02}" for n in range(13)]
     start = [("00", "10"), ("10", "11"), ("11", "01"), ("12", "02"), ("03", "12"), ("11", "12")]
