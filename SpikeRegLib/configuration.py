@@ -16,6 +16,7 @@ from SpikeRegLib.names import check_name
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.ranges import one_of, within
 from SpikeRegLib.toml_text import toml_text
+from SpikeRegLib.yaml_text import YamlError, read_yaml_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -260,6 +261,23 @@ def parse_toml(text: str, source: str | Path) -> dict[str, Any]:
         raise InputError(f"{source}: not a valid TOML file ({error}); correct that line") from error
 
 
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The table in a YAML file, see `yaml_text`.
+
+    Raises:
+        InputError: the file is missing, unreadable, or holds anything but a table that is read here.
+    """
+    try:
+        table = read_yaml_text(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
+    except (YamlError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML that settings are read from ({error}); correct that line") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: holds no table of settings; write lines of `field: value`")
+    return table
+
+
 def settings_from_table(
     kind: type[Settings], table: dict[str, Any], *, source: str | Path, prefix: str = ""
 ) -> Settings:
@@ -295,7 +313,7 @@ def _value(hint: Any, value: Any, source: str | Path, field: str) -> Any:
     """`value` as the field's type says, or an InputError naming the field. An integer is accepted where a float is."""
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return settings_from_table(hint, value, source=source, prefix=f"{field}.")  # type: ignore[arg-type]
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
+    if typing.get_origin(hint) is tuple and isinstance(value, (list, tuple)):
         item, *rest = typing.get_args(hint)
         items = [item] * len(value) if rest == [Ellipsis] else [item, *rest]
         if len(items) == len(value):

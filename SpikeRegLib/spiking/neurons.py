@@ -14,7 +14,7 @@ form and event simulation agree to the last spike.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -220,6 +220,14 @@ def surrogate_floor(shifted: torch.Tensor, timesteps: int) -> torch.Tensor:
     """The same for a drive that already holds the half threshold, shifted = y + 1/2: clip(floor(shifted), 0, T)."""
     inside = (shifted > 0) & (shifted < timesteps + 1)
     return _StraightThrough.apply(shifted, torch.floor(shifted.detach()).clamp_(0, timesteps), inside)
+
+
+def surrogate_varying(drives: Sequence[torch.Tensor], dynamics: NeuronDynamics) -> torch.Tensor:
+    """`simulate_varying` with the straight-through gradient of the mean drive, for training."""
+    mean = torch.stack(tuple(drives)).mean(0)
+    inside = (mean > -0.5) & (mean < dynamics.timesteps + 0.5)
+    counts = simulate_varying((drive.detach() for drive in drives), dynamics)
+    return _StraightThrough.apply(mean, counts, inside)
 
 
 class _SurrogateSpike(torch.autograd.Function):

@@ -18,6 +18,7 @@ from SpikeRegLib.spiking.neurons import (
     simulate_varying,
     surrogate_counts,
     surrogate_floor,
+    surrogate_varying,
 )
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
 
@@ -252,7 +253,10 @@ class SpikingUNet(RegistrationUNet):
         """The counts of a layer (the head: its output) with the weights and bias of `count_weights`."""
         if self.input_coding == "poisson" and layer.inputs == ("image",) and layer.neuron:
             spikes = poisson_spikes(inputs[0], self.spec.timesteps, self.seed)
-            return simulate_varying((convolve(layer, s, weight, bias) for s in spikes), self.dynamics_of(layer))
+            drives = (convolve(layer, s, weight, bias) for s in spikes)
+            if self.mode == "surrogate":
+                return surrogate_varying(list(drives), self.dynamics_of(layer))
+            return simulate_varying(drives, self.dynamics_of(layer))
         x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)
         dynamics = self.dynamics_of(layer)
         if layer.neuron and dynamics.rounds:

@@ -1,12 +1,14 @@
-"""A training recipe read from TOML: network, lengths, rates, weights, synthetic pairs."""
+"""A training recipe, read from TOML or YAML or given as a table: network, lengths, rates, weights, synthetic pairs."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from SpikeRegLib.configuration import read_toml, settings_from_table
+from SpikeRegLib.configuration import read_toml, read_yaml, settings_from_table
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.training.appearance import SyntheticOptions
@@ -63,16 +65,26 @@ class TrainingConfig:
             raise ValueError(f"percentile: must be in (0, 100], got {self.percentile}")
 
 
-def load_config(path: str | Path) -> TrainingConfig:
-    """Read a recipe: a TOML file, or the name of a shipped one ("brain-t1").
+def load_config(source: str | Path | Mapping[str, Any] | TrainingConfig) -> TrainingConfig:
+    """Read a recipe. Fields that are left out have their default; unknown ones are refused.
+
+    Args:
+        source: a TOML or YAML file, the name of a shipped recipe ("brain-t1"), the fields as a dictionary, or a recipe,
+            which is given back.
 
     Raises:
         InputError: the file or one of its fields is wrong; the message names both.
     """
-    file = Path(path)
+    if isinstance(source, TrainingConfig):
+        return source
+    if isinstance(source, Mapping):
+        return settings_from_table(TrainingConfig, dict(source), source="config")
+    path = file = Path(source)
+    if file.suffix in (".yaml", ".yml"):
+        return settings_from_table(TrainingConfig, read_yaml(file), source=file)
     if file.suffix != ".toml":
         file = RECIPES / f"{path}.toml"
         if not file.is_file():
             known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
-            raise InputError(f"recipe {str(path)!r}: unknown; choose one of {known}, or give a .toml file")
+            raise InputError(f"recipe {str(path)!r}: unknown; choose one of {known}, or give a .toml or .yaml file")
     return settings_from_table(TrainingConfig, read_toml(file), source=file)

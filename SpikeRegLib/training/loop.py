@@ -1,5 +1,5 @@
-"""The training loop: one synthetic pair a step (one for each process where several train together), cosine learning
-rate, checkpoints, a JSON-lines log, exact resume.
+"""The training loop: one pair a step, or the mean over a batch (for each process where several train together), cosine
+learning rate, checkpoints, a JSON-lines log, exact resume.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ from SpikeRegLib.training.synthetic import SyntheticPair
 Trained = RegistrationUNet | FieldNetwork
 # (network, pair, number of the step, precision) -> the loss and its terms for the log.
 Loss = Callable[[Any, SyntheticPair, int, Precision], tuple[torch.Tensor, dict[str, float]]]
+Losses = Iterator[tuple[torch.Tensor, dict[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def train(
 
     Args:
         network: dense or spiking, or a neural field.
-        pairs: gives pair number `step`; the same step always gives the same pair.
+        pairs: gives pair number `step`; the same step always gives the same pair. Of a batch [B, ...], the step follows
+            the mean of the gradients of its pairs.
         folder: gets `checkpoint.safetensors` and `log.jsonl`.
         options: length, rates and weights.
         device: where to train.
@@ -192,28 +195,26 @@ def train(
             precision = gradient_precision(unet.spec, (depth, height, width), device)
             second = random.Random(seed * 7919 + step).random() < options.second_pass
             second = second and step >= options.second_pass_from * options.steps and loss_of is None
+            members = pair.members()
+            losses: Losses
             if loss_of is not None:
-                loss, terms = loss_of(network, pair, step, precision)
+                losses = (loss_of(network, member, step, precision) for member in members)
             else:
                 assert not isinstance(network, FieldNetwork)
-                earlier = first_pass(network, pair, precision) if second else None
-                if second and isinstance(network, AnalogUNet):
-                    network.freeze_normalisation(frozen)
-                loss, terms = objective(
-                    network, pair, options.weights, precision=precision, earlier=earlier, teacher=teacher
+                losses = _objectives(
+                    network, members, options.weights, precision, teacher, second=second, frozen=frozen
                 )
-            size = _update(network, optimiser, loss, processes)
+            size, terms = _update(network, optimiser, losses, len(members), processes)
             if size is None:
                 skipped += 1
                 for buffer, before in zip(network.buffers(), statistics, strict=True):
                     buffer.copy_(before)
             for number in range(options.echoes):
                 assert not isinstance(network, FieldNetwork)
-                again, heard = echo(
-                    network, pair, options.weights, precision=precision, teacher=teacher,
-                    seed=(seed * 1_000_003 + step) * options.echoes + number,
-                )  # fmt: skip
-                skipped += _update(network, optimiser, again, processes) is None
+                number += (seed * 1_000_003 + step) * options.echoes
+                losses = _echoes(network, members, options.weights, precision, teacher, seed=number)
+                again, heard = _update(network, optimiser, losses, len(members), processes)
+                skipped += again is None
                 if "teacher_distance" in heard:
                     terms["echo_distance"] = heard["teacher_distance"]
             entry = {"step": step + 1, "pass": 2 if second else 1, "gradient_norm": size, **terms}
@@ -235,18 +236,47 @@ def train(
     return entry
 
 
+def _objectives(
+    network: RegistrationUNet, members: list[SyntheticPair], weights: ObjectiveWeights, precision: Precision,
+    teacher: RegistrationUNet | None, *, second: bool, frozen: bool,
+) -> Losses:  # fmt: skip
+    """`objective` of each pair of a batch, made when it is asked for."""
+    for pair in members:
+        earlier = first_pass(network, pair, precision) if second else None
+        if second and isinstance(network, AnalogUNet):
+            network.freeze_normalisation(frozen)
+        yield objective(network, pair, weights, precision=precision, earlier=earlier, teacher=teacher)
+
+
+def _echoes(
+    network: RegistrationUNet, members: list[SyntheticPair], weights: ObjectiveWeights, precision: Precision,
+    teacher: RegistrationUNet | None, *, seed: int,
+) -> Losses:  # fmt: skip
+    """`echo` of each pair of a batch, all shown alike."""
+    for pair in members:
+        yield echo(network, pair, weights, precision=precision, teacher=teacher, seed=seed)
+
+
 def _update(
-    network: Trained, optimiser: torch.optim.Optimizer, loss: torch.Tensor, processes: Processes
-) -> float | None:
-    """One step of the optimiser; returns the norm of the gradient, or None and no step where it is not finite."""
+    network: Trained, optimiser: torch.optim.Optimizer, losses: Losses, count: int, processes: Processes
+) -> tuple[float | None, dict[str, float]]:
+    """One step of the optimiser by the mean of `count` losses, of which one at a time is held in memory.
+
+    Returns:
+        The norm of the gradient, or None and no step where it is not finite; and the means of the terms.
+    """
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    each = []
+    for loss, terms in losses:
+        (loss / count).backward()
+        each.append(terms)
     processes.average(network)
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    terms = each[0] if count == 1 else {name: round(fmean(t[name] for t in each), 5) for name in each[0]}
     if not torch.isfinite(norm):
-        return None
+        return None, terms
     optimiser.step()
-    return round(float(norm), 4)
+    return round(float(norm), 4), terms
 
 
 def _rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:

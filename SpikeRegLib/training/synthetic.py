@@ -6,7 +6,9 @@ Every pair depends on (seed, step) alone, so a resumed training sees exactly the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 
 import torch
 from torch.nn import functional
@@ -47,6 +49,21 @@ class SyntheticPair:
     fixed_shares: torch.Tensor
     moving_shares: torch.Tensor
     reference: torch.Tensor | None = None
+
+    def members(self) -> list[SyntheticPair]:
+        """The pairs of a batch [B, ...] one by one; this one itself where there is no other."""
+        count = len(self.fixed)
+        if count == 1:
+            return [self]
+        return [self._each(itemgetter(slice(n, n + 1))) for n in range(count)]
+
+    def to(self, device: torch.device) -> SyntheticPair:
+        """The same on another device."""
+        return self._each(lambda value: value.to(device))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> SyntheticPair:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(value) for name, value in values.items() if value is not None})
 
 
 @dataclass(frozen=True)

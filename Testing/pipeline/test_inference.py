@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import brains
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from SpikeRegLib import SpikeRegInference, SpikeRegTrainer, SpikeRegUNet, load_config, read_image
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, write_volume
-from SpikeRegLib.models import save_model
+from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.spiking.spec import velocity_unet
+from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.loop import LoopOptions
+from SpikeRegLib.training.trainer import as_pair
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,8 @@ def test_a_bare_array_of_whole_numbers_is_an_image():
     array = np.arange(16**3, dtype=np.int16).reshape(16, 16, 16)
     shift = torch.zeros(3, 16, 16, 16)
     shift[0] = 0.5
-    warped = SpikeRegInference("brain-t1").apply_deformation(array, shift)
+    with pytest.warns(UserWarning, match="moving: a bare array, taken as voxels of 1 mm"):
+        warped = SpikeRegInference("brain-t1").apply_deformation(array, shift)
     assert np.allclose(warped.data[..., :-1].numpy(), array[..., :-1] + 0.5)
 
 
@@ -66,7 +73,7 @@ def test_arrays_that_do_not_fit_are_named(registered):
     with pytest.raises(InputError, match=r"moving: an array \[4, 4, 4\] does not fit"):
         model.apply_deformation(np.zeros((4, 4, 4)), result)
     with pytest.raises(InputError, match=r"deformation_field: \[3, 5, 5, 5\] does not fit"):
-        model.apply_deformation(np.zeros((4, 4, 4)), np.zeros((3, 5, 5, 5)))
+        model.apply_deformation(np.zeros((4, 4, 4)), np.zeros((3, 5, 5, 5)), spacing=1.0)
 
 
 def test_the_kind_of_the_weights_decides_the_method():
@@ -78,8 +85,6 @@ def test_the_kind_of_the_weights_decides_the_method():
 
 def test_a_network_from_a_recipe_is_trained_saved_and_used(known, tmp_path, quick):
     """SpikeRegUNet(config), SpikeRegTrainer(model, config).train(...), then registration with the new weights."""
-    from dataclasses import replace
-
     config = replace(load_config("brain-t1"), finetune=LoopOptions(learning_rate=1e-3, warmup=1))
     torch.manual_seed(0)
     model = SpikeRegUNet(config)
@@ -104,8 +109,18 @@ def test_the_trainer_names_what_it_cannot_use():
     trainer = SpikeRegTrainer(SpikeRegUNet(config), config)
     with pytest.raises(InputError, match="train_loader: empty"):
         trainer.train([])
-    with pytest.raises(ValueError, match="one pair at a time"):
-        trainer.train([(torch.zeros(2, 1, 16, 16, 16), torch.zeros(2, 1, 16, 16, 16))])
+    with pytest.raises(ValueError, match="with one channel"):
+        trainer.train([(torch.zeros(1, 2, 16, 16, 16), torch.zeros(1, 2, 16, 16, 16))])
+    with pytest.raises(InputError, match="num_epochs: must be at least 1"):
+        trainer.train([(torch.zeros(16, 16, 16), torch.zeros(16, 16, 16))], num_epochs=0)
+    with pytest.raises(InputError, match="val_loader: empty"):
+        trainer.similarity([])
+    with pytest.raises(InputError, match=r"best.pth: weights are written as .safetensors"):
+        trainer.save("best.pth")
+    with pytest.raises(InputError, match="config: unknown field netwrok"):
+        SpikeRegTrainer(trainer.model, {"netwrok": "paper"})
+    with pytest.raises(InputError, match="network: unknown network spec 'papper'"):
+        SpikeRegUNet({"network": "papper"})
     with pytest.raises(ValueError, match="differ in shape"):
         trainer.train([(torch.zeros(16, 16, 16), torch.zeros(16, 16, 17))])
     config = load_config("brain-t1-labels")  # echoes by labels, which these pairs have not
@@ -129,6 +144,85 @@ def test_recipes_are_checked(tmp_path):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=message):
             load_config(file)
+
+
+PAIRS = torch.rand(4, 2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(3))
+
+
+def trained(loader, *, echoes: int = 0, epochs: int = 1) -> SpikeRegUNet:
+    """A small network after some steps."""
+    options = LoopOptions(learning_rate=1e-3, warmup=1, second_pass=1.0, second_pass_from=0.0, echoes=echoes)
+    weights = replace(options.weights, operations=0.5, operations_target=0.0, window=5)
+    torch.manual_seed(0)
+    model = SpikeRegUNet(velocity_unet("tiny", encoder=(4, 6), decoder=(4,)))
+    SpikeRegTrainer(model, TrainingConfig(finetune=replace(options, weights=weights))).train(loader, num_epochs=epochs)
+    return model
+
+
+def test_a_step_follows_the_mean_gradient_of_its_batch(monkeypatch):
+    """The same pair twice is that pair once; of two pairs, the order does not matter and both count."""
+    stack = DataLoader([(fixed, moving) for fixed, moving in PAIRS[:2]], batch_size=2)
+    turned = DataLoader([(fixed, moving) for fixed, moving in PAIRS[:2].flip(0)], batch_size=2)
+    alone = DataLoader([(fixed, moving) for fixed, moving in PAIRS[:1]])
+    twice = DataLoader([(fixed, moving) for fixed, moving in PAIRS[[0, 0]]], batch_size=2)
+    gradients = {}
+    for name, loader in (("stack", stack), ("turned", turned), ("alone", alone), ("twice", twice)):
+        kept = []
+        real = torch.nn.utils.clip_grad_norm_
+
+        def keep(parameters, most, kept=kept, real=real):
+            parameters = list(parameters)
+            kept.append(torch.cat([p.grad.flatten() for p in parameters]))
+            return real(parameters, most)
+
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", keep)
+        trained(loader)
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", real)
+        assert len(kept) == 1, "one step"
+        gradients[name] = kept[0]
+    scale = gradients["alone"].norm()
+    assert (gradients["twice"] - gradients["alone"]).norm() < 1e-3 * scale
+    assert (gradients["stack"] - gradients["turned"]).norm() < 1e-3 * scale
+    assert (gradients["stack"] - gradients["alone"]).norm() > 0.05 * scale
+
+
+def test_a_batch_is_read_in_every_form_a_loader_gives_it():
+    wanted = as_pair((PAIRS[:3, 0], PAIRS[:3, 1]))
+    assert wanted.fixed.shape == (3, 1, 16, 16, 16) and len(wanted.members()) == 3
+    plain = PAIRS[:, :, 0]  # [D, H, W] each
+    for loader in (
+        DataLoader([{"fixed": f, "moving": m} for f, m in PAIRS[:3]], batch_size=3),
+        DataLoader([(f, m) for f, m in plain[:3]], batch_size=3),
+        DataLoader([(f[None], m[None]) for f, m in PAIRS[:3]], batch_size=3),
+    ):
+        (item,) = list(loader)
+        pair = as_pair(item)
+        assert torch.equal(pair.fixed, wanted.fixed) and torch.equal(pair.moving, wanted.moving)
+        for number, member in enumerate(pair.members()):
+            assert torch.equal(member.fixed[0], PAIRS[number, 0])
+    trainer = SpikeRegTrainer(SpikeRegUNet(velocity_unet("tiny", encoder=(4, 6), decoder=(4,))), TrainingConfig())
+    one_by_one = trainer.similarity([(f, m) for f, m in PAIRS])
+    assert trainer.similarity(DataLoader([(f, m) for f, m in PAIRS], batch_size=3)) == pytest.approx(one_by_one)
+
+
+def test_poisson_input_trains_the_first_layer(tmp_path):
+    """Its spikes are drawn, yet the weights that read them get a gradient; and the saved network draws the same."""
+    torch.manual_seed(0)
+    spec = velocity_unet("tiny", encoder=(4, 6), decoder=(4,))
+    model = SpikeRegUNet(spec, input_coding="poisson", seed=5)
+    before = model.weights["enc0_down"].detach().clone()
+    trainer = SpikeRegTrainer(model, TrainingConfig(finetune=LoopOptions(learning_rate=1e-2, warmup=1)))
+    trainer.train([(f, m) for f, m in PAIRS[:2]], num_epochs=1)
+    assert not torch.equal(model.weights["enc0_down"].detach(), before)
+    image = PAIRS[:1, :, 0]
+    for bits in (16, 8):
+        loaded = load_model(trainer.save(tmp_path / f"{bits}.safetensors", weight_bits=bits))
+        assert (loaded.input_coding, loaded.seed) == ("poisson", 5)
+        with torch.no_grad():
+            wanted, got = model(image), loaded(image)
+        assert (got - wanted).norm() < 0.5 * wanted.norm() or float(wanted.norm()) == 0
+    assert read_header(tmp_path / "8.safetensors").facts["steps"] == 2
+    assert (tmp_path / "8.safetensors").stat().st_size < (tmp_path / "16.safetensors").stat().st_size
 
 
 def test_volumes_and_files_give_the_same_registration(registered, known):
