@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
+import math
 import os
 import shutil
-import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import InputError
+from .foreign_prints import reading_with_itk
 from .frames import Frame
+from .image_headers import Header, read_header
+from .voxel_stream import check_packed, stored_values, whole_file
 
 MINIMUM_AXIS = 16
 _IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
@@ -56,11 +58,41 @@ def check_frame(frame: Frame, path: str | os.PathLike[str]) -> None:
         )
 
 
+def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
+    """Read a displacement volume.
+
+    Returns:
+        [3, D, H, W] float32, components (x, y, z) LPS as ITK has them, in the unit of the file; NaN as stored.
+
+    Raises:
+        InputError: unreadable, damaged, or no three components on a 3-D grid.
+    """
+    with _one_line_of_itk(path):
+        header, reader = _open(path)
+        told = header is not None and header.holds_vectors  # ITK below 5.4 does not know every kind
+        if not told and (reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 3):
+            raise InputError(
+                f"{path}: not a displacement field (three components on a 3-D grid); give a transform, not an image"
+            )
+        values = None if header is None else stored_values(header, path)
+        if header is None or values is None or not told or header.scale or values.dtype.kind != "f":
+            with reading_with_itk():
+                return _planar(sitk.GetArrayFromImage(reader.Execute())), _frame(reader, header)
+    if header.unit_mm != 1.0:
+        raise InputError(f"{path}: the header does not measure in mm; write the displacement field in mm")
+    vectors = _planar(values) if header.vectors == "first" else values[:, 0]
+    if header.turned:  # RAS -> LPS
+        vectors = vectors * np.array([-1, -1, 1], np.float32)[:, None, None, None]
+    return np.ascontiguousarray(vectors, np.float32), _frame(reader, header)
+
+
+def _planar(interleaved: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(interleaved, -1, 0), np.float32)
+
+
 def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
+    with _one_line_of_itk(path):
+        header, reader = _open(path)
         size, components = reader.GetSize(), reader.GetNumberOfComponents()
         if components != 1 or reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
             raise InputError(
@@ -70,10 +102,20 @@ def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
             raise InputError(f"{path}: a 2-D image; give a 3-D volume")
         if len(size) > 3 and max(size[3:]) > 1:
             raise InputError(f"{path}: a 4-D volume of {max(size[3:])} frames; extract the one to register first")
+        values = None if header is None else stored_values(header, path)
+        if header is not None and values is not None and values.size == math.prod(size):
+            return _scaled(values.reshape(size[2], size[1], size[0]), header), _frame(reader, header)
         if len(size) > 3:
             reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
-        check_complete(path)
-        image = reader.Execute()
+        with reading_with_itk():
+            return sitk.GetArrayFromImage(reader.Execute()), _frame(reader, header)
+
+
+@contextlib.contextmanager
+def _one_line_of_itk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what ITK's readers raise into one line about the file."""
+    try:
+        yield
     except RuntimeError as error:
         if "irection" in str(error) or "orthonormal" in str(error):
             raise InputError(
@@ -84,88 +126,72 @@ def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
             f"{path}: cannot be read as an image ({_last_line(error)}); give a complete file, "
             f"one of {', '.join(_IMAGE_EXTENSIONS)}"
         ) from error
-    return sitk.GetArrayFromImage(image), frame_of(image)
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Header | None, sitk.ImageFileReader]:
+    """The header as read here, and ITK's reader, which has read it as well."""
+    header = read_header(path)
+    if header is None:
+        check_packed(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with reading_with_itk():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        if header is not None:
+            stored_values(header, path)  # damage, where that is why, has a clearer word
+        raise
+    return header, reader
+
+
+def _scaled(values: np.ndarray, header: Header) -> np.ndarray:
+    """Stored values to intensities, as ITK computes them."""
+    if header.scale is None:
+        return values
+    slope, intercept = header.scale
+    wide = np.float64 if values.dtype == np.float64 else np.float32
+    return (values.astype(wide).astype(np.float64) * slope + intercept).astype(wide)
+
+
+def _frame(reader: sitk.ImageFileReader, header: Header | None) -> Frame:
+    """The frame of the first three axes, as ITK reads it."""
+    axes = reader.GetDimension()
+    width, height, depth = reader.GetSize()[:3]
+    direction = np.reshape(reader.GetDirection(), (axes, axes))[:3, :3]
+    return Frame(
+        (depth, height, width), reader.GetOrigin()[:3], reader.GetSpacing()[:3], tuple(direction.ravel().tolist())
+    )
 
 
 def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
     try:
-        import nibabel  # optional: only FreeSurfer's own format needs it
+        import nibabel.freesurfer  # optional: only FreeSurfer's own format needs it
     except ImportError as error:
         raise InputError(
             f"{path}: reading MGZ needs nibabel; install it or convert with mri_convert to .nii.gz"
         ) from error
     try:
-        image = nibabel.load(path)
-        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
-        affine = np.array(image.affine, dtype=np.float64)  # type: ignore[attr-defined]
+        image = nibabel.freesurfer.MGHImage.from_bytes(whole_file(path))
+        array: np.ndarray = np.asanyarray(image.dataobj)
+        affine = np.array(image.affine, dtype=np.float64)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path}: cannot be read as MGZ ({_last_line(error)}); give a complete file") from error
     if array.ndim > 3 and max(array.shape[3:]) > 1:
         raise InputError(f"{path}: a 4-D volume of {max(array.shape[3:])} frames; extract the one to register first")
-    array = array.reshape(array.shape[:3])
+    width, height, depth = array.shape[:3]
+    array = array.reshape(width, height, depth)
     axes = affine[:3, :3] * np.array([[-1.0], [-1.0], [1.0]])  # RAS -> LPS
     spacing = np.linalg.norm(axes, axis=0)
     direction = axes / np.where(spacing > 0, spacing, 1)
     origin = affine[:3, 3] * np.array([-1.0, -1.0, 1.0])
-    shape = (array.shape[2], array.shape[1], array.shape[0])
-    frame = Frame(shape, tuple(origin.tolist()), tuple(spacing.tolist()), tuple(direction.ravel().tolist()))
+    frame = Frame(
+        (depth, height, width), tuple(origin.tolist()), tuple(spacing.tolist()), tuple(direction.ravel().tolist())
+    )
     native = array.dtype.newbyteorder("=")
     return np.ascontiguousarray(array.T.astype(native)), frame
-
-
-def check_complete(path: str | os.PathLike[str]) -> None:
-    """Refuse a truncated NIfTI file: ITK reads it and fills what is missing with zeros.
-
-    Raises:
-        InputError: the file holds fewer bytes than its header announces.
-    """
-    if extension(path) not in (".nii", ".nii.gz"):
-        return  # ITK notices by itself
-    packed = extension(path) == ".nii.gz"
-    try:
-        with gzip.open(path) if packed else open(path, "rb") as file:
-            header = file.read(348)
-        order = "<" if struct.unpack("<i", header[:4])[0] in (348, 540) else ">"
-        if struct.unpack(order + "i", header[:4])[0] != 348:
-            return  # NIfTI-2 or not NIfTI: left to ITK
-        dimensions = struct.unpack(order + "8h", header[40:56])
-        bits, offset = struct.unpack(order + "h", header[72:74])[0], struct.unpack(order + "f", header[108:112])[0]
-        needed = int(offset) + int(np.prod(dimensions[1 : 1 + dimensions[0]], dtype=np.int64)) * bits // 8
-        size = os.path.getsize(path)
-        if packed:
-            with open(path, "rb") as file:
-                file.seek(-4, os.SEEK_END)
-                size = struct.unpack("<I", file.read(4))[0]  # the length modulo 2^32, where the file is one gzip member
-            if size != needed % 2**32:
-                with gzip.open(path) as file:
-                    while file.read(2**24):
-                        pass
-                    size = file.tell()
-        complete = size >= needed if not packed else size >= needed % 2**32
-    except (OSError, EOFError, struct.error):
-        complete = False
-    if not complete:
-        raise InputError(f"{path}: cannot be read, the file is truncated or damaged; copy or download it again")
-
-
-def nonfinite_in_nifti(path: str | os.PathLike[str]) -> int:
-    """NaN and infinite voxels of a floating-point NIfTI-1 file, from its bytes: ITK's reader turns them into 0.
-
-    0 for other formats and number types; the file must have passed `check_complete`.
-    """
-    if extension(path) not in (".nii", ".nii.gz"):
-        return 0
-    with gzip.open(path) if extension(path) == ".nii.gz" else open(path, "rb") as file:
-        header = file.read(348)
-        order = "<" if struct.unpack("<i", header[:4])[0] == 348 else ">"
-        kind = {16: "f4", 64: "f8"}.get(struct.unpack(order + "h", header[70:72])[0])
-        if kind is None or struct.unpack(order + "i", header[:4])[0] != 348:
-            return 0
-        dimensions = struct.unpack(order + "8h", header[40:56])
-        file.seek(int(struct.unpack(order + "f", header[108:112])[0]))
-        count = int(np.prod(dimensions[1 : 1 + dimensions[0]], dtype=np.int64))
-        values = np.frombuffer(file.read(count * int(kind[1])), order + kind)
-    return int(values.size - np.isfinite(values).sum())
 
 
 def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:

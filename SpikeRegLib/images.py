@@ -11,7 +11,7 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-from .image_files import frame_of, nonfinite_in_nifti, read_array, set_frame, write_sitk
+from .image_files import frame_of, read_array, set_frame, write_sitk
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
             NaN or infinite voxels, an empty or constant image, or a label map.
     """
     array, frame = read_array(path)
-    data, nonfinite = torch.from_numpy(array.astype(np.float32)), 0
+    data, nonfinite = torch.from_numpy(array.astype(np.float32, copy=False)), 0
     if np.issubdtype(array.dtype, np.floating):
-        data, nonfinite = finite_voxels(data, path, allowed=allow_nonfinite, lost_on_reading=nonfinite_in_nifti(path))
+        data, nonfinite = finite_voxels(data, path, allowed=allow_nonfinite)
     if float(data.min()) == float(data.max()):
         raise InputError(
             f"{path}: the image is empty or constant, every voxel is {float(data.min()):g}; check the file"
@@ -58,22 +58,19 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
     return Volume(data, frame, str(path), nonfinite)
 
 
-def finite_voxels(
-    data: torch.Tensor, where: str | os.PathLike[str], *, allowed: bool, lost_on_reading: int = 0
-) -> tuple[torch.Tensor, int]:
+def finite_voxels(data: torch.Tensor, where: str | os.PathLike[str], *, allowed: bool) -> tuple[torch.Tensor, int]:
     """`data` with NaN and infinite voxels replaced by 0, and how many there were.
 
     Args:
         data: an image.
         where: its name, for the message.
         allowed: whether there may be any.
-        lost_on_reading: how many the reader has already replaced.
 
     Raises:
         InputError: there are some and they are not allowed; the message says how many.
     """
     finite = torch.isfinite(data)
-    nonfinite = int(data.numel() - finite.sum()) or lost_on_reading
+    nonfinite = int(data.numel() - finite.sum())
     if not nonfinite:
         return data, 0
     if not allowed:

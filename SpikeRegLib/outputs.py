@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from SpikeRegLib import interrupt
 from SpikeRegLib.accounts import OUTPUT_NAMES, digest, files_below, replaceable
 from SpikeRegLib.errors import InputError, SpikeRegError
+from SpikeRegLib.foreign_prints import without_foreign_prints
 from SpikeRegLib.publishing import hidden_beside, put_in_place, settle, sweep
 
 if TYPE_CHECKING:
@@ -210,24 +210,6 @@ def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
                 f"{wanted}: cannot be written ({error.strerror or error}); choose another place"
             ) from error
         raise
-
-
-@contextmanager
-def without_foreign_prints() -> Iterator[None]:
-    """Silence file descriptor 2 while files are written: HDF5 prints a page about a failure before ITK raises it."""
-    sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # a process without a stderr, as under pythonw
-        yield
-        return
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _full(path: Path) -> str:

@@ -17,9 +17,10 @@ import torch
 from . import sampling
 from .errors import InputError
 from .field_inverse import invert_field
+from .foreign_prints import reading_with_itk
 from .frames import Frame
 from .hdf5_transform import Part, write_parts
-from .image_files import atomic_output, check_complete, check_frame, extension, frame_of, set_frame, write_sitk
+from .image_files import atomic_output, check_frame, extension, frame_of, read_vectors, set_frame, write_sitk
 from .images import Volume
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
@@ -221,11 +222,12 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file; check the path")
     kind = extension(path)
+    if kind in _FIELD_EXTENSIONS:
+        return _as_field(*read_vectors(path), path)
     try:
-        if kind in _FIELD_EXTENSIONS:
-            check_complete(path)
-            return _from_field_image(sitk.ReadImage(str(path)), path)
-        return compose(_from_itk(sitk.ReadTransform(str(path)), path))
+        with reading_with_itk():
+            transform = sitk.ReadTransform(str(path))
+        return compose(_from_itk(transform, path))
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be read as a transform; give an ITK transform (.h5, .tfm) or a displacement volume"
@@ -317,11 +319,15 @@ def _from_field_image(image: sitk.Image, path: str | os.PathLike[str]) -> Displa
         raise InputError(
             f"{path}: not a displacement field (three components on a 3-D grid); give a transform, not an image"
         )
-    frame = frame_of(image)
+    return _as_field(np.moveaxis(sitk.GetArrayFromImage(image), -1, 0), frame_of(image), path)
+
+
+def _as_field(vectors: np.ndarray, frame: Frame, path: str | os.PathLike[str]) -> DisplacementTransform:
+    """[3, D, H, W] mm LPS as a transform, if it can be one."""
     check_frame(frame, path)
     if min(frame.shape) < 3:
         raise InputError(f"{path}: the displacement field has an axis under 3 voxels; give a field on a 3-D grid")
-    field = torch.from_numpy(np.moveaxis(sitk.GetArrayViewFromImage(image), -1, 0).astype(np.float32))
+    field = torch.from_numpy(vectors.astype(np.float32, copy=False))
     if not torch.isfinite(field).all():
         raise InputError(f"{path}: the displacement field has NaN or infinite values; repair or recompute it")
     return DisplacementTransform(field.contiguous(), frame)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.foreign_prints import without_foreign_prints
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.outputs import without_foreign_prints
 from SpikeRegLib.publishing import settle
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of, load_transform
 from SpikeRegLib.commands.register import number
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import without_foreign_prints
+from SpikeRegLib.foreign_prints import without_foreign_prints
 
 _EXAMPLES = """\
 The field holds the whole map from fixed to moving points (LPS mm vectors, as ITK has it).

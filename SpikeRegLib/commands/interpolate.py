@@ -10,7 +10,8 @@ from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of
 from SpikeRegLib.commands.register import integer
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import check_writable, without_foreign_prints
+from SpikeRegLib.foreign_prints import without_foreign_prints
+from SpikeRegLib.outputs import check_writable
 
 if TYPE_CHECKING:
     from SpikeRegLib.neural_field.coded import CodedDeformation
