@@ -22,6 +22,7 @@ from .frames import Frame
 from .hdf5_transform import Part, write_parts
 from .image_files import atomic_output, check_frame, extension, frame_of, read_vectors, set_frame, write_sitk
 from .images import Volume
+from .transform_headers import check_transform_file
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 _COMPRESSED_EXTENSIONS = (".h5", ".hdf5")
@@ -224,6 +225,7 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     kind = extension(path)
     if kind in _FIELD_EXTENSIONS:
         return _as_field(*read_vectors(path), path)
+    check_transform_file(path)
     try:
         with reading_with_itk():
             transform = sitk.ReadTransform(str(path))

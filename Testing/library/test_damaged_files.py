@@ -241,6 +241,35 @@ def test_an_impossible_header_is_refused_before_itk_sees_it(tmp_path, problem):
     assert problem.strip() in refusal(path)
 
 
+def grid_transform(kind: str) -> sitk.Transform:
+    if kind == "spline":
+        return sitk.BSplineTransformInitializer(sitk.Image([20, 20, 20], sitk.sitkFloat32), [4, 4, 4])
+    return sitk.DisplacementFieldTransform(sitk.Image([5, 6, 7], sitk.sitkVectorFloat64))
+
+
+@pytest.mark.parametrize("kind", ["spline", "field"])
+@pytest.mark.parametrize("name", ["a.tfm", "a.txt", "a.mat"])
+def test_a_transform_on_a_grid_of_another_size_is_refused_before_itk_sees_it(tmp_path, kind, name):
+    transform = sitk.CompositeTransform([sitk.AffineTransform(3), grid_transform(kind)])
+    path = tmp_path / name
+    sitk.WriteTransform(grid_transform(kind) if name == "a.mat" else transform, str(path))
+    read_transform(path)
+    whole = path.read_bytes()
+    size = np.array(grid_transform(kind).GetFixedParameters()[:3])
+    for other in (np.full(3, 1e9), size + [0, 0, 1], -size, np.full(3, np.nan)):
+        if name == "a.mat":
+            old, new = (np.array(v, "<f8").tobytes() for v in (size, other))
+        else:
+            old, new = (" ".join(f"{v:g}" for v in vs).encode() for vs in (size, other))
+            old, new = b"FixedParameters: " + old, b"FixedParameters: " + new
+        assert whole.count(old) == 1
+        path.write_bytes(whole.replace(old, new))
+        assert "Transform_double_3_3 on a grid of " in refusal(path, read_transform)
+    if name == "a.mat":
+        path.write_bytes(whole[:-9])
+        assert "ends early" in refusal(path, read_transform)
+
+
 @pytest.fixture
 def damaged(tmp_path) -> dict[str, list[str]]:
     """Damaged files, each with the command line that reads it."""
