@@ -29,9 +29,9 @@ from trial import failing
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("Testing/library", "Testing/spiking", "Testing/neural_field", "Testing/pipeline", "Testing/training")
-# A mutant may make a loop endless: it counts as caught once a test takes so much longer than when it was measured.
-PATIENCE = 10.0
-PATIENCE_S = 60.0
+# A mutant may make a loop endless: it counts as caught once a test computes for so much longer than it took before.
+PATIENCE = 5.0
+PATIENCE_S = 20.0
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -96,6 +96,7 @@ def judged(tmp_path_factory):
     return findings
 
 
+@pytest.mark.slow
 def test_a_mutant_is_caught_exactly_where_a_test_sees_it(judged):
     caught = {(finding.was, finding.becomes): bool(finding.by) for finding in judged}
     assert caught["return value / 2", "return value * 2"]
@@ -105,8 +106,21 @@ def test_a_mutant_is_caught_exactly_where_a_test_sees_it(judged):
     assert not caught[default, default.replace("4", "5")]
 
 
+@pytest.mark.slow
 def test_the_test_that_failed_is_named(judged):
     assert {finding.by for finding in judged if finding.by} == {"Testing/test_room.py::test_half"}
+
+
+@pytest.mark.slow
+def test_an_endless_test_counts_as_caught_and_what_was_given_passes(tmp_path):
+    pytest.importorskip("cosmic_ray", reason="the mutation tool runs where the extra `mutation` is installed")
+    from trial import failing
+
+    (tmp_path / "Testing").mkdir()
+    text = "import time\n\ndef test_a(): pass\ndef test_b():\n    while True: pass\ndef test_c(): time.sleep(60)\n"
+    (tmp_path / "Testing" / "test_ends.py").write_text(text, encoding="utf-8")
+    found = [failing(tmp_path, [f"Testing/test_ends.py::test_{name}"], 1.0) for name in "abc"]
+    assert found == ["", "no end", "no end"]
 
 
 def test_a_seed_draws_the_same_mutants_when_other_lines_change(tmp_path):
