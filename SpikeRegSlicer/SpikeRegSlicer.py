@@ -16,15 +16,12 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-from SpikeRegSlicerLib.library import makeImportable
-
-makeImportable()
-
-from SpikeRegSlicerLib.logic import Registrations  # noqa: E402
-from SpikeRegSlicerLib.parameters import Parameters  # noqa: E402
-from SpikeRegSlicerLib.sample import registerSample  # noqa: E402
-from SpikeRegSlicerLib.self_test import Cases  # noqa: E402
-from SpikeRegSlicerLib.widgets.panel import Panel  # noqa: E402
+from SpikeRegSlicerLib.library import torchIsInstalled
+from SpikeRegSlicerLib.logic import Registrations
+from SpikeRegSlicerLib.parameters import Parameters
+from SpikeRegSlicerLib.sample import registerSample
+from SpikeRegSlicerLib.self_test import Cases
+from SpikeRegSlicerLib.widgets.panel import Panel
 
 
 class SpikeRegSlicer(ScriptedLoadableModule):
@@ -165,12 +162,15 @@ class SpikeRegSlicerTest(Cases, ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear()
 
     def runTest(self) -> None:
-        logic = SpikeRegSlicerLogic()
+        """Every case that this Slicer can run; without PyTorch the rest is skipped, as a factory has none."""
+        logic, isComplete = SpikeRegSlicerLogic(), torchIsInstalled()
         try:
-            for name in self.cases():
+            for name in self.cases() if isComplete else self.registeringNothing():
                 self.setUp()
                 self.delayDisplay(name)
                 getattr(self, name)(logic)
         finally:
             logic.close()
+        if not isComplete:
+            self.skipTest("PyTorch is not installed: the cases that register were skipped")
         self.delayDisplay(_("All cases passed"))

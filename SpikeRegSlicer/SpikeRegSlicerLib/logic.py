@@ -19,6 +19,7 @@ from SpikeRegSlicerLib.exchange import Exchange
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import Task, WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
+from SpikeRegSlicerLib.run_names import runName
 from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import Inputs, problems
@@ -143,7 +144,7 @@ class Registrations(VTKObservationMixin):
         found = self.problems(inputs)
         if found:
             raise RegistrationError("\n".join(found))
-        name = f"{inputs.moving.GetName()} → {inputs.fixed.GetName()}"
+        name = runName(inputs.moving.GetName(), inputs.fixed.GetName(), str(options.get("preset", "")))
         job = Job(inputs, dict(options), outputs or Outputs(), name)
         job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
         folder = self._newFolder()
@@ -181,6 +182,19 @@ class Registrations(VTKObservationMixin):
         """End a job and leave nothing of it; see `WorkerProcess.cancel`."""
         if job.task is not None:
             self.process.cancel(job.task, keepWarm)
+
+    def cancelAndAsk(self, job: Job, isToEmpty: Callable[[int], bool]) -> None:
+        """End a job at once, and those that wait behind it too if a person says so; none of them starts before that.
+
+        Args:
+            isToEmpty: asked with the number of those that wait, where there are any.
+        """
+        with self.process.held():
+            self.cancel(job)
+            waiting = [other for other in self.jobs if other.state == "waiting"]
+            if waiting and isToEmpty(len(waiting)):
+                for other in reversed(waiting):
+                    self.cancel(other)
 
     def close(self) -> None:
         """Cancel everything, end the worker and remove all temporary files."""

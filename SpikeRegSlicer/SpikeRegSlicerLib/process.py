@@ -7,7 +7,8 @@ import os
 import shutil
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +70,7 @@ class WorkerProcess:
         self._child: Child | None = None
         self._lines = 0  # of the log since the task that runs was started
         self._hasSaidWhy = False
+        self._isHeld = False
         self._waiting: list[Task] = []
         self._running: Task | None = None
         self._count = 0
@@ -118,6 +120,16 @@ class WorkerProcess:
             self._kill()
             self._finish("cancelled")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within this no task is started."""
+        self._isHeld = True
+        try:
+            yield
+        finally:
+            self._isHeld = False
+            self._startNext()
+
     def wait(self, task: Task) -> None:
         """Return when the task has ended; Slicer stays alive meanwhile."""
         while task.isPending and self._child:
@@ -140,7 +152,7 @@ class WorkerProcess:
     # --- the queue --------------------------------------------------------------------------------------------------
 
     def _startNext(self) -> None:
-        while self._running is None and self._waiting:
+        while self._running is None and self._waiting and not self._isHeld:
             self._running = task = self._waiting.pop(0)
             task.state, self._lines = "running", 0
             task.onProgress("start", 0.0, "")

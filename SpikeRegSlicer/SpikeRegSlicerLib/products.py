@@ -84,7 +84,7 @@ def warpAgain(run: Run) -> None:
     image = grids.resample(
         moving.GetImageData(),
         grids.ownGrid(moving).matrix,
-        grids.worldGrid(fixed),
+        grids.worldGrid(fixed, transforms.standing(fixed, (fixed, moving), "fixed")),
         run.transform.GetTransformFromParent(),
     )
     run.warped.SetAndObserveImageData(image)

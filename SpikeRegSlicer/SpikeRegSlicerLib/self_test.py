@@ -23,6 +23,11 @@ class Cases:
         """Names of the cases, in the order to run."""
         return [name for name in vars(Cases) if name.startswith("case") and name != "cases"]
 
+    @classmethod
+    def registeringNothing(cls) -> list[str]:
+        """Those of them that register nothing."""
+        return ["caseSaysWhatIsMissing"]
+
     def caseRegistersTheSamplePair(self, logic: Any) -> None:
         """A run gives what it promises, in numbers; removing it leaves nothing.
 

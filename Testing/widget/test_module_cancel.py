@@ -68,18 +68,30 @@ def test_cancel_at_twenty_random_moments(panel):
         cancelAfter(panel, seconds=moments.uniform(0, 0.5), percent=moments.uniform(0, 90) if number % 4 else 0)
 
 
-def test_runs_queue_and_cancel_goes_on_with_the_next(panel):
+@pytest.mark.parametrize("isToEmpty", [False, True])
+def test_cancel_with_runs_in_the_queue_asks_whether_to_empty_it(panel, isToEmpty):
     tools.useStandIn(panel, "hang")
     ui = panel.ui
     ui.runButton.click()
     assert ui.queueButton.visible or ui.queueButton.isVisibleTo(panel.uiWidget)
-    ui.queueButton.click()
-    ui.queueButton.click()
-    assert ui.queueButton.text == "Run next (2 waiting)" and len(panel.logic.jobs) == 3
+    for _ in range(5):
+        ui.queueButton.click()
+    assert ui.queueButton.text == "Run next (5 waiting)" and len(panel.logic.jobs) == 6
     first = panel.logic.process.processId
-    ui.runButton.click()
+
+    def answered(text: str, **_keywords) -> bool:
+        assert "5 more registrations wait" in text
+        assert panel.logic.process.processId == 0, "the one that ran is gone, and no other starts before the answer"
+        return isToEmpty
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slicer.util, "confirmYesNoDisplay", answered)
+        ui.runButton.click()
+    if isToEmpty:
+        assert ui.runButton.text == "Run" and not panel.logic.jobs
+        return
     assert ui.runButton.text == "Cancel" and panel.logic.process.processId not in (0, first)
-    assert ui.queueButton.text == "Run next (1 waiting)" and len(panel.logic.jobs) == 2
+    assert ui.queueButton.text == "Run next (4 waiting)" and len(panel.logic.jobs) == 5
 
 
 @pytest.mark.parametrize("end", ["closing the scene", "closing the module"])

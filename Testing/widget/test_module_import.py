@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -119,3 +120,20 @@ def test_the_button_leaves_the_installation_to_the_pytorch_extension(scene, monk
     host.closeModule(panel)
     assert asked == [{"askConfirmation": True, "torchVersionRequirement": ">=2.4"}]
     assert not dialogs.shown
+
+
+def test_from_a_source_tree_the_module_finds_its_library_and_its_file_runs_nothing_but_imports():
+    tree = ast.parse(tools.MODULE.read_text())
+    assert {type(node) for node in tree.body[1:]} <= {ast.Import, ast.ImportFrom, ast.ClassDef}
+    root, folder = str(tools.MODULE.parents[1]), str(tools.MODULE.parent)
+    script = f"""
+import sys, types
+sys.path[:] = [path for path in sys.path if path not in ("", {root!r})] + [{folder!r}]
+sys.modules["slicer"] = types.ModuleType("slicer")
+import importlib.util
+assert importlib.util.find_spec("SpikeRegLib") is None
+import SpikeRegSlicerLib
+print(importlib.util.find_spec("SpikeRegLib").origin)
+"""
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(tools.MODULE.parents[1] / "SpikeRegLib" / "__init__.py"), done.stderr

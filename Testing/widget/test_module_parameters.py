@@ -177,6 +177,16 @@ def test_a_preview_with_a_network_of_ones_own_uses_that(panel, parameters):
     assert (options["preset"], options["presetText"], options["refine_iterations"]) == ("liver", text, 5)
 
 
+@pytest.mark.parametrize("kind", ["Linear", "BSpline", "Grid", ""])
+def test_every_kind_of_transform_that_slicer_makes_can_be_chosen_to_start_from_and_to_fill(panel, parameters, kind):
+    node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}TransformNode", "Loaded")
+    gestures.chooseNode(panel.ui.initialTransformSelector, node)
+    assert parameters.initialTransform is node and panel.ui.runButton.enabled
+    gestures.chooseNode(panel.ui.initialTransformSelector, None)
+    gestures.chooseNode(panel.ui.outputTransformSelector, node)
+    assert parameters.outputTransform is node and panel.ui.runButton.enabled
+
+
 @pytest.mark.parametrize(
     ("align", "initial", "expected"),
     [

@@ -7,8 +7,10 @@ import json
 import module_tools as tools
 import numpy as np
 import pytest
+import qt
 import slicer
 import slicer_scene
+from host import gestures
 from run_folder import LAYERS
 from small_pair import makePair, makeRunFolder
 
@@ -171,3 +173,28 @@ def drawn():
 
 def _has(panel, kind: str) -> bool:
     return bool(panel.panel.run.folder.nodes(f"table {kind}"))
+
+
+def test_after_apply_another_preset_can_be_run_into_the_same_nodes(opened, scene, tmp_path):
+    from SpikeRegSlicerLib import products
+    from SpikeRegSlicerLib.scene.results import Outputs
+
+    pair = makePair()
+    tools.choosePair(opened, pair.fixed, pair.moving)
+    tools.useStandIn(opened, "hang")
+    run = products.replaceRun(makeRunFolder(tmp_path / "run"), pair, Outputs(), "Run", {})
+    slicer.app.processEvents()
+    parameters = opened.panel.parameters
+    parameters.result, parameters.outputTransform, parameters.outputVolume = run.transform, run.transform, run.warped
+    opened.panel.showRuns()
+    assert not run.transform.IsLinear()
+    rows = [opened.ui.applyList.item(row) for row in range(opened.ui.applyList.count)]
+    next(row for row in rows if row.text() == pair.moving.GetName()).setCheckState(qt.Qt.Checked)
+    opened.ui.applyButton.click()
+    slicer.app.processEvents()
+    assert pair.moving.GetParentTransformNode() is run.transform
+    gestures.chooseText(opened.ui.presetComboBox, "any-anatomy")
+    assert opened.ui.runButton.enabled, opened.ui.runButton.toolTip
+    opened.ui.runButton.click()
+    assert opened.ui.runButton.text == "Cancel" and pair.moving.GetParentTransformNode() is run.transform
+    opened.logic.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import unittest
+
 import module_tools as tools
 import pytest
 import slicer
@@ -32,6 +35,16 @@ def test_every_case_is_run_by_the_self_test(monkeypatch):
         monkeypatch.setattr(test, name, lambda self, logic, name=name: ran.append(name))
     slicer.selfTests["SpikeRegSlicer"]()
     assert ran == test.cases()
+
+
+def test_without_pytorch_it_runs_what_it_can_and_skips_the_rest_with_a_message(monkeypatch):
+    ran, test = [], tools.module().SpikeRegSlicerTest
+    monkeypatch.setattr(tools.module(), "torchIsInstalled", lambda: False)
+    monkeypatch.setattr(test, "caseRegistersTheSamplePair", lambda self, logic: ran.append(self))
+    result = unittest.TextTestRunner(stream=io.StringIO()).run(unittest.TestLoader().loadTestsFromTestCase(test))
+    ((_, reason),) = result.skipped
+    assert result.wasSuccessful() and result.testsRun == 1 and not ran
+    assert "PyTorch is not installed" in reason
 
 
 def test_a_script_need_not_wait(logic):

@@ -31,11 +31,11 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
     """
     left = []
     for node in nodes:
-        reason = _reasonAgainst(transformNode, node)
+        reason = _reasonAgainst(transformNode, node, inverse)
         if reason:
             left.append(reason)
             continue
-        placement = grids.nodeToWorld(node)
+        placement = _standing(transformNode, node, inverse)
         if not inverse:
             placement = np.linalg.inv(transforms.movingToWorld(transformNode)) @ placement
         grid = _targetGrid(transformNode, inverse, reference) if harden and _hasVoxels(node) else None
@@ -46,7 +46,7 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
     return left
 
 
-def _reasonAgainst(transformNode, node) -> str | None:
+def _reasonAgainst(transformNode, node, inverse: bool) -> str | None:
     name = node.GetName()
     if node is transformNode or not node.IsA("vtkMRMLTransformableNode"):
         return f'"{name}" cannot be transformed; take it out of the list.'
@@ -54,7 +54,7 @@ def _reasonAgainst(transformNode, node) -> str | None:
         return (
             f'"{name}" is under "{transformNode.GetName()}" already; take it out of that transform to apply it again.'
         )
-    if grids.nodeToWorld(node) is None:
+    if _standing(transformNode, node, inverse) is None:
         return (
             f'"{name}" is under the non-linear transform "{node.GetParentTransformNode().GetName()}"; '
             "harden it, or take it out of that transform first."
@@ -62,6 +62,11 @@ def _reasonAgainst(transformNode, node) -> str | None:
     if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
         return f'"{name}" has no data; load its image, or take it out of the list.'
     return None
+
+
+def _standing(transformNode, node, inverse: bool) -> np.ndarray | None:
+    pair = transforms.fixedOf(transformNode), transforms.movingOf(transformNode)
+    return transforms.standing(node, pair, "fixed" if inverse else "moving")
 
 
 def _parents(node) -> list:

@@ -10,7 +10,7 @@ import vtk
 
 from SpikeRegLib.errors import InputError
 
-from . import files, grids
+from . import files, grids, transforms
 from .inputs import Inputs
 from .labelmaps import labelArray, regionMask, segmentsOf, sharedNames
 
@@ -21,9 +21,9 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     """Write what a run reads into `folder` and return it as keys of a worker's request.
 
     The fixed side is written in the world, linear parents applied; the moving side in the moving volume's own
-    coordinates. A linear parent of the moving volume becomes the initial transform from which the alignment goes on
-    (`align`); an explicit initial transform stands instead of that parent. Files of unchanged nodes are left alone, so
-    that a warm worker sees what it need not compute again.
+    coordinates; where nodes stand says `transforms.standing`. A linear parent of the moving volume becomes the initial
+    transform from which the alignment goes on (`align`); an explicit initial transform stands instead of that parent.
+    Files of unchanged nodes are left alone, so that a warm worker sees what it need not compute again.
 
     Args:
         inputs: nodes without `inputs.problems`.
@@ -36,8 +36,8 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another temporary folder") from error
-    fixedGrid, movingGrid = grids.worldGrid(inputs.fixed), grids.ownGrid(inputs.moving)
-    movingToWorld = grids.nodeToWorld(inputs.moving)
+    fixedGrid = grids.worldGrid(inputs.fixed, transforms.standing(inputs.fixed, inputs.pair, "fixed"))
+    movingGrid, movingToWorld = grids.ownGrid(inputs.moving), transforms.standing(inputs.moving, inputs.pair, "moving")
     request: dict[str, str | bool] = {
         "fixed": _image(folder, "fixed", inputs.fixed, fixedGrid),
         "moving": _image(folder, "moving", inputs.moving, movingGrid),
@@ -49,10 +49,10 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
         for key, attribute, values in (("mask", "Mask", None), ("seg", "Segmentation", names)):
             node = getattr(inputs, side + attribute)
             if node is not None:
-                request[f"{side}_{key}"] = _labels(folder, f"{side}_{key}", node, grid, toWorld, values)
+                request[f"{side}_{key}"] = _labels(folder, f"{side}_{key}", node, grid, toWorld, values, inputs.pair)
         landmarks = getattr(inputs, side + "Landmarks")
         if landmarks is not None:
-            request[f"{side}_points"] = _points(folder, f"{side}_points", landmarks, toWorld)
+            request[f"{side}_points"] = _points(folder, f"{side}_points", landmarks, toWorld, inputs.pair)
     if inputs.region is not None:
         request["region"] = _region(folder, inputs.region, fixedGrid)
     return request
@@ -65,17 +65,22 @@ def _image(folder: str, name: str, volume, grid: grids.Grid) -> str:
     return _written.keep(path, signature, lambda part: files.writeImage(part, image, grid.matrix))
 
 
-def _labels(folder: str, name: str, node, grid: grids.Grid, toWorld: np.ndarray, names) -> str:
-    placed = np.linalg.inv(toWorld) @ grids.nodeToWorld(node)
+def _labels(folder: str, name: str, node, grid: grids.Grid, toWorld: np.ndarray, names, pair: tuple) -> str:
+    standing = transforms.standing(node, pair, _side(name))
+    placed = np.linalg.inv(toWorld) @ standing
     signature = (node.GetID(), _contentOf(node), _numbers(placed), _numbers(grid.matrix), grid.size, str(names))
 
     def write(part: str) -> None:
-        values = labelArray(node, grid, toWorld, names)
+        values = labelArray(node, grid, toWorld, names, standing)
         if not values.any():
             raise InputError(f'"{node.GetName()}" has no voxel on its volume; choose the one drawn on that volume.')
         files.writeImage(part, grids.imageOf(values), grid.matrix)
 
     return _written.keep(os.path.join(folder, name + ".nrrd"), signature, write)
+
+
+def _side(name: str) -> str:
+    return name.partition("_")[0]
 
 
 def _contentOf(node) -> tuple:
@@ -88,11 +93,11 @@ def _contentOf(node) -> tuple:
     )
 
 
-def _points(folder: str, name: str, landmarks, toWorld: np.ndarray) -> str:
+def _points(folder: str, name: str, landmarks, toWorld: np.ndarray, pair: tuple) -> str:
     """Points in the coordinates of their volume, as .csv of x,y,z in LPS mm with every digit a double has."""
-    world = [landmarks.GetNthControlPointPositionWorld(n) for n in range(landmarks.GetNumberOfControlPoints())]
-    inverse = np.linalg.inv(toWorld)
-    points = np.array([list(point) for point in world]) @ inverse[:3, :3].T + inverse[:3, 3]
+    own = [landmarks.GetNthControlPointPosition(n) for n in range(landmarks.GetNumberOfControlPoints())]
+    placed = np.linalg.inv(toWorld) @ transforms.standing(landmarks, pair, _side(name))
+    points = np.array([list(point) for point in own]) @ placed[:3, :3].T + placed[:3, 3]
     lps = points * (-1, -1, 1)
     text = "x,y,z\n" + "".join(",".join(map(repr, row)) + "\n" for row in lps.tolist())
     return _written.keep(os.path.join(folder, name + ".csv"), text, lambda part: files.writeText(part, text))

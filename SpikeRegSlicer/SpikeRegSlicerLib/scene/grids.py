@@ -60,10 +60,10 @@ def ownGrid(volume) -> Grid:
     return Grid(toArray(matrix), tuple(volume.GetImageData().GetDimensions()))
 
 
-def worldGrid(volume) -> Grid:
-    """The grid of a volume in the world; its parent transforms must be linear."""
+def worldGrid(volume, placement: np.ndarray | None = None) -> Grid:
+    """The grid of a volume in the world: where its parent transforms, which must be linear, or `placement` put it."""
     own = ownGrid(volume)
-    return Grid(nodeToWorld(volume) @ own.matrix, own.size)
+    return Grid((nodeToWorld(volume) if placement is None else placement) @ own.matrix, own.size)
 
 
 def imageOf(array: np.ndarray) -> vtk.vtkImageData:

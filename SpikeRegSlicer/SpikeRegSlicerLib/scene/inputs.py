@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import slicer
 
-from . import grids
+from . import grids, transforms
+from .hierarchy import RUN
 from .labelmaps import regionMask, segmentsOf
 
 MINIMUM_AXIS = 16  # voxels; the library refuses thinner volumes
@@ -21,7 +22,8 @@ class Inputs:
 
     A run maps fixed points in the world (linear parents of the fixed side applied) to the moving volume's own
     coordinates, in which the moving volume stays when it is put under the result instead of its present parent.
-    Linear parents of the moving volume are where the alignment starts, unless there is an initial transform.
+    Linear parents of the moving volume are where the alignment starts, unless there is an initial transform. The result
+    of an earlier run of the same pair above a node is no part of the input.
     """
 
     fixed: Any = None  # vtkMRMLScalarVolumeNode
@@ -35,26 +37,35 @@ class Inputs:
     movingLandmarks: Any = None
     region: Any = None  # vtkMRMLMarkupsROINode
 
+    @property
+    def pair(self) -> tuple[Any, Any]:
+        return self.fixed, self.moving
+
+    def standing(self, node: Any) -> np.ndarray | None:
+        """4x4 from the own coordinates of one of these nodes to the world; see `transforms.standing`."""
+        onFixed = (self.fixed, self.fixedMask, self.fixedSegmentation, self.fixedLandmarks, self.region)
+        return transforms.standing(node, self.pair, "fixed" if node in onFixed else "moving")
+
 
 def problems(inputs: Inputs) -> list[str]:
     """Every reason why the run cannot start, each a sentence that names the node and says what to do; [] = it can."""
     removed = list(_removed(inputs))
     if removed:
         return removed
-    found = [*_imageProblems(inputs.fixed, "fixed"), *_imageProblems(inputs.moving, "moving")]
+    found = [*_imageProblems(inputs, "fixed"), *_imageProblems(inputs, "moving")]
     if inputs.fixed is not None and inputs.fixed is inputs.moving:
         found = [f'"{inputs.fixed.GetName()}" is both fixed and moving; choose another volume as one of the two.']
     if found:
         return found
     return [
-        *_labelProblems(inputs.fixedMask, inputs.fixed, "mask"),
-        *_labelProblems(inputs.movingMask, inputs.moving, "mask"),
-        *_labelProblems(inputs.fixedSegmentation, inputs.fixed, "segmentation"),
-        *_labelProblems(inputs.movingSegmentation, inputs.moving, "segmentation"),
+        *_labelProblems(inputs, inputs.fixedMask, inputs.fixed, "mask"),
+        *_labelProblems(inputs, inputs.movingMask, inputs.moving, "mask"),
+        *_labelProblems(inputs, inputs.fixedSegmentation, inputs.fixed, "segmentation"),
+        *_labelProblems(inputs, inputs.movingSegmentation, inputs.moving, "segmentation"),
         *_pairProblems(inputs),
         *_initialTransformProblems(inputs.initialTransform),
         *_landmarkProblems(inputs),
-        *_regionProblems(inputs.region, inputs.fixed),
+        *_regionProblems(inputs),
     ]
 
 
@@ -72,14 +83,14 @@ def outputProblems(inputs: Inputs, transform, warped) -> list[str]:
         found.append(f'"{name}" is both initial transform and output; choose another output.')
     for field in fields(inputs):
         node = getattr(inputs, field.name)
-        if node is not None and transform in list(_parents(node)):
+        if node is not None and transform in _parents(node) and not transforms.isOwn(transform, inputs.pair):
             found.append(f'"{node.GetName()}" is under the output transform "{name}"; take it out, or choose another.')
     return found
 
 
-def outsideWorldBox(points: np.ndarray, volume) -> np.ndarray:
+def outsideWorldBox(points: np.ndarray, volume, placement: np.ndarray | None = None) -> np.ndarray:
     """[N] bool: which RAS points of the world lie more than half a voxel beyond the voxel centres of `volume`."""
-    grid = grids.worldGrid(volume)
+    grid = grids.worldGrid(volume, placement)
     inverse = np.linalg.inv(grid.matrix)
     index = points @ inverse[:3, :3].T + inverse[:3, 3]
     return ((index < -0.5) | (index > np.array(grid.size) - 0.5)).any(axis=1)
@@ -92,7 +103,8 @@ def _removed(inputs: Inputs) -> Iterator[str]:
             yield f'"{node.GetName()}" is no longer in the scene; choose another node.'
 
 
-def _imageProblems(volume, role: str) -> Iterator[str]:
+def _imageProblems(inputs: Inputs, role: str) -> Iterator[str]:
+    volume = inputs.fixed if role == "fixed" else inputs.moving
     if volume is None:
         meaning = "the image that stays" if role == "fixed" else "the image to bring onto the fixed one"
         yield f"No {role} volume is chosen; choose {meaning}."
@@ -121,9 +133,10 @@ def _imageProblems(volume, role: str) -> Iterator[str]:
         yield f'Volume "{name}" has {shape} voxels; choose one with at least {MINIMUM_AXIS} along every axis.'
     elif image.GetScalarRange()[0] == image.GetScalarRange()[1]:
         yield f'Volume "{name}" has the same value everywhere; choose another volume.'
-    nonLinear = list(_nonLinearParent(volume))
+    nonLinear = list(_nonLinearParent(volume, inputs))
     yield from nonLinear
-    if not nonLinear and role == "fixed" and not grids.worldGrid(volume).isRectangular():
+    placement = inputs.standing(volume)
+    if not nonLinear and role == "fixed" and not grids.worldGrid(volume, placement).isRectangular():
         yield (
             f'Volume "{name}" is sheared by its transform "{volume.GetParentTransformNode().GetName()}"; '
             "resample it on a rectangular grid with the module Resample Scalar/Vector/DWI Volume and choose the result."
@@ -141,12 +154,16 @@ def _sheared(name: str) -> str:
     )
 
 
-def _nonLinearParent(node) -> Iterator[str]:
-    if grids.nodeToWorld(node) is None:
-        yield (
-            f'"{node.GetName()}" is under the non-linear transform "{node.GetParentTransformNode().GetName()}"; '
-            "harden it, or take it out of the transform (module Data)."
-        )
+def _nonLinearParent(node, inputs: Inputs) -> Iterator[str]:
+    if inputs.standing(node) is None:
+        yield _underNonLinear(node)
+
+
+def _underNonLinear(node) -> str:
+    return (
+        f'"{node.GetName()}" is under the non-linear transform "{node.GetParentTransformNode().GetName()}"; '
+        "harden it, or take it out of the transform (module Data)."
+    )
 
 
 def _sequenceOf(volume):
@@ -157,7 +174,7 @@ def _sequenceOf(volume):
     return None
 
 
-def _labelProblems(node, volume, what: str) -> Iterator[str]:
+def _labelProblems(inputs: Inputs, node, volume, what: str) -> Iterator[str]:
     if node is None:
         return
     name = node.GetName()
@@ -169,10 +186,10 @@ def _labelProblems(node, volume, what: str) -> Iterator[str]:
     if empty:
         yield f'The {what} "{name}" is empty; paint the anatomy in it, or clear the choice.'
         return
-    if grids.nodeToWorld(node) is None:
-        yield from _nonLinearParent(node)
+    if inputs.standing(node) is None:
+        yield from _nonLinearParent(node, inputs)
         return
-    mine, other = _bounds(node), _bounds(volume)
+    mine, other = _standingBounds(node, inputs), _standingBounds(volume, inputs)
     if mine is None or other is None or (mine[1::2] < other[::2]).any() or (mine[::2] > other[1::2]).any():
         yield (
             f'The {what} "{name}" lies outside volume "{volume.GetName()}"; '
@@ -185,6 +202,21 @@ def _bounds(node) -> np.ndarray | None:
     bounds = np.zeros(6)
     node.GetRASBounds(bounds)
     return None if (bounds[::2] > bounds[1::2]).any() else bounds
+
+
+def _standingBounds(node, inputs: Inputs) -> np.ndarray | None:
+    """As `_bounds`, but where the node stands for this run."""
+    if all(link.IsLinear() and not link.GetAttribute(RUN) for link in _parents(node)):
+        return _bounds(node)
+    if node.IsA("vtkMRMLVolumeNode"):
+        own = grids.ownGrid(node).corners()
+    else:
+        bounds = np.zeros(6)
+        node.GetSegmentation().GetBounds(bounds)
+        own = np.stack(np.meshgrid(*bounds.reshape(3, 2), indexing="ij"), -1).reshape(-1, 3)
+    placement = inputs.standing(node)
+    placed = own @ placement[:3, :3].T + placement[:3, 3]
+    return np.stack([placed.min(axis=0), placed.max(axis=0)], axis=1).ravel()
 
 
 def _pairProblems(inputs: Inputs) -> Iterator[str]:
@@ -232,7 +264,7 @@ def _landmarkProblems(inputs: Inputs) -> Iterator[str]:
         yield f'"{fixed.GetName()}" is both fixed and moving landmarks; choose another list as one of the two.'
         return
     for node, volume in ((fixed, inputs.fixed), (moving, inputs.moving)):
-        yield from _listProblems(node, volume)
+        yield from _listProblems(node, volume, inputs)
     counts = fixed.GetNumberOfControlPoints(), moving.GetNumberOfControlPoints()
     if counts[0] != counts[1] and all(counts):
         yield (
@@ -241,7 +273,7 @@ def _landmarkProblems(inputs: Inputs) -> Iterator[str]:
         )
 
 
-def _listProblems(node, volume) -> Iterator[str]:
+def _listProblems(node, volume, inputs: Inputs) -> Iterator[str]:
     count = node.GetNumberOfControlPoints()
     if count == 0:
         yield f'"{node.GetName()}" has no points; place some, or clear the choice.'
@@ -251,8 +283,12 @@ def _listProblems(node, volume) -> Iterator[str]:
         if node.GetNthControlPointPositionStatus(number) != defined:
             yield f'Point {number + 1} of "{node.GetName()}" is not placed; place or delete it.'
             return
-    points = np.array([node.GetNthControlPointPositionWorld(n) for n in range(count)])
-    outside = outsideWorldBox(points, volume)
+    placement = inputs.standing(node)
+    if placement is None:
+        yield from _nonLinearParent(node, inputs)
+        return
+    points = np.array([node.GetNthControlPointPosition(n) for n in range(count)]) @ placement[:3, :3].T
+    outside = outsideWorldBox(points + placement[:3, 3], volume, inputs.standing(volume))
     if outside.any():
         yield (
             f'Point {int(outside.argmax()) + 1} of "{node.GetName()}" lies outside volume "{volume.GetName()}"; '
@@ -260,7 +296,8 @@ def _listProblems(node, volume) -> Iterator[str]:
         )
 
 
-def _regionProblems(roi, fixed) -> Iterator[str]:
+def _regionProblems(inputs: Inputs) -> Iterator[str]:
+    roi, fixed = inputs.region, inputs.fixed
     if roi is None:
         return
     name = roi.GetName()
@@ -268,7 +305,7 @@ def _regionProblems(roi, fixed) -> Iterator[str]:
         yield f'The region "{name}" has no size; draw it around the part to register, or clear the choice.'
         return
     if grids.nodeToWorld(roi) is None:
-        yield from _nonLinearParent(roi)
+        yield _underNonLinear(roi)
         return
-    if not regionMask(roi, grids.worldGrid(fixed)).any():
+    if not regionMask(roi, grids.worldGrid(fixed, inputs.standing(fixed))).any():
         yield f'The region "{name}" holds no voxel of volume "{fixed.GetName()}"; move it over the part to register.'

@@ -43,13 +43,20 @@ def sharedNames(fixed, moving) -> dict[int, str]:
     return names
 
 
-def labelArray(node, grid: grids.Grid, gridToWorld: np.ndarray, names: dict[int, str] | None = None) -> np.ndarray:
+def labelArray(
+    node,
+    grid: grids.Grid,
+    gridToWorld: np.ndarray,
+    names: dict[int, str] | None = None,
+    placement: np.ndarray | None = None,
+) -> np.ndarray:
     """[K, J, I] label values of a segmentation or label map on a grid, nearest voxel; parent transforms are linear.
 
     Args:
         grid: in its own coordinates.
         gridToWorld: 4x4 from those coordinates to the world.
         names: values of the segments, from `sharedNames`; None gives 1 to every segment and every label above 0.
+        placement: 4x4 from the node's own coordinates to the world; default: what its parent transforms say.
     """
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         image, own = node.GetImageData(), grids.ownGrid(node).matrix
@@ -57,7 +64,7 @@ def labelArray(node, grid: grids.Grid, gridToWorld: np.ndarray, names: dict[int,
         image, own = _merged(node, names)
     if image is None:
         return np.zeros(grid.size[::-1], np.uint8)
-    toWorld = grids.nodeToWorld(node) @ own
+    toWorld = (grids.nodeToWorld(node) if placement is None else placement) @ own
     values = _onGrid(image, toWorld, grids.Grid(gridToWorld @ grid.matrix, grid.size))
     return (values > 0).astype(np.uint8) if names is None else values
 

@@ -85,7 +85,7 @@ def setPair(node, fixed, moving) -> None:
     """Record on the transform node which volumes it maps between, and where the moving volume stands now."""
     for role, volume in ((node.GetFixedNodeReferenceRole(), fixed), (node.GetMovingNodeReferenceRole(), moving)):
         node.SetNodeReferenceID(role, volume.GetID() if volume is not None else None)
-    placed = grids.nodeToWorld(moving) if moving is not None else None
+    placed = standing(moving, (fixed, moving), "moving") if moving is not None else None
     text = None if placed is None or np.array_equal(placed, np.eye(4)) else " ".join(map(repr, placed.ravel().tolist()))
     node.SetAttribute(_MOVING_TO_WORLD, text)
     updateInverse(node)
@@ -95,6 +95,41 @@ def movingToWorld(node) -> np.ndarray:
     """4x4 from the moving volume's own coordinates to where it stood in the world when the result was loaded."""
     text = node.GetAttribute(_MOVING_TO_WORLD)
     return np.array(text.split(), dtype=float).reshape(4, 4) if text else np.eye(4)
+
+
+def standing(node, pair: tuple, side: str) -> np.ndarray | None:
+    """4x4 from a node's own coordinates to where it stands in the world for a run of this pair.
+
+    What earlier runs of the same pair made of it does not count: a node of the moving side that was put under one's
+    result, or one of the fixed side under its inverse, stands where it stood before. None where a transform that counts
+    is not linear.
+
+    Args:
+        pair: fixed and moving volume.
+        side: "fixed" or "moving".
+    """
+    own = _ownTransforms(pair)
+    if side == "fixed":
+        own = [transform.GetNodeReference(INVERSE) for transform in own]
+    matrix, parent = np.eye(4), node.GetParentTransformNode()
+    while parent is not None:
+        if parent in own:
+            return matrix if side == "fixed" else movingToWorld(parent) @ matrix
+        step = vtk.vtkMatrix4x4()
+        if not parent.IsLinear() or not parent.GetMatrixTransformToParent(step):
+            return None
+        matrix, parent = grids.toArray(step) @ matrix, parent.GetParentTransformNode()
+    return matrix
+
+
+def isOwn(transformNode, pair: tuple) -> bool:
+    """Whether this is the result of a run of the pair (fixed, moving)."""
+    return bool(transformNode.GetAttribute(hierarchy.RUN)) and (fixedOf(transformNode), movingOf(transformNode)) == pair
+
+
+def _ownTransforms(pair: tuple) -> list:
+    found = slicer.util.getNodesByClass("vtkMRMLTransformNode")
+    return [transform for transform in found if isOwn(transform, pair)]
 
 
 def fixedOf(node):

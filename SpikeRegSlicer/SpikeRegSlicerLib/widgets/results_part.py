@@ -135,5 +135,7 @@ def figuresText(result: dict[str, Any]) -> str:
         said.append(_("folds {percent:.3f} %").format(percent=folding))
     seconds = (result.get("timing_s") or {}).get("total")
     if seconds is not None:
-        said.append(_("{seconds:.1f} s on {device}").format(seconds=seconds, device=result.get("device", "?")))
+        spent = f"{seconds:.1f} s" if seconds >= 0.05 else _("less than 0.1 s")
+        text = _("{spent} on {device}, the rest known from the run before") if result.get("reused") else None
+        said.append((text or _("{spent} on {device}")).format(spent=spent, device=result.get("device", "?")))
     return "  ·  ".join(figure.replace(" ", "\u00a0") for figure in said)

@@ -150,7 +150,15 @@ class RunPart:
         if self.job is None:
             self.run()
         else:
-            self.panel.logic.cancel(self.job)
+            self.panel.logic.cancelAndAsk(self.job, self._isToEmpty)
+
+    def _isToEmpty(self, count: int) -> bool:
+        question = (
+            _("One more registration waits. Cancel it too?")
+            if count == 1
+            else _("{count} more registrations wait. Cancel them too?").format(count=count)
+        )
+        return bool(slicer.util.confirmYesNoDisplay(question, windowTitle="SpikeReg"))
 
     def _follow(self) -> None:
         """Follow the first job of the queue, if there is one."""
