@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.names import check_name
 from SpikeRegLib.neural_field.settings import FieldSettings
-from SpikeRegLib.ranges import one_of, within
+from SpikeRegLib.ranges import check_numbers, one_of
 from SpikeRegLib.toml_text import toml_text
 from SpikeRegLib.yaml_text import YamlError, read_yaml_text
 
@@ -31,8 +31,6 @@ METHODS = ("spikereg", "ann", "optimize", "nephi", "spiking-nephi")
 # Those whose deformation is a neural field.
 FIELD_METHODS = ("nephi", "spiking-nephi")
 SIMILARITIES = ("lncc", "multicontrast")
-# Factors on the smoothing lengths of refinement: below, fields crumble; above, they hardly bend.
-REGULARISATION = (0.25, 4.0)
 
 Settings = TypeVar("Settings")
 
@@ -60,12 +58,9 @@ class RefinementLevel:
     step: float = 0.5
 
     def __post_init__(self) -> None:
-        within("spacing_mm", self.spacing_mm, 0.1, 32)
-        within("field_mm", self.field_mm, self.spacing_mm, 64)
-        within("iterations", self.iterations, 0, 10_000)
-        within("velocity_sigma_mm", self.velocity_sigma_mm, 0, 100)
-        within("field_sigma_mm", self.field_sigma_mm, 0, 100)
-        within("step", self.step, 0.01, 1)
+        check_numbers(self)
+        if self.field_mm < self.spacing_mm:
+            raise ValueError(f"field_mm: must be at least spacing_mm, {self.spacing_mm:g}, got {self.field_mm:g}")
 
 
 @dataclass(frozen=True)
@@ -86,10 +81,9 @@ class RefinementSettings:
     start_sigma_mm: float = 4.0
 
     def __post_init__(self) -> None:
-        within("momentum", self.momentum, 0, 0.99)
-        within("start_sigma_mm", self.start_sigma_mm, 0, 100)
-        if self.window < 3 or self.window % 2 == 0:
-            raise ValueError(f"window: must be odd and at least 3, got {self.window}")
+        check_numbers(self)
+        if self.window % 2 == 0:
+            raise ValueError(f"window: must be odd, got {self.window}")
         spacings = [level.spacing_mm for level in self.levels]
         if spacings != sorted(spacings, reverse=True):
             raise ValueError(f"levels: must go from coarse to fine, got spacings {spacings}")
@@ -134,10 +128,7 @@ class Preset:
         check_name("name", self.name)
         one_of("method", self.method, METHODS)
         one_of("similarity", self.similarity, SIMILARITIES)
-        within("working_spacing_mm", self.working_spacing_mm, 0.1, 32)
-        within("working_voxels", self.working_voxels, 0, 10**9)
-        within("passes", self.passes, 0, 16)
-        within("regularisation", self.regularisation, *REGULARISATION)
+        check_numbers(self)
         if self.method == "nephi" and not self.model and self.field is not None and self.field.iterations:
             return
         if self.method != "optimize" and not (self.model and self.passes):
@@ -242,7 +233,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable or not TOML.
     """
     try:
-        return parse_toml(Path(path).read_text(encoding="utf-8"), path)
+        return parse_toml(Path(path).read_text(encoding="utf-8-sig"), path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an existing TOML file") from error
     except UnicodeDecodeError as error:
@@ -257,8 +248,10 @@ def parse_toml(text: str, source: str | Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # also a number of thousands of digits
         raise InputError(f"{source}: not a valid TOML file ({error}); correct that line") from error
+    except RecursionError as error:
+        raise InputError(f"{source}: not a valid TOML file (nested too deeply); correct it") from error
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from SpikeRegLib.configuration import REGULARISATION, Preset
+from SpikeRegLib.configuration import Preset
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, read_labels
 from SpikeRegLib.inputs import Source, same_grid
+from SpikeRegLib.ranges import check_option
 from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.refinement.landmarks import REACH_MM, Landmarks, displacement_at, preimage
 from SpikeRegLib.refinement.region import TAPER_MM, Region
@@ -46,11 +47,8 @@ class RefinementOptions:
         Raises:
             InputError: a value out of range, or a weight without landmarks.
         """
-        low, high = REGULARISATION
-        if not low <= self.regularisation <= high:
-            raise InputError(f"--regularisation: must be between {low:g} and {high:g}, got {self.regularisation:g}")
-        if not (math.isfinite(self.landmark_weight) and self.landmark_weight >= 0):
-            raise InputError(f"--landmark-weight: must be 0 or more, got {self.landmark_weight:g}")
+        check_option("regularisation", self.regularisation)
+        check_option("landmark_weight", self.landmark_weight)
         if self.landmark_weight > 0 and not points_given:
             raise InputError(
                 "--landmark-weight: needs landmarks; give --fixed-points and --moving-points, or leave it out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from SpikeRegLib.frames import Frame, world_aligned
 from SpikeRegLib.image_files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images import Volume, finite_voxels, foreground_mask, normalise_intensity, read_image, read_labels
 from SpikeRegLib.points import check_inside, read_points
+from SpikeRegLib.ranges import GRID_VOXELS, within
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 
 Source = Volume | str | os.PathLike[str]
@@ -143,19 +145,39 @@ def working_frame(fixed: Side, spacing_mm: float, voxels: int = 0) -> Frame:
         spacing_mm: voxel size of the grid.
         voxels: where positive, the voxel size is chosen instead so that the mask spans about this many voxels.
     """
-    index = torch.nonzero(fixed.mask).double().numpy()
-    lower, upper = index.min(0), index.max(0)
+    # Not by `nonzero`: the indices of every voxel of a mask take twenty times the memory of the image.
+    planes = (fixed.mask.any(2).any(1), fixed.mask.any(2).any(0), fixed.mask.any(1).any(0))
+    seen = [torch.nonzero(plane)[:, 0] for plane in planes]
+    lower, upper = [float(axis[0]) for axis in seen], [float(axis[-1]) for axis in seen]
     corners = np.array(
         [[i, j, k] for k in (lower[0], upper[0]) for j in (lower[1], upper[1]) for i in (lower[2], upper[2])]
     )
     matrix = fixed.image.frame.matrix
     points = corners @ matrix[:3, :3].T + matrix[:3, 3]
-    lower, upper = points.min(0), points.max(0)
+    first, last = points.min(0), points.max(0)
     margin = MARGIN_MM
     if voxels:
-        spacing_mm = float(np.prod(upper - lower + 1e-6) / voxels) ** (1 / 3)
+        spacing_mm = float(np.prod(last - first + 1e-6) / voxels) ** (1 / 3)
         margin = MARGIN_MM * spacing_mm
-    return world_aligned(lower - margin, upper + margin, spacing_mm, MULTIPLE)
+    frame = world_aligned(first - margin, last + margin, spacing_mm, MULTIPLE)
+    check_size(frame, f"{fixed.image.name or 'fixed image'}: working spacing of {spacing_mm:g} mm")
+    return frame
+
+
+def check_size(frame: Frame, asked: str) -> None:
+    """Refuse a grid that no memory holds, before any is taken.
+
+    Args:
+        frame: the grid.
+        asked: what asked for it, for the message.
+
+    Raises:
+        InputError: the grid has more voxels than `ranges.GRID_VOXELS`.
+    """
+    try:
+        within("voxels of the grid", math.prod(frame.shape), *GRID_VOXELS)
+    except ValueError as error:
+        raise InputError(f"{asked}: {error}; take a larger spacing") from error
 
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:

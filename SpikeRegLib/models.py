@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.json_text import read_json
+from SpikeRegLib.ranges import TENSOR, within
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +75,7 @@ def read_metadata(path: str | Path, *, remedy: str) -> dict[str, str]:
                 raise InputError(f"{path}: a pickle, which can run code and is never loaded; convert it to safetensors")
             if not 0 < length <= min(size, 100_000_000):
                 raise InputError(f"{path}: truncated or not a safetensors file; {remedy}")
-            header = json.loads(start[8:] + file.read(length - 1))
+            header = read_json(start[8:] + file.read(length - 1))
         end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
@@ -97,9 +100,9 @@ def read_header(path: str | Path) -> ModelHeader:
         raise InputError(f"{path}: not a SpikeReg model; `spikereg models` lists those, `spikereg train` makes one")
     try:
         spec_json = metadata["spec"]
-        name, facts = json.loads(spec_json)["name"], json.loads(metadata["facts"])
-        field = json.loads(metadata.get("field", "{}"))
-    except (ValueError, TypeError, KeyError) as error:
+        name, facts = read_json(spec_json)["name"], json.loads(metadata["facts"])
+        field = read_json(metadata.get("field", "{}"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: its header lacks the spec or the facts; download or train it again") from error
     return ModelHeader(path, metadata["kind"], name, facts, spec_json, field, metadata.get("neurons"))
 
@@ -249,15 +252,30 @@ def _filled(network: Network, header: ModelHeader) -> Network:
     misfit = f"{header.path}: its tensors do not fit its spec {header.spec}; download or train it again"
     try:
         stored = {name: value.float() for name, value in load_file(str(header.path)).items()}
+        check_tensors(stored)
         scales = {name: stored.pop(name) for name in list(stored) if name.startswith("scales.")}
         tensors = {name: value * scales.get(f"scales.{name}", 1.0) for name, value in stored.items()}
         missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    except (SafetensorError, RuntimeError) as error:
         raise InputError(misfit) from error
+    except ValueError as error:
+        raise InputError(f"{header.path}: {error}; download or train it again") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise InputError(misfit)
     return network.eval()
+
+
+def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors of a file with a value that is NaN, infinite or beyond any use.
+
+    Raises:
+        ValueError: names the tensor.
+    """
+    for name, value in tensors.items():
+        if value.numel():
+            within(f"tensor {name}", float(value.min()), *TENSOR)
+            within(f"tensor {name}", float(value.max()), *TENSOR)
 
 
 def find(name: str | Path, method: str) -> Path:

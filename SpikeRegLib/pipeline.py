@@ -18,6 +18,7 @@ from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.inputs import Source, check_pair, with_points
 from SpikeRegLib.predict import check_tile
 from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.ranges import check_option
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.stages.align import align_sides, make_pair
 from SpikeRegLib.stages.field import (
@@ -116,15 +117,16 @@ def register(
     method = method or settings.method
     if method not in METHODS:
         raise InputError(f"--method {method}: unknown; choose one of {', '.join(METHODS)}")
-    for option, value, low in (
-        ("timesteps", timesteps, 1),
-        ("threads", threads, 1),
-        ("refine-iterations", refine_iterations, 0),
-        ("seed", seed, 0),
-        ("tile", tile, 1),
+    for option, value in (
+        ("timesteps", timesteps),
+        ("threads", threads),
+        ("refine_iterations", refine_iterations),
+        ("field_iterations", field_iterations),
+        ("field_seconds", field_seconds),
+        ("seed", seed),
+        ("tile", tile),
     ):
-        if value is not None and value < low:
-            raise InputError(f"--{option}: must be at least {low}, got {value}")
+        check_option(option, value)
     options = RefinementOptions(landmark_weight, regularisation, refine_iterations)
     options.check(points_given=fixed_points is not None and moving_points is not None)
     field = field_settings(method, settings, iterations=field_iterations, seconds=field_seconds, decoder=field_decoder)

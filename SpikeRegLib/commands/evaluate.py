@@ -8,8 +8,10 @@ from pathlib import Path
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.json_text import read_json
 from SpikeRegLib.outputs import finite_or_null
 from SpikeRegLib.publishing import settle
+from SpikeRegLib.ranges import LABEL, within_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,9 +67,12 @@ def read_groups(path: Path) -> dict[int, int]:
         InputError: missing or unreadable file, or something else than whole numbers in it.
     """
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return {int(label): int(group) for label, group in table.get("map", table).items()}
+        table = read_json(path.read_bytes())
+        groups = {int(label): int(group) for label, group in table.get("map", table).items()}
+        for numbers in groups.items():
+            within_all("label", numbers, LABEL)
+        return groups
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise InputError(f'{path}: not a table of label groups ({error}); give {{"map": {{"4": 14}}}}') from error

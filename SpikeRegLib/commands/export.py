@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of, load_transform
-from SpikeRegLib.commands.register import number
+from SpikeRegLib.commands.register import option
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.foreign_prints import without_foreign_prints
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("transform", metavar="TRANSFORM", type=Path, help="codes.safetensors or any ITK transform")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="displacement volume (.nii.gz, .nrrd, .mha) or .h5")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--spacing", type=number(0.1, 64), metavar="MM", help="of the field, along every axis")
+    where.add_argument("--spacing", type=option("spacing"), metavar="MM", help="of the field, along every axis")
     where.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid the field gets")
     add_model_option(parser)
 
@@ -38,13 +38,15 @@ def run(options: argparse.Namespace) -> int:
     if options.spacing is not None and coded is None:
         raise InputError(f"{options.transform}: --spacing needs a code file; give --reference FIXED instead")
 
-    from SpikeRegLib.transforms import DisplacementTransform, write_transform  # imports torch
+    from SpikeRegLib.inputs import check_size  # imports torch
+    from SpikeRegLib.transforms import DisplacementTransform, write_transform
 
     if options.reference is not None:
         frame = grid_of(options.reference)
     else:
         assert coded is not None
         frame = coded.frame_at(options.spacing)
+        check_size(frame, "--spacing")
     whole = DisplacementTransform(transform.displacement_on(frame), frame)
     interrupt.commit()  # one file, renamed into place: too short to stop
     with without_foreign_prints():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of
-from SpikeRegLib.commands.register import integer
+from SpikeRegLib.commands.register import option
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.foreign_prints import without_foreign_prints
 from SpikeRegLib.outputs import check_writable
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("first", metavar="A", help="code file of a registration, or the word identity")
     parser.add_argument("second", metavar="B", type=Path, help="code file of the same model, frame and alignment")
-    parser.add_argument("--steps", required=True, type=integer(1), metavar="N", help="from A to B")
+    parser.add_argument("--steps", required=True, type=option("path_steps"), metavar="N", help="from A to B")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the sequence")
     parser.add_argument("--image", type=Path, metavar="MOVING", help="warped by every transform of the sequence")
     parser.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid the warped ones get")

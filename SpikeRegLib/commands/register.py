@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib.commands.events import emit, listener_for
 from SpikeRegLib.commands.summary import summary_lines
-from SpikeRegLib.configuration import METHODS, REGULARISATION, load_preset, preset_for, preset_names
+from SpikeRegLib.configuration import METHODS, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs import check_results_folder, write_outputs
+from SpikeRegLib.ranges import OPTIONS, whole, within
 
 if TYPE_CHECKING:
     from SpikeRegLib.registration import Registration
@@ -31,37 +32,30 @@ written to DIR, all at the end and all at once:
 """
 
 
-def integer(low: int) -> Callable[[str], int]:
-    """A type for argparse: whole numbers from `low` on."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < low:
-            raise argparse.ArgumentTypeError(f"must be at least {low}, got {value}")
-        return value
-
-    parse.__name__ = "whole number"  # argparse: "invalid whole number value: 'x'"
-    return parse
-
-
-def number(low: float, high: float) -> Callable[[str], float]:
-    """A type for argparse: numbers in [low, high]."""
+def option(name: str) -> Callable[[str], float]:
+    """A type for argparse: a number inside the range of `ranges.OPTIONS`, a whole one where its limits are."""
+    limits = OPTIONS[name]
+    kind = int if whole(limits) else float
 
     def parse(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be between {low:g} and {high:g}, got {value:g}")
+        value = kind(text)
+        try:
+            within("", value, *limits)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from error
         return value
 
-    parse.__name__ = "number"
+    parse.__name__ = "whole number" if kind is int else "number"  # argparse: "invalid whole number value: 'x'"
     return parse
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options that `register` and `demo` share."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    parser.add_argument("--threads", type=integer(1), metavar="N", help="CPU threads (default: all cores)")
-    parser.add_argument("--seed", type=integer(0), default=0, metavar="N", help="of every random choice (default: 0)")
+    parser.add_argument("--threads", type=option("threads"), metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--seed", type=option("seed"), default=0, metavar="N", help="of every random choice (default: 0)"
+    )
     parser.add_argument(
         "--progress",
         choices=("bar", "json", "none"),
@@ -95,28 +89,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help_text = "landmarks, for the registration error (see --landmark-weight): .mrk.json, .fcsv or .csv"
         parser.add_argument(f"--{image}-points", type=Path, metavar="F", help=help_text)
     parser.add_argument(
-        "--landmark-weight", type=number(0, 1e6), default=0.0, metavar="W",
+        "--landmark-weight", type=option("landmark_weight"), default=0.0, metavar="W",
         help="pull landmarks together: 1 mm of mean error counts as much as W of similarity (default: 0, only measure)",
     )  # fmt: skip
     parser.add_argument(
         "--region", type=Path, metavar="F", help="mask on the grid of the fixed image: refine only there"
     )
     parser.add_argument(
-        "--regularisation", type=number(*REGULARISATION), default=1.0, metavar="R",
+        "--regularisation", type=option("regularisation"), default=1.0, metavar="R",
         help="factor on the smoothing of refinement: above 1 stiffer, below 1 looser (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--refine-iterations", type=integer(0), metavar="N", help="per level; 0 leaves refinement out")
     parser.add_argument(
-        "--field-iterations", type=integer(0), metavar="N",
+        "--refine-iterations", type=option("refine_iterations"), metavar="N", help="per level; 0 leaves refinement out"
+    )
+    parser.add_argument(
+        "--field-iterations", type=option("field_iterations"), metavar="N",
         help="of the optimisation of a neural field, per stage; 0 takes the encoder's field as it is",
     )  # fmt: skip
     parser.add_argument(
-        "--field-seconds", type=number(0, 86_400), metavar="S", help="the most that may take (0: no limit)"
+        "--field-seconds", type=option("field_seconds"), metavar="S", help="the most that may take (0: no limit)"
     )
     parser.add_argument("--field-decoder", action="store_true", help="optimise the field's decoders, too")
-    parser.add_argument("--timesteps", type=integer(1), metavar="T", help="of the spiking network (default: its own)")
     parser.add_argument(
-        "--tile", type=integer(1), metavar="N",
+        "--timesteps", type=option("timesteps"), metavar="T", help="of the spiking network (default: its own)"
+    )
+    parser.add_argument(
+        "--tile", type=option("tile"), metavar="N",
         help="run the network on overlapping tiles of N of its voxels along each axis: less memory, more time",
     )  # fmt: skip
     parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")

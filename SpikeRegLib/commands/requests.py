@@ -165,9 +165,8 @@ class Desk:
             self._changed.notify()
 
     def take(self) -> Request | None:
-        """The next request, once there is one; None when no more will come. The one taken before counts as done."""
+        """The next request, once there is one; None when no more will come."""
         with self._changed:
-            self._running = ""
             while not self._waiting and not self._closed:
                 self._changed.wait()
             interrupt.begin()
@@ -175,6 +174,11 @@ class Desk:
                 return None
             self._running = next(iter(self._waiting))
             return self._waiting.pop(self._running)
+
+    def done(self) -> None:
+        """What was taken is done, whatever is cancelled from now on; its id may be given again."""
+        with self._changed:
+            self._running = ""
 
     def cancel(self, identity: str) -> bool:
         """Forget a request that waits and return True; ask one that runs to stop. One that is done stays done."""

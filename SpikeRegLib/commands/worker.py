@@ -157,7 +157,7 @@ def serve(lines: Iterable[bytes], events: Events, desk: Desk, *, debug: bool = F
     events.emit("ready", pid=os.getpid(), version=__version__)
     reader.start()
     while not events.lost and (request := desk.take()) is not None:
-        _work(request, events, memory, debug=debug)
+        _work(request, events, memory, desk, debug=debug)
         give_back_freed_memory()
 
 
@@ -188,7 +188,7 @@ def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) ->
         _tell_error(events, table.get("id"), error.exit_code, str(error))
 
 
-def _work(request: Request, events: Events, memory: Memory, *, debug: bool) -> None:
+def _work(request: Request, events: Events, memory: Memory, desk: Desk, *, debug: bool) -> None:
     """One registration, from the options to the files; takes up what `memory` holds of the last one."""
     emit = partial(events.emit, id=request.id)
     report = JsonLines(emit)
@@ -209,8 +209,11 @@ def _work(request: Request, events: Events, memory: Memory, *, debug: bool) -> N
             traceback.print_exc()
         if not isinstance(error, SpikeRegError):  # out of memory, or a defect: nothing of that run is trusted
             memory.clear()
-        _tell_error(events, request.id, *explain(error))
+        end = explain(error)
+        desk.done()  # before anybody hears of it, and asks for another one of this id
+        _tell_error(events, request.id, *end)
     else:
+        desk.done()
         emit("result", path=str((folder / "result.json").resolve()))
 
 

@@ -22,10 +22,23 @@ from SpikeRegLib import __version__, models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.image_files import atomic_output, check_frame
+from SpikeRegLib.json_text import read_json
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, steps_of, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
 from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.ranges import (
+    AXIS,
+    CODED_SPACING_MM,
+    CODES,
+    COORDINATE_MM,
+    GRID_VOXELS,
+    MATRIX,
+    TAPER_MM,
+    Range,
+    within,
+    within_all,
+)
 from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.transforms import AffineTransform
 
@@ -91,12 +104,11 @@ def read_codes(path: str | os.PathLike[str], *, model: str | Path | None = None)
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: not a SpikeReg code file; give the codes.safetensors that `register` wrote")
     try:
-        facts = json.loads(metadata["deformation"])
+        facts = read_json(metadata["deformation"])
         tensors = load_file(str(path))
-        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
-            raise ValueError("a value is not finite")
+        models.check_tensors(tensors)
         return _built(facts, tensors, path, model)
-    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, zlib.error) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, zlib.error) as error:
         raise InputError(f"{path}: its codes do not fit its header ({error}); {_REMEDY}") from error
 
 
@@ -115,21 +127,26 @@ def _built(
         decoders = models.load_field(_model_file(identity, path, model)).decoders
         if decoders.options != options:
             raise ValueError("other sizes than its model's")
+    placed = facts["frame"]
+    reading = None if facts["itk_jacobian"] is None else _matrix("itk_jacobian", facts["itk_jacobian"], 3)
     frame = Frame(
-        shape=_three(facts["frame"]["shape"], int),
-        origin=_three(facts["frame"]["origin"], float),
-        spacing=_three(facts["frame"]["spacing"], float),
-        direction=tuple(float(value) for value in facts["frame"]["direction"]),
+        shape=_shape("frame.shape", placed["shape"], GRID_VOXELS),
+        origin=_three("frame.origin", placed["origin"], COORDINATE_MM),
+        spacing=_three("frame.spacing", placed["spacing"], CODED_SPACING_MM),
+        direction=tuple(_numbers("frame.direction", placed["direction"], (-1.001, 1.001), 9)),
     )
     check_frame(frame, path)
-    reading = facts["itk_jacobian"]
+    within_all("taper_mm", [facts["taper_mm"]], TAPER_MM)
+    base = _matrix("base", facts["base"], 4)
+    if np.abs(base[3] - (0, 0, 0, 1)).max() > 0:
+        raise ValueError(f"base: the last row must be 0, 0, 0, 1, got {base[3].tolist()}")
     return CodedDeformation(
         decoders=decoders.eval(),
         stages=tuple(_stage(n, stage, tensors, options) for n, stage in enumerate(facts["stages"])),
         frame=frame,
         taper_mm=float(facts["taper_mm"]),
-        base=AffineTransform(np.array(facts["base"], dtype=np.float64)),
-        itk_jacobian=None if reading is None else torch.tensor(reading),
+        base=AffineTransform(base),
+        itk_jacobian=None if reading is None else torch.tensor(reading.tolist()),
         model=identity,
         near=_near(tensors, frame),
     )
@@ -137,15 +154,20 @@ def _built(
 
 def _stage(number: int, facts: dict[str, Any], tensors: dict[str, torch.Tensor], options: FieldOptions) -> Codes:
     overall, step, packed = (tensors[f"stages.{number}.{name}"] for name in ("overall", "step", "local"))
-    grid = Grid(_three(facts["shape"], int), float(facts["spacing_mm"]), _three(facts["offset_mm"], float))
+    name = f"stage {number + 1}, "
+    within_all(f"{name}spacing_mm", [facts["spacing_mm"]], CODED_SPACING_MM)
+    shape = _shape(f"{name}shape", facts["shape"], GRID_VOXELS)
+    grid = Grid(shape, facts["spacing_mm"], _three(f"{name}offset_mm", facts["offset_mm"], COORDINATE_MM))
     size = options.local_size * math.prod(grid.shape)
+    within(f"{name}codes", size, *CODES)
+    centre = _three(f"{name}centre_mm", facts["centre_mm"], COORDINATE_MM)
     unpacking = zlib.decompressobj()
     values = unpacking.decompress(packed.numpy().tobytes(), size + 1)
     if overall.shape != (options.global_size,) or step.shape != (options.local_size,) or len(values) != size:
         raise ValueError(f"stage {number + 1} has codes of other sizes")
     whole = torch.frombuffer(bytearray(values), dtype=torch.int8).reshape(options.local_size, *grid.shape)
     overall, local = overall.float(), whole.float() * step[:, None, None, None]
-    return Codes(overall, local, grid, _three(facts["centre_mm"], float))
+    return Codes(overall, local, grid, centre)
 
 
 def _near(tensors: dict[str, torch.Tensor], frame: Frame) -> torch.Tensor | None:
@@ -157,9 +179,32 @@ def _near(tensors: dict[str, torch.Tensor], frame: Frame) -> torch.Tensor | None
     return near
 
 
-def _three(values: Any, kind: type) -> Any:
-    first, second, third = (kind(value) for value in values)
+def _numbers(name: str, values: Any, limits: Range, count: int) -> list[float]:
+    """So many numbers inside the limits."""
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{name}: must be {count} numbers, got {values!r:.60}")
+    within_all(name, values, limits)
+    return [float(value) for value in values]
+
+
+def _three(name: str, values: Any, limits: Range) -> tuple[float, float, float]:
+    first, second, third = _numbers(name, values, limits, 3)
     return first, second, third
+
+
+def _shape(name: str, values: Any, most: Range) -> tuple[int, int, int]:
+    """Axes of a grid that has no more voxels than `most` says."""
+    _numbers(name, values, AXIS, 3)
+    within_all(name, values, AXIS, whole_numbers=True)
+    within(f"{name}, voxels", math.prod(values), *most)
+    depth, height, width = values
+    return depth, height, width
+
+
+def _matrix(name: str, rows: Any, size: int) -> np.ndarray:
+    if not isinstance(rows, list) or len(rows) != size:
+        raise ValueError(f"{name}: must be {size} rows, got {rows!r:.60}")
+    return np.array([_numbers(name, row, MATRIX, size) for row in rows])
 
 
 def _model_file(identity: ModelIdentity, path: Path, given: str | Path | None) -> Path:

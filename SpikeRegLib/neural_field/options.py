@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from SpikeRegLib.ranges import DECODER_WEIGHTS, check_numbers, within
+
 
 @dataclass(frozen=True)
 class FieldOptions:
@@ -39,12 +41,17 @@ class FieldOptions:
     decoder_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("local_size", "frequencies", "width", "hidden_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
-        for name in ("code_spacing_mm", "extent_mm", "frequency_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: must be positive, got {getattr(self, name)}")
+        check_numbers(self)
+        within("weights of the decoders", self.weights, *DECODER_WEIGHTS)
+
+    @property
+    def weights(self) -> int:
+        """Weights of both decoders together."""
+        features = 2 * self.frequencies + (6 if self.cell_phase else 0)
+        read = self.code_size + features  # by every gate, with the one before it
+        first = features + 1 + read + 1
+        other = self.width + 1 + read + self.width + 1
+        return 2 * (self.width * (first + (self.hidden_layers - 1) * other) + 3 * (self.width + 1))
 
     @property
     def code_size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from SpikeRegLib.ranges import within
+from SpikeRegLib.ranges import check_numbers
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,6 @@ class FieldSettings:
     grid_mm: float = 2.0
 
     def __post_init__(self) -> None:
+        check_numbers(self)
         if not self.stages_mm or any(a <= b for a, b in itertools.pairwise(self.stages_mm)):
             raise ValueError(f"stages_mm: must go from coarse to fine, got {list(self.stages_mm)}")
-        for spacing in self.stages_mm:
-            within("stages_mm", spacing, 1, 256)
-        within("iterations", self.iterations, 0, 10_000)
-        within("seconds", self.seconds, 0, 86_400)
-        within("grid_mm", self.grid_mm, 0.5, 32)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, fields
 from typing import Any
 
-from SpikeRegLib.ranges import within
+from SpikeRegLib.json_text import read_json
+from SpikeRegLib.ranges import SEED, within
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import SpikingUNet
@@ -40,7 +40,7 @@ def spiking_network(spec: NetworkSpec, behaviour: str | None) -> SpikingUNet:
     Raises:
         ValueError: not JSON, an entry is missing, unknown, of another type or out of range; names it.
     """
-    entries = PLAIN if behaviour is None else json.loads(behaviour)
+    entries = PLAIN if behaviour is None else read_json(behaviour)
     if not isinstance(entries, dict) or entries.keys() != PLAIN.keys():
         raise ValueError(f"neurons: needs the entries {', '.join(PLAIN)}")
     for name, usual in PLAIN.items():
@@ -48,6 +48,6 @@ def spiking_network(spec: NetworkSpec, behaviour: str | None) -> SpikingUNet:
         wanted = str if isinstance(usual, str) else numbers
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise ValueError(f"{name}: must be like {usual!r}, got {value!r}")
-    within("seed", entries["seed"], 0, 2**63 - 1)
+    within("seed", entries["seed"], *SEED)
     dynamics = NeuronDynamics(**{name: entries[name] for name in _OF_NEURONS})
     return SpikingUNet(spec, dynamics=dynamics, input_coding=entries["input_coding"], seed=entries["seed"])

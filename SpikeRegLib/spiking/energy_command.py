@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from SpikeRegLib.commands.register import option
 
 if TYPE_CHECKING:
     from SpikeRegLib.configuration import Preset
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="P", help="all networks of a preset instead, as `register` runs them: name or .toml file"
     )
     parser.add_argument(
-        "--shape", nargs=3, type=int, metavar=("D", "H", "W"),
+        "--shape", nargs=3, type=option("shape"), metavar=("D", "H", "W"),
         help="grid of the network's input (default: 80 96 80), or a preset's working grid (default: 160 192 160)",
     )  # fmt: skip
     parser.add_argument(
@@ -44,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fixed", type=Path, metavar="F", help="with --moving: the same as --image-pair F M")
     parser.add_argument("--moving", type=Path, metavar="M")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads for that pair (default: all cores)")
+    parser.add_argument(
+        "--threads", type=option("threads"), metavar="N", help="CPU threads for that pair (default: all cores)"
+    )
     for name, text in CONSTANTS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="PJ", help=f"picojoules of {text}")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=option("picojoules"), metavar="PJ", help=f"picojoules of {text}")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -103,12 +107,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
         raise InputError("--shape: the images decide the grid; leave it out")
     if pair[0] is None and arguments.threads is not None:
         raise InputError("--threads: nothing runs without an image pair; leave it out")
-    if arguments.shape and min(arguments.shape) < 16:
-        raise InputError(f"--shape: every axis needs at least 16 voxels, got {arguments.shape}")
-    for name in CONSTANTS:
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"--{name.replace('_', '-')}: must be a positive number of picojoules, got {value}")
     return None if pair[0] is None else (pair[0], pair[1])
 
 

@@ -21,9 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-# Bounds of `NeuronDynamics`: far beyond anything that still fires, near enough for exact sums.
-MOST_REFRACTORY = 1024
-LOWEST_POTENTIAL = -1024
+from SpikeRegLib.ranges import check_numbers
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,9 @@ class NeuronDynamics:
     refractory: int = 0
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps must be at least 1, got {self.timesteps}")
-        if not 0 < self.leak <= 1:
-            raise ValueError(f"leak must be in (0, 1], got {self.leak}")
+        check_numbers(self)
         if self.reset not in ("soft", "hard"):
             raise ValueError(f"reset must be 'soft' or 'hard', got {self.reset!r}")
-        if not 0 <= self.refractory <= MOST_REFRACTORY:
-            raise ValueError(f"refractory must be between 0 and {MOST_REFRACTORY}, got {self.refractory}")
-        for name in ("reset_potential", "initial_potential"):
-            if not LOWEST_POTENTIAL <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between {LOWEST_POTENTIAL} and 1, got {getattr(self, name)}")
 
     @property
     def rounds(self) -> bool:

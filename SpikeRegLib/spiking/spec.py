@@ -6,7 +6,9 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 
+from SpikeRegLib.json_text import read_json
 from SpikeRegLib.names import is_name
+from SpikeRegLib.ranges import LAYERS, NETWORK_WEIGHTS, check_numbers, within
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Layer:
     transposed: bool = False
     neuron: bool = True
 
+    def __post_init__(self) -> None:
+        check_numbers(self, where=f"layer {self.name}, ")
+
     def output_shape(self, shapes: dict[str, tuple[int, int, int]]) -> tuple[int, int, int]:
         """The grid (D, H, W) this layer computes, given the grids of its inputs."""
         grid = self.input_shape(shapes)
@@ -61,8 +66,6 @@ def _problem(layer: Layer, channels: dict[str, int], *, last: bool, head_channel
         return "reads the image together with other inputs; the image is read alone"
     if len(layer.inputs) != len(layer.upsample):
         return "needs one up-sampling factor for each input"
-    if min(layer.upsample) < 1 or layer.stride < 1:
-        return f"needs positive factors, got stride {layer.stride} and up-sampling {layer.upsample}"
     if layer.merge not in ("concat", "average"):
         return f"must merge by concat or average, not {layer.merge!r}"
     given = [channels[name] for name in layer.inputs]
@@ -112,11 +115,10 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         if self.output not in ("velocity", "displacement", "codes"):
             raise ValueError(f"output of spec {self.name} must be velocity, displacement or codes, got {self.output!r}")
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps of spec {self.name} must be at least 1, got {self.timesteps}")
-        for prefix, value in self.leak:
-            if not 0 < value <= 1:
-                raise ValueError(f"leak of {prefix} in spec {self.name} must be in (0, 1], got {value}")
+        check_numbers(self, where=f"spec {self.name}, ")
+        within(f"spec {self.name}, layers", len(self.layers), *LAYERS)
+        weights = sum(layer.in_channels * layer.out_channels * layer.kernel**3 for layer in self.layers)
+        within(f"spec {self.name}, weights", weights, *NETWORK_WEIGHTS)
         channels = {"image": 2}
         needed = None if self.output == "codes" else 3
         for layer in self.layers:
@@ -176,7 +178,7 @@ class NetworkSpec:
         Raises:
             ValueError: not JSON, not a spec, or a bad one; the message names the layer.
         """
-        fields = json.loads(text)
+        fields = read_json(text)
         try:
             layers = tuple(
                 Layer(**{**entry, "inputs": tuple(entry["inputs"]), "upsample": tuple(entry["upsample"])})

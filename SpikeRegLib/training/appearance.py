@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.filters import FOREGROUND, gaussian
+from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.training.stream import Stream
 
@@ -64,6 +65,9 @@ class SyntheticOptions:
     atrophy_mm: float = 0.0
     cut: float = 0.0
     orientation_degrees: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def contrast(stream: Stream, random_share: float) -> torch.Tensor:

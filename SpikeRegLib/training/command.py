@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from SpikeRegLib.commands.register import option
+
 EPILOG = r"""\
 the whole recipe:
   spikereg train all --labels LABELS --out runs
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         recipe = "nephi" if name == "nephi" else "brain-t1"
         step.add_argument("--recipe", default=recipe, metavar="R", help=f"name or .toml file (default: {recipe})")
         step.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-        step.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+        step.add_argument("--threads", type=option("threads"), metavar="N", help="CPU threads (default: all cores)")
         if name in ("all", "teacher", "nephi"):
             step.set_defaults(source=None)
         elif name == "convert":
@@ -54,9 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--teacher", dest="source", required=True, type=Path, metavar="FILE", help="teacher.safetensors"
             )
             step.add_argument(
-                "--percentile", type=float, metavar="P", help="of positive activations (default: the recipe's)"
+                "--percentile",
+                type=option("percentile"),
+                metavar="P",
+                help="of positive activations (default: the recipe's)",
             )
-            step.add_argument("--timesteps", type=int, metavar="T", help="default: the recipe's")
+            step.add_argument("--timesteps", type=option("timesteps"), metavar="T", help="default: the recipe's")
         else:
             step.add_argument(
                 "--model", dest="source", required=True, type=Path, metavar="M",
@@ -65,9 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             step.add_argument("--teacher", type=Path, metavar="M", help="the dense one, if the recipe stays near to it")
         if name != "convert":
             of = " of every step" if name == "all" else ""
-            step.add_argument("--steps", type=int, metavar="N", help=f"training pairs{of} (default: the recipe's)")
+            step.add_argument(
+                "--steps", type=option("steps"), metavar="N", help=f"training pairs{of} (default: the recipe's)"
+            )
             if name != "all":
-                step.add_argument("--seed", type=int, metavar="N", help="default: the recipe's")
+                step.add_argument("--seed", type=option("seed"), metavar="N", help="default: the recipe's")
             step.add_argument("--resume", action="store_true", help="continue the run in --out")
             step.add_argument("--no-progress", action="store_true", help="no progress bar")
             step.add_argument(
@@ -88,17 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     from SpikeRegLib.training.whole import train_whole
 
     config = load_config(arguments.recipe)
-    for name in ("steps", "threads"):
-        if getattr(arguments, name, None) is not None and getattr(arguments, name) < 1:
-            raise InputError(f"--{name}: must be at least 1, got {getattr(arguments, name)}")
     set_threads(arguments.threads)
     device = choose_device(arguments.device)
     for name in ("timesteps", "percentile", "seed"):
         if getattr(arguments, name, None) is not None:
-            try:
-                config = dataclasses.replace(config, **{name: getattr(arguments, name)})
-            except ValueError as error:
-                raise InputError(f"--{error}") from error
+            config = dataclasses.replace(config, **{name: getattr(arguments, name)})
     check_writable(arguments.out)
     if arguments.step == "convert":
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:

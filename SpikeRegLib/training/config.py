@@ -11,6 +11,7 @@ from typing import Any
 from SpikeRegLib.configuration import read_toml, read_yaml, settings_from_table
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.field_objective import FieldWeights
 from SpikeRegLib.training.loop import LoopOptions
@@ -59,10 +60,7 @@ class TrainingConfig:
     field_weights: FieldWeights = dataclasses.field(default_factory=FieldWeights)
 
     def __post_init__(self) -> None:
-        if self.timesteps < 1:
-            raise ValueError(f"timesteps: must be at least 1, got {self.timesteps}")
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"percentile: must be in (0, 100], got {self.percentile}")
+        check_numbers(self)
 
 
 def load_config(source: str | Path | Mapping[str, Any] | TrainingConfig) -> TrainingConfig:

@@ -16,6 +16,7 @@ from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.consistency import inverse_consistency
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.precision import Precision
+from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
@@ -53,6 +54,9 @@ class FieldWeights:
     code: float = 0.01
     operations: float = 0.0
     operations_target: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.precision import Precision
+from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
@@ -69,6 +70,9 @@ class LoopOptions:
     checkpoint_every: int = 200
     log_every: int = 10
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(1, self.warmup))

@@ -11,6 +11,7 @@ from SpikeRegLib.fields import compose, exponential, warp
 from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.losses import diffusion, lncc, soft_dice
 from SpikeRegLib.precision import Precision
+from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.stream import Stream
@@ -48,6 +49,9 @@ class ObjectiveWeights:
     head_share: float = 0.0
     teacher: float = 0.0
     echo_dice: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 def first_pass(network: RegistrationUNet, pair: SyntheticPair, precision: Precision) -> torch.Tensor:

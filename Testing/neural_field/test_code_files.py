@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from field_examples import FRAME, SMALL, moving_decoders, random_codes, random_points
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
@@ -166,3 +169,86 @@ def test_a_spoilt_file_is_refused_by_name(spoil, message, tmp_path):
 def test_a_model_is_no_code_file(model):
     with pytest.raises(InputError, match=r"mine\.safetensors: a model, not a code file"):
         read_codes(model)
+
+
+DAMAGES = {
+    "spacing": ("frame.spacing", [1e-9] * 3),
+    "spacing beyond": ("frame.spacing", [1e30] * 3),
+    "two spacings": ("frame.spacing", [1.0, 1.0]),
+    "spacing of text": ("frame.spacing", ["1", "1", "1"]),
+    "shape": ("frame.shape", [30_000] * 3),
+    "fraction of a voxel": ("frame.shape", [24.5, 32, 32]),
+    "origin": ("frame.origin", [0, 0, 1e30]),
+    "direction": ("frame.direction", [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    "taper": ("taper_mm", 1e30),
+    "base": ("base", [[1e30, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+    "projective base": ("base", [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]),
+    "reading": ("itk_jacobian", [[1, 0], [0, 1]]),
+    "no reading": ("itk_jacobian", 1e30),
+    "layers": ("options.hidden_layers", 1_000_000),
+    "width": ("options.width", 10**40),
+    "weights": ("options.width", 4096),
+    "omega": ("options.first_omega", 0.0),
+    "codes": ("stages.0.shape", [30_000] * 3),
+    "stage spacing": ("stages.0.spacing_mm", 1e-9),
+    "stage offset": ("stages.0.offset_mm", [0, 0, None]),
+    "centre": ("stages.0.centre_mm", [0, 0, -1e30]),
+    "stages": ("stages", 7),
+    "frame": ("frame", None),
+}
+
+
+def damaged(source: Path, target: Path, change) -> Path:
+    """The code file with another header and tensors, as `change(facts, tensors)` makes them."""
+    with safe_open(str(source), "pt") as file:
+        metadata = file.metadata()
+    facts, tensors = json.loads(metadata["deformation"]), load_file(str(source))
+    text = change(facts, tensors)
+    save_file(tensors, target, {**metadata, "deformation": text or json.dumps(facts)})
+    return target
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_number_out_of_range_is_refused_by_name_before_memory_is_taken(damage, tmp_path, monkeypatch):
+    place, value = DAMAGES[damage]
+    write_codes(coded_of(moving_decoders(), SMALL), tmp_path / "codes.safetensors")
+
+    def change(facts, tensors):
+        *way, last = place.split(".")
+        for step in way:
+            facts = facts[int(step)] if isinstance(facts, list) else facts[step]
+        facts[last] = value
+
+    file = damaged(tmp_path / "codes.safetensors", tmp_path / "bad.safetensors", change)
+    monkeypatch.setattr(torch, "frombuffer", lambda *_, **__: pytest.fail("codes were unpacked"))
+    with pytest.raises(InputError) as caught:
+        read_codes(file)
+    message = str(caught.value)
+    assert (
+        message.startswith(f"{file}: its codes do not fit its header (") and "\n" not in message and len(message) < 400
+    )
+    if "." in place:
+        assert place.rpartition(".")[2] in message or "weights" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("name", ["stages.0.overall", "stages.1.step", "decoders.forward_map.last.weight"])
+def test_a_tensor_with_a_value_beyond_any_use_is_refused_by_name(name, value, tmp_path):
+    write_codes(coded_of(moving_decoders(), SMALL), tmp_path / "codes.safetensors")
+
+    def change(facts, tensors):
+        tensors[name] = tensors[name].float()
+        tensors[name].view(-1)[0] = value
+
+    file = damaged(tmp_path / "codes.safetensors", tmp_path / "bad.safetensors", change)
+    with pytest.raises(InputError, match=rf"bad\.safetensors: .*tensor {name}: must be between"):
+        read_codes(file)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"options": NaN}', "7", "null", "{}"])
+def test_a_header_that_is_no_description_is_refused_in_one_line(text, tmp_path):
+    write_codes(coded_of(moving_decoders(), SMALL), tmp_path / "codes.safetensors")
+    file = damaged(tmp_path / "codes.safetensors", tmp_path / "bad.safetensors", lambda *_: text)
+    with pytest.raises(InputError, match="its codes do not fit its header") as caught:
+        read_codes(file)
+    assert "\n" not in str(caught.value)

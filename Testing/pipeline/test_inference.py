@@ -135,7 +135,7 @@ def test_recipes_are_checked(tmp_path):
         load_config("liver")
     file = tmp_path / "mine.toml"
     for text, message in (
-        ("timesteps = 0", "timesteps: must be at least 1"),
+        ("timesteps = 0", "timesteps: must be between 1 and"),
         ("percentile = 101", "percentile: must be in"),
         ("steps = 3", "unknown field steps"),
         ("[teacher]\nsteps = 'many'", "field teacher.steps must be int"),

@@ -180,8 +180,14 @@ def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(train
     ("arguments", "message"),
     [
         (("teacher", "--out", "OUT"), "--labels"),
-        (("teacher", "--labels", "LABELS", "--out", "OUT", "--steps", 0), "--steps: must be at least 1, got 0"),
-        (("teacher", "--labels", "LABELS", "--out", "OUT", "--threads", 0), "--threads: must be at least 1, got 0"),
+        (
+            ("teacher", "--labels", "LABELS", "--out", "OUT", "--steps", 0),
+            "--steps: must be between 1 and 10000000, got 0",
+        ),
+        (
+            ("teacher", "--labels", "LABELS", "--out", "OUT", "--threads", 0),
+            "--threads: must be between 1 and 1024, got 0",
+        ),
         (("teacher", "--labels", "LABELS", "--out", "OUT", "--steps", "many"), "many"),
         (("teacher", "--labels", "LABELS", "--out", "OUT", "--recipe", "liver"), "recipe 'liver': unknown"),
         (("teacher", "--labels", "nowhere", "--out", "OUT"), "nowhere: 0 label maps found"),
@@ -192,11 +198,11 @@ def test_a_finished_run_is_not_overwritten_and_resuming_it_changes_nothing(train
         (("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "no.safetensors"), "no.safetensors: cannot be"),
         (
             ("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "T", "--timesteps", 0),
-            "--timesteps: must be at least 1",
+            "--timesteps: must be between 1 and",
         ),
         (
             ("convert", "--labels", "LABELS", "--out", "OUT", "--teacher", "T", "--percentile", 0),
-            "--percentile: must be in",
+            "--percentile: must be between",
         ),
         (("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "TEACHER"), "of kind analog, not spiking"),
         (("finetune", "--labels", "LABELS", "--out", "OUT", "--model", "liver"), "model 'liver': not shipped"),

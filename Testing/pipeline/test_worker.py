@@ -163,7 +163,10 @@ BAD = {
         'unknown key "sed"; known are id, fixed, moving',
     ),
     '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "progress": "bar"}': ("x", "unknown key"),
-    '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "seed": -1}': ("x", "--seed: must be at least 0, got -1"),
+    '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "seed": -1}': (
+        "x",
+        "--seed: must be between 0 and 2147483647, got -1",
+    ),
     '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "seed": true}': ("x", "seed: must be a text"),
     '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "method": "x"}': ("x", "invalid choice: 'x'"),
     '{"id": "x", "fixed": "f", "moving": "m", "out": "o", "spike_maps": 1}': ("x", "spike_maps: must be true or false"),
