@@ -15,6 +15,9 @@ from .images import Volume
 from .sampling import slabs
 from .transforms import CompositeTransform, Transform
 
+# Labels up to which a table of all of them is small; those of some atlases have nine digits.
+MOST_TABLE = 1 << 20
+
 
 def dice(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, int] | None = None) -> dict[int, float]:
     """Dice overlap 2 |A and B| / (|A| + |B|) of every label of the fixed map, 0 (background) left out.
@@ -30,15 +33,13 @@ def dice(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, int] 
     Raises:
         InputError: the grids differ.
     """
-    fixed, warped = _grouped(fixed_labels, warped_labels, groups)
-    size = int(max(fixed.max(), warped.max())) + 1
-    in_fixed, in_warped = np.bincount(fixed, minlength=size), np.bincount(warped, minlength=size)
-    common = np.bincount(fixed[fixed == warped], minlength=size)
-    return {
-        int(label): float(2 * common[label] / (in_fixed[label] + in_warped[label]))
-        for label in np.flatnonzero(in_fixed)
-        if label
-    }
+    labels, fixed, warped = _grouped(fixed_labels, warped_labels, groups)
+    in_fixed, in_warped, common = (np.zeros(len(labels), np.int64) for _ in range(3))
+    for first, second in zip(fixed, warped, strict=True):  # plane by plane: counting takes eight bytes a voxel
+        in_fixed += np.bincount(first.ravel(), minlength=len(labels))
+        in_warped += np.bincount(second.ravel(), minlength=len(labels))
+        common += np.bincount(first[first == second], minlength=len(labels))
+    return {int(labels[n]): float(2 * common[n] / (in_fixed[n] + in_warped[n])) for n in np.flatnonzero(in_fixed) if n}
 
 
 def hd95_mm(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, int] | None = None) -> dict[int, float]:
@@ -47,9 +48,9 @@ def hd95_mm(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, in
     Surface voxels are those of the label with a face neighbour outside it. A label that one of the maps lacks has no
     distance and is left out. Arguments and errors as in `dice`.
     """
-    fixed, warped = _grouped(fixed_labels, warped_labels, groups)
+    labels, *arrays = _grouped(fixed_labels, warped_labels, groups)
     frame = fixed_labels.frame
-    maps = [set_frame(sitk.GetImageFromArray(x.reshape(frame.shape).astype(np.int32)), frame) for x in (fixed, warped)]
+    maps = [set_frame(sitk.GetImageFromArray(array), frame) for array in arrays]
     boxes = []
     for image in maps:
         shapes = sitk.LabelShapeStatisticsImageFilter()
@@ -66,7 +67,7 @@ def hd95_mm(fixed_labels: Volume, warped_labels: Volume, groups: Mapping[int, in
         surfaces = [
             sitk.LabelContour(sitk.Equal(sitk.RegionOfInterest(image, size, lower), label), False) for image in maps
         ]
-        result[label] = max(_directed_hd95(*surfaces), _directed_hd95(*reversed(surfaces)))
+        result[int(labels[label])] = max(_directed_hd95(*surfaces), _directed_hd95(*reversed(surfaces)))
     return result
 
 
@@ -78,19 +79,44 @@ def _directed_hd95(surface: sitk.Image, other: sitk.Image) -> float:
 
 def _grouped(
     fixed: Volume, warped: Volume, groups: Mapping[int, int] | None
-) -> tuple[np.ndarray, np.ndarray]:  # both flat, values >= 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels or groups of two maps, ascending from 0 on, and both maps [D, H, W] as places in that list.
+
+    Some atlases have labels of nine digits, for which no table of all numbers in between would fit.
+    """
     if fixed.frame.shape != warped.frame.shape or not np.allclose(fixed.frame.matrix, warped.frame.matrix, atol=1e-3):
         raise InputError(
             f"{warped.name or 'labels'}: the labels are on another grid than {fixed.name or 'the fixed labels'}; "
             "resample them with nearest neighbour first"
         )
-    arrays = [volume.data.detach().cpu().numpy().ravel().astype(np.int64) for volume in (fixed, warped)]
-    if groups is not None:
-        table = np.zeros(max(1 + max(groups, default=0), *(int(a.max()) + 1 for a in arrays)), np.int64)
-        for label, group in groups.items():
-            table[int(label)] = int(group)
-        arrays = [table[np.maximum(a, 0)] for a in arrays]
-    return np.maximum(arrays[0], 0), np.maximum(arrays[1], 0)
+    arrays = [volume.data.detach().cpu().numpy() for volume in (fixed, warped)]
+    wanted = {int(label): int(group) for label, group in (groups or {}).items()}
+    top = max(int(array.max()) for array in arrays)
+    if top < MOST_TABLE:
+        seen = np.zeros(max(top, 0) + 1, bool)
+        seen[0] = True
+        for array in arrays:
+            for plane in array:
+                seen[np.maximum(plane, 0).astype(np.intp)] = True
+        present = np.flatnonzero(seen)
+    else:
+        present = np.unique(np.concatenate([[0], *(np.unique(plane) for array in arrays for plane in array)]))
+        present = present[present >= 0].astype(np.int64)
+    group_of = present if groups is None else np.array([wanted.get(int(label), 0) for label in present])
+    labels, places = np.unique(np.maximum(group_of, 0), return_inverse=True)
+    if labels[0] != 0:  # a group of its own for the background
+        labels, places = np.concatenate(([0], labels)), places + 1
+    kind = np.uint16 if len(labels) <= 2**16 else np.int32
+    table = None
+    if top < MOST_TABLE:
+        table = np.zeros(len(seen), kind)
+        table[present] = places
+    placed = [np.empty(array.shape, kind) for array in arrays]
+    for array, out in zip(arrays, placed, strict=True):
+        for plane, found in zip(array, out, strict=True):
+            values = np.maximum(plane, 0).astype(np.int64)
+            found[...] = places[np.searchsorted(present, values)] if table is None else table[values]
+    return labels, placed[0], placed[1]
 
 
 def target_registration_error_mm(
@@ -213,10 +239,7 @@ def inverse_consistency_mm(
     if not inside.any():
         raise InputError("mask: empty; give a mask that covers the anatomy")
     if samples is not None:
-        flat = inside.flatten().nonzero()[:, 0]
-        flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:samples]]
-        width, height, _ = frame.size
-        index = torch.stack((flat % width, flat // width % height, flat // (width * height)), 1)
+        index = _drawn(inside, samples)
         matrix = torch.from_numpy(frame.matrix)
         points = index.double() @ matrix[:3, :3].t() + matrix[:3, 3]
         return float((inverse.map_points(forward.map_points(points)) - points).norm(dim=1).mean())
@@ -228,3 +251,35 @@ def inverse_consistency_mm(
     cropped = Frame((depth, height, width), origin, frame.spacing, frame.direction)
     length = CompositeTransform([forward, inverse]).displacement_on(cropped).square_().sum(0).sqrt_()
     return float(length[inside[tuple(slice(*edge) for edge in box)]].double().mean())
+
+
+def _drawn(inside: torch.Tensor, count: int) -> torch.Tensor:
+    """[n, 3] indices (i, j, k) of at most `count` of the true voxels of [D, H, W], drawn with a fixed seed."""
+    planes = inside.flatten(1).sum(1).numpy()
+    ends = planes.cumsum()
+    ranks = _first_of_permutation(int(ends[-1]), count)
+    where = np.searchsorted(ends, ranks, side="right")
+    index = np.empty((len(ranks), 3), dtype=np.int64)
+    for k in np.unique(where):
+        here = where == k
+        j, i = torch.nonzero(inside[k], as_tuple=True)
+        chosen = torch.from_numpy(ranks[here] - (ends[k] - planes[k]))
+        index[here] = np.stack((i[chosen].numpy(), j[chosen].numpy(), np.full(len(chosen), k)), 1)
+    return torch.from_numpy(index)
+
+
+def _first_of_permutation(count: int, wanted: int) -> np.ndarray:
+    """The first `wanted` of a random permutation of 0 .. count - 1, without the memory of the whole one.
+
+    Fisher and Yates' shuffle of which only the places that it has touched are kept; for less than 2 x 10^8 the same
+    numbers as torch.randperm gives with seed 0.
+    """
+    wanted = min(wanted, count)
+    draws = np.random.RandomState(0).randint(0, 2**32, size=wanted, dtype=np.uint32).tolist()
+    moved: dict[int, int] = {}
+    chosen = []
+    for place, draw in enumerate(draws):
+        other = place + draw % (count - place)
+        chosen.append(moved.get(other, other))
+        moved[other] = moved.get(place, place)
+    return np.array(chosen, dtype=np.int64)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.image_files import set_frame
 from SpikeRegLib.images import Volume, to_sitk
 from SpikeRegLib.metrics import (
+    _drawn,
+    _first_of_permutation,
     deformation_summary,
     dice,
     hd95_mm,
@@ -268,3 +272,79 @@ def test_inverse_consistency_of_a_sample_is_that_of_the_whole():
     forward, inverse = AffineTransform(np.eye(4)), AffineTransform(shift)
     assert inverse_consistency_mm(forward, inverse, frame) == pytest.approx(0.5, abs=1e-5)
     assert inverse_consistency_mm(forward, inverse, frame, samples=500) == pytest.approx(0.5, abs=1e-9)
+
+
+def test_labels_of_nine_digits_and_groups_are_counted_as_a_table_of_pairs_counts_them():
+    random = np.random.default_rng(3)
+    values = np.array([0, 0, 0, 4, 17, 614454277, 312782656, -5])
+    arrays = [values[random.integers(0, len(values), (6, 7, 8))] for _ in range(2)]
+    frame = Frame((6, 7, 8))
+    maps = [Volume(torch.from_numpy(array.astype(np.int32)), frame) for array in arrays]
+    groups = {4: 1, 614454277: 2, 17: 1, 99: 3}
+    for table in (None, groups):
+        first, second = (
+            np.vectorize(lambda v, t=table: max(v, 0) if t is None else t.get(v, 0))(array) for array in arrays
+        )
+        wanted = {
+            int(label): 2 * int(((first == label) & (second == label)).sum())
+            / (int((first == label).sum()) + int((second == label).sum()))
+            for label in np.unique(first) if label
+        }  # fmt: skip
+        assert dice(*maps, table) == wanted
+    small = [Volume(torch.from_numpy(np.where(array > 100, 40, array).astype(np.int16)), frame) for array in arrays]
+    whole = [Volume(v.data.int() + (v.data.int() > 0) * 2_000_000, frame) for v in small]
+    assert [*dice(*small).values()] == [*dice(*whole).values()]
+    assert [*hd95_mm(*small).values()] == [*hd95_mm(*whole).values()]
+    assert [*hd95_mm(*whole)] == [label + 2_000_000 for label in hd95_mm(*small)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 1000, 123_457])
+def test_a_sample_is_the_beginning_of_the_permutation_that_torch_draws(count):
+    whole = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    assert _first_of_permutation(count, 5000).tolist() == whole[:5000].tolist()
+
+
+def test_voxels_are_drawn_from_the_mask_in_the_order_of_the_permutation():
+    inside = torch.rand(9, 10, 11, generator=torch.Generator().manual_seed(1)) > 0.6
+    inside[4] = False
+    flat = inside.flatten().nonzero()[:, 0]
+    flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:50]]
+    wanted = torch.stack((flat % 11, flat // 11 % 10, flat // 110), 1)
+    assert torch.equal(_drawn(inside, 50), wanted)
+
+
+MEMORY = """
+import resource, sys
+import numpy as np, torch
+sys.path.insert(0, {root!r})
+from types import SimpleNamespace
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.inputs import working_frame
+from SpikeRegLib.metrics import dice, inverse_consistency_mm
+from SpikeRegLib.transforms import AffineTransform
+
+frame = Frame((160, 256, 256))
+mask = torch.ones(frame.shape, dtype=torch.bool)
+labels = Volume(mask.to(torch.int16), frame)
+side = SimpleNamespace(image=labels, mask=mask)
+identity = AffineTransform(np.eye(4))
+def grown(work):
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+small = Frame((16, 16, 16))
+inverse_consistency_mm(identity, identity, small, samples=9)
+before = grown(lambda: None)
+print(grown(lambda: working_frame(side, 2.0)) - before)
+print(grown(lambda: inverse_consistency_mm(identity, identity, frame, mask, samples=20_000)) - before)
+print(grown(lambda: dice(labels, labels)) - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory in KiB, as Linux counts it")
+def test_measuring_takes_no_more_memory_than_the_images_themselves(pytestconfig):
+    code = MEMORY.format(root=str(pytestconfig.rootpath))
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    frame, consistency, overlap = (int(line) / 1024 for line in printed.split())
+    voxels = 160 * 256 * 256 / 2**20  # MiB at a byte each
+    assert frame < voxels and consistency < 2 * voxels and overlap < 6 * voxels, printed
