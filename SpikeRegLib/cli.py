@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import errno
 import importlib
 import itertools
 import os
@@ -19,8 +20,9 @@ from typing import NoReturn
 
 from SpikeRegLib import __version__, interrupt
 from SpikeRegLib.allocator import keep_freed_memory
-from SpikeRegLib.commands import COMMANDS
+from SpikeRegLib.commands import COMMANDS, streams
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
+from SpikeRegLib.itk_names import check_utf8
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,15 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupt.watch_signals()
     try:
+        for word in arguments:
+            check_utf8(word)
         options = build_parser(arguments).parse_args([word for word in arguments if word != "--debug"])
         code = int(importlib.import_module(COMMANDS[options.command].module).run(options))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        if isinstance(error, BrokenPipeError):  # whoever started this went away, and reads no message either
-            _forget_stdout()
+        if isinstance(error, BrokenPipeError):  # nobody reads what this command prints, or its message
+            streams.drop("stdout")
             return 0 if interrupt.committed() else Cancelled.exit_code
         code, message = explain(error)
         _report(code, " ".join(message.split()), as_json=_wants_json(arguments))
@@ -84,31 +89,26 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 1, "not enough memory; close other programs, or use a preset with a larger working_spacing_mm"
     if isinstance(error, OSError) and error.filename:
         return InputError.exit_code, f"{error.filename}: {error.strerror}; check the path"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # a file of ours has its name in the message
+        return 1, "stdout cannot be written (no space left on device); send it elsewhere"
     return 1, f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
 
 
 def _report(code: int, message: str, *, as_json: bool) -> None:
-    print(f"spikereg: {'' if code == Cancelled.exit_code else 'error: '}{message}", file=sys.stderr)
+    streams.say_error(f"spikereg: {'' if code == Cancelled.exit_code else 'error: '}{message}")
     if as_json:
         from SpikeRegLib.commands.events import emit
 
-        try:
-            emit("error", message=message, code=code)
-        except BrokenPipeError:
-            _forget_stdout()
+        emit("error", message=message, code=code)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     return "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
 
 
-def _forget_stdout() -> None:
-    """Nobody reads stdout any more: send it nowhere, so that Python does not complain when it flushes it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def entry() -> NoReturn:
     """`main` as a process of its own, which ends at once: taking torch down object by object costs half a second."""
+    streams.hold()
     if "worker" not in sys.argv[1:2]:  # which waits most of its time
         keep_freed_memory()
     try:

@@ -18,6 +18,7 @@ from .errors import InputError
 from .foreign_prints import reading_with_itk
 from .frames import Frame
 from .image_headers import Header, read_header
+from .itk_names import itk_name
 from .voxel_stream import check_packed, stored_values, whole_file
 
 MINIMUM_AXIS = 16
@@ -134,7 +135,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[Header | None, sitk.ImageFileRe
     if header is None:
         check_packed(path)
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         with reading_with_itk():
             reader.ReadImageInformation()
@@ -202,7 +203,7 @@ def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
         if extension(path) == ".nii.gz" and np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
             _write_packed(image, temporary)
         else:
-            sitk.WriteImage(image, str(temporary), extension(path) != ".nii", 1)
+            sitk.WriteImage(image, itk_name(temporary), extension(path) != ".nii", 1)
 
 
 def _write_packed(image: sitk.Image, path: Path) -> None:
@@ -213,7 +214,7 @@ def _write_packed(image: sitk.Image, path: Path) -> None:
     """
     plain = path.with_suffix("")
     try:
-        sitk.WriteImage(image, str(plain))
+        sitk.WriteImage(image, itk_name(plain))
         packer = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_RLE)  # 31: with a gzip header
         with plain.open("rb") as source, path.open("wb") as target:
             while block := source.read(2**24):

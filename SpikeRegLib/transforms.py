@@ -22,6 +22,7 @@ from .frames import Frame
 from .hdf5_transform import Part, write_parts
 from .image_files import atomic_output, check_frame, extension, frame_of, read_vectors, set_frame, write_sitk
 from .images import Volume
+from .itk_names import itk_name
 from .transform_headers import check_transform_file
 
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
@@ -209,7 +210,7 @@ def write_transform(transform: Transform, path: str | os.PathLike[str], *, step_
         if kind in _COMPRESSED_EXTENSIONS:
             write_parts(_to_parts(merged, step_mm), temporary)
         else:
-            sitk.WriteTransform(_to_itk(merged), str(temporary))
+            sitk.WriteTransform(_to_itk(merged), itk_name(temporary))
 
 
 def read_transform(path: str | os.PathLike[str]) -> Transform:
@@ -228,7 +229,7 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
     check_transform_file(path)
     try:
         with reading_with_itk():
-            transform = sitk.ReadTransform(str(path))
+            transform = sitk.ReadTransform(itk_name(path))
         return compose(_from_itk(transform, path))
     except RuntimeError as error:
         raise InputError(

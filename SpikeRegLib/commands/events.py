@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from SpikeRegLib import interrupt
+from SpikeRegLib.commands.streams import say, say_error
 from SpikeRegLib.progress import Listener, Progress, silent
 
 _BAR_WIDTH = 24
 
 
 def emit(event: str, **values: Any) -> None:
-    """Print one event as a line of JSON and hand it over at once."""
-    print(json.dumps({"event": event, **values}), flush=True)
+    """Print one event as a line of JSON and hand it over at once; a run goes on where nobody can read it."""
+    say(json.dumps({"event": event, **values}))
 
 
 def listener_for(kind: str) -> Listener:
@@ -91,13 +92,15 @@ class _Bar:
         filled = round(_BAR_WIDTH * min(max(fraction, 0.0), 1.0))
         bar = "=" * filled + " " * (_BAR_WIDTH - filled)
         line = f"{self._stage:<8} [{bar}] {time.monotonic() - self._began:5.1f} s  {self._message}".rstrip()
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{line:<{len(self._line)}}")
-            sys.stderr.flush()
+        if _on_terminal():
+            say_error(f"\r{line:<{len(self._line)}}", end="")
         self._line = line
 
     def _end_line(self) -> None:
         if self._line:
-            sys.stderr.write("\n" if sys.stderr.isatty() else f"{self._line}\n")
-            sys.stderr.flush()
+            say_error("" if _on_terminal() else self._line)
         self._line = ""
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of
 from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.streams import say
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.foreign_prints import without_foreign_prints
 from SpikeRegLib.outputs import check_writable
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
             write_transform(transform, options.out / f"step_{step:03d}.h5")
             if image is not None and frame is not None:
                 write_volume(warp_image(image, transform, frame), options.out / f"step_{step:03d}.nii.gz")
-    print(options.out)
+    say(str(options.out))
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib.commands.events import emit, listener_for
+from SpikeRegLib.commands.streams import say
 from SpikeRegLib.commands.summary import summary_lines
 from SpikeRegLib.configuration import METHODS, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
@@ -194,4 +195,4 @@ def finish(registration: Registration, folder: Path, progress: str) -> None:
     if progress == "json":
         emit("result", path=str((folder / "result.json").resolve()))
     elif progress == "bar":
-        print("\n".join([*summary_lines(registration.result), f"report: {folder / 'report.html'}"]))
+        say("\n".join([*summary_lines(registration.result), f"report: {folder / 'report.html'}"]))

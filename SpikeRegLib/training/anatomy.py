@@ -12,6 +12,7 @@ import torch
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
+from SpikeRegLib.itk_names import itk_name
 
 # FreeSurfer codes of whole-head label maps that mean the same tissue; 0 drops a code. Codes >= 500 lie outside the
 # brain.
@@ -145,7 +146,7 @@ def load_anatomies(paths: list[Path]) -> list[Anatomy]:
     heads = []
     for path in paths:
         try:
-            image = sitk.ReadImage(str(path), sitk.sitkInt16)
+            image = sitk.ReadImage(itk_name(path), sitk.sitkInt16)
         except RuntimeError as error:
             reason = str(error).splitlines()[-1]
             raise InputError(f"{path}: not a readable label map ({reason}); give NIfTI, NRRD or MHA") from error

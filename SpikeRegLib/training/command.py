@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.streams import say
 
 EPILOG = r"""\
 the whole recipe:
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("train convert: needs one process only; run it without torchrun")
         path = recipe.convert_teacher(arguments.source, arguments.labels, arguments.out, config, device=device)
-        print(path)
+        say(str(path))
         return 0
     if arguments.steps is not None and arguments.step != "all":
         name = "finetune" if arguments.step == "finetune" else "teacher"
@@ -136,5 +137,5 @@ def run(arguments: argparse.Namespace) -> int:
             source = find(arguments.source, "spikereg")
             path = recipe.finetune(source, arguments.labels, arguments.out, config, **common)
         if processes.first:
-            print(path)
+            say(str(path))
     return 0
