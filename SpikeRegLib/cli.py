@@ -106,9 +106,18 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return "--progress=json" in arguments or ("--progress", "json") in itertools.pairwise(arguments)
 
 
+def wait_passively() -> None:
+    """Let the threads of OpenMP sleep while they wait; for processes that have not loaded torch, which reads this once.
+
+    Otherwise they spin, and on a machine whose cores are taken each step waits for threads that burn their share.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def entry() -> NoReturn:
     """`main` as a process of its own, which ends at once: taking torch down object by object costs half a second."""
     streams.hold()
+    wait_passively()
     if "worker" not in sys.argv[1:2]:  # which waits most of its time
         keep_freed_memory()
     try:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 
 from SpikeRegLib.errors import InputError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def choose_device(wanted: str) -> str:
@@ -23,6 +29,31 @@ def choose_device(wanted: str) -> str:
     if not available[wanted]:
         raise InputError(f"--device {wanted}: not available on this machine; use --device auto or cpu")
     return wanted
+
+
+def leaving_state(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A decorator of what draws random numbers and sets threads: afterwards torch's random state on the CPU and the
+    threads of torch and SimpleITK are what they were. Other devices' random state is never touched.
+    """
+
+    @functools.wraps(work)
+    def leaves(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        import SimpleITK as sitk
+
+        threads, itk_threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return work(*arguments, **options)
+        finally:
+            torch.set_num_threads(threads)
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(itk_threads)
+
+    return leaves
+
+
+def seed_cpu(seed: int) -> None:
+    """Seed torch's random numbers on the CPU, and no other device's, as torch.manual_seed would."""
+    torch.default_generator.manual_seed(seed)
 
 
 def set_threads(threads: int | None) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from SpikeRegLib import finish, models
 from SpikeRegLib.configuration import FIELD_METHODS, METHODS, Preset, load_preset, preset_for
-from SpikeRegLib.devices import choose_device, set_threads
+from SpikeRegLib.devices import choose_device, leaving_state, seed_cpu, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.inputs import Source, check_pair, with_points
@@ -44,6 +44,7 @@ from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Trans
 from SpikeRegLib.warm import Memory, file_key
 
 
+@leaving_state
 def register(
     fixed: Source,
     moving: Source,
@@ -101,7 +102,7 @@ def register(
         field_decoder: optimise the decoders' weights, too.
         timesteps: another T for the spiking network.
         device: "auto", "cpu", "cuda" or "mps", for the network.
-        threads: of the CPU; all if not given.
+        threads: of the CPU; all if not given. Afterwards torch and SimpleITK have as many as before.
         seed: of every random choice.
         tile: run the networks on overlapping tiles of so many of their voxels along each axis; whole if not given.
         spike_maps: keep a spike-rate volume of every layer.
@@ -152,7 +153,7 @@ def register(
         "initial transform", lambda: as_transform(initial_transform), key=file_key(initial_transform)
     )
     chosen, count = choose_device(device), set_threads(threads)
-    torch.manual_seed(seed)
+    seed_cpu(seed)
 
     began = time.perf_counter(), time.process_time()
     listener(Progress("prepare", 0.0))

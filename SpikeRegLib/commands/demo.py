@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_results_folder(options.out)
 
-    from SpikeRegLib.pipeline import register  # imports torch
+    from SpikeRegLib.devices import set_threads  # imports torch
+    from SpikeRegLib.pipeline import register
 
+    set_threads(options.threads)  # also for what is written afterwards
     registration = register(
         SAMPLE / "fixed.nii.gz",
         SAMPLE / "moving.nii.gz",

@@ -148,8 +148,10 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
     load_preset(preset)  # an unknown one is refused before torch is loaded
     check_results_folder(options.out)
 
-    from SpikeRegLib.pipeline import register  # imports torch
+    from SpikeRegLib.devices import set_threads  # imports torch
+    from SpikeRegLib.pipeline import register
 
+    set_threads(options.threads)  # also for what is written afterwards
     return register(
         options.fixed,
         options.moving,

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import nn
 
+from SpikeRegLib.devices import seed_cpu
 from SpikeRegLib.neural_field.options import FieldOptions
 
 
@@ -58,7 +59,7 @@ class Decoder(nn.Module):
         self.options = options
         self.features = FourierFeatures(options)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(options.decoder_seed)
+            seed_cpu(options.decoder_seed)
             self.sines, self.gates = nn.ModuleList(), nn.ModuleList()
             read, gated = self.features.size, options.code_size + self.features.size
             for number in range(options.hidden_layers):
