@@ -19,6 +19,7 @@ from .foreign_prints import reading_with_itk
 from .frames import Frame
 from .image_headers import Header, read_header
 from .itk_names import itk_name
+from .orientation import check_size, form_warnings, in_mm, size_warnings
 from .voxel_stream import check_packed, stored_values, whole_file
 
 MINIMUM_AXIS = 16
@@ -48,7 +49,7 @@ def read_array(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
 
 
 def check_frame(frame: Frame, path: str | os.PathLike[str]) -> None:
-    """Refuse a header whose axes are not perpendicular (singular or sheared) or whose spacing is not positive."""
+    """Refuse axes that are not perpendicular (singular or sheared), spacing that is not positive, impossible sizes."""
     spacing, direction = np.asarray(frame.spacing), np.reshape(frame.direction, (3, 3))
     if not (np.isfinite(frame.matrix).all() and (spacing > 0).all()):
         raise InputError(f"{path}: the header's spacing {tuple(frame.spacing)} is unusable; repair the header")
@@ -57,6 +58,19 @@ def check_frame(frame: Frame, path: str | os.PathLike[str]) -> None:
             f"{path}: the header's axes are singular or sheared (not perpendicular); resample the volume onto a "
             "rectangular grid first"
         )
+    check_size(frame, path)
+
+
+def header_warnings(frame: Frame, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """What is doubtful about the frame that was read from a file: its size, and an orientation of which there are two.
+
+    Args:
+        frame: as `read_array` gives it.
+        path: of the file.
+    """
+    header = read_header(path)
+    forms = () if header is None else form_warnings(frame, header.forms, header.unit_mm, str(path))
+    return (*size_warnings(frame, path), *forms)
 
 
 def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
@@ -75,16 +89,19 @@ def read_vectors(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
             raise InputError(
                 f"{path}: not a displacement field (three components on a 3-D grid); give a transform, not an image"
             )
+        if header is not None and header.unit_mm != 1.0:
+            raise InputError(f"{path}: the header does not measure in mm; write the displacement field in mm")
+        frame = _frame(reader, header)
+        if header is not None and (doubts := form_warnings(frame, header.forms, 1.0, str(path))):
+            raise InputError(doubts[0].rpartition(";")[0] + "; write the displacement field again")
         values = None if header is None else stored_values(header, path)
         if header is None or values is None or not told or header.scale or values.dtype.kind != "f":
             with reading_with_itk():
-                return _planar(sitk.GetArrayFromImage(reader.Execute())), _frame(reader, header)
-    if header.unit_mm != 1.0:
-        raise InputError(f"{path}: the header does not measure in mm; write the displacement field in mm")
+                return _planar(sitk.GetArrayFromImage(reader.Execute())), frame
     vectors = _planar(values) if header.vectors == "first" else values[:, 0]
     if header.turned:  # RAS -> LPS
         vectors = vectors * np.array([-1, -1, 1], np.float32)[:, None, None, None]
-    return np.ascontiguousarray(vectors, np.float32), _frame(reader, header)
+    return np.ascontiguousarray(vectors, np.float32), frame
 
 
 def _planar(interleaved: np.ndarray) -> np.ndarray:
@@ -160,9 +177,10 @@ def _frame(reader: sitk.ImageFileReader, header: Header | None) -> Frame:
     axes = reader.GetDimension()
     width, height, depth = reader.GetSize()[:3]
     direction = np.reshape(reader.GetDirection(), (axes, axes))[:3, :3]
-    return Frame(
+    frame = Frame(
         (depth, height, width), reader.GetOrigin()[:3], reader.GetSpacing()[:3], tuple(direction.ravel().tolist())
     )
+    return frame if header is None else in_mm(frame, header)
 
 
 def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:

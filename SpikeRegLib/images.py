@@ -11,7 +11,7 @@ import torch
 
 from .errors import InputError
 from .frames import Frame
-from .image_files import frame_of, read_array, set_frame, write_sitk
+from .image_files import frame_of, header_warnings, read_array, set_frame, write_sitk
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Volume:
         frame: where the voxels lie (mm, LPS).
         name: the file it came from, for messages.
         nonfinite: how many NaN or infinite voxels were replaced by 0 on reading (only on request).
+        warnings: what is doubtful about the file it came from.
     """
 
     data: torch.Tensor
     frame: Frame
     name: str = ""
     nonfinite: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -> Volume:
@@ -55,7 +57,7 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
             f"{path}: this looks like a label map, not an image; give the intensity image here "
             "and the label map as the segmentation"
         )
-    return Volume(data, frame, str(path), nonfinite)
+    return Volume(data, frame, str(path), nonfinite, header_warnings(frame, path))
 
 
 def finite_voxels(data: torch.Tensor, where: str | os.PathLike[str], *, allowed: bool) -> tuple[torch.Tensor, int]:
@@ -101,7 +103,8 @@ def read_labels(path: str | os.PathLike[str]) -> Volume:
     if low < -(2**31) or high >= 2**31:
         raise InputError(f"{path}: labels from {low} to {high} do not fit 32 bits; renumber them")
     small = low >= -(2**15) and high < 2**15
-    return Volume(torch.from_numpy(array.astype(np.int16 if small else np.int32)), frame, str(path))
+    data = torch.from_numpy(array.astype(np.int16 if small else np.int32))
+    return Volume(data, frame, str(path), warnings=header_warnings(frame, path))
 
 
 def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
@@ -200,7 +203,11 @@ def _largest_filled(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _looks_like_labels(array: np.ndarray) -> bool:
-    """Few distinct whole numbers in large constant patches; noise and partial volume rule that out in a real image."""
+    """Few distinct whole numbers in constant patches with sharp edges between them.
+
+    Noise and partial volume leave no patches in most images. A smooth image of few grey values has some, but it changes
+    from one to the next over several voxels.
+    """
     if not np.issubdtype(array.dtype, np.integer):
         return False
     sample = array.ravel()[:: max(1, array.size // 50_000)]
@@ -211,6 +218,7 @@ def _looks_like_labels(array: np.ndarray) -> bool:
     planes = array[:: max(1, array.shape[0] // 32)]  # enough of the volume to judge by
     here, right, below = planes[:, :-1, :-1], planes[:, :-1, 1:], planes[:, 1:, :-1]
     foreground = here != background
-    if not foreground.any():
+    if not foreground.any() or float(((here == right) & (here == below))[foreground].mean()) <= 0.5:
         return False
-    return float(((here == right) & (here == below))[foreground].mean()) > 0.5
+    edge = (foreground & (here != right))[:, :, 1:]
+    return not edge.any() or float((planes[:, :-1, :-2] != here[:, :, 1:])[edge].mean()) < 0.5

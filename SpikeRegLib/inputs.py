@@ -14,6 +14,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame, world_aligned
 from SpikeRegLib.image_files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images import Volume, finite_voxels, foreground_mask, normalise_intensity, read_image, read_labels
+from SpikeRegLib.orientation import size_warnings
 from SpikeRegLib.points import check_inside, read_points
 from SpikeRegLib.ranges import GRID_VOXELS, within
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
@@ -122,7 +123,8 @@ def _checked(volume: Volume, role: str, *, allow_nonfinite: bool) -> Volume:
     data, nonfinite = finite_voxels(data, where, allowed=allow_nonfinite)
     if float(data.min()) == float(data.max()):
         raise InputError(f"{where}: the image is empty or constant, every voxel is {float(data.min()):g}; check it")
-    return replace(volume, data=data, nonfinite=volume.nonfinite + nonfinite)
+    warnings = tuple(dict.fromkeys((*volume.warnings, *size_warnings(volume.frame, where))))
+    return replace(volume, data=data, nonfinite=volume.nonfinite + nonfinite, warnings=warnings)
 
 
 def check_pair(fixed: Side, moving: Side) -> None:

@@ -170,6 +170,7 @@ def register(
     run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory, field)
     check_pair(run.fixed, run.moving)
     for side in sides:
+        run.warnings += [*side.image.warnings, *(side.labels.warnings if side.labels else ())]
         if side.image.nonfinite:
             run.warnings.append(
                 f"{side.image.name or 'image'}: {side.image.nonfinite} NaN or infinite voxels were taken as background"

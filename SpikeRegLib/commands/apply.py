@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
         if options.labels
         else read_image(options.input, allow_nonfinite=options.allow_nonfinite)
     )
+    for warning in volume.warnings:
+        print(f"spikereg: warning: {warning}", file=sys.stderr)
     warped = warp_image(
         volume, transform, grid_of(options.reference), interpolation="nearest" if options.labels else "linear"
     )

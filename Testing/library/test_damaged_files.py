@@ -206,6 +206,12 @@ def test_displacements_that_are_not_finite_are_refused_whatever_the_format(tmp_p
     assert "NaN or infinite" in refusal(save(field, tmp_path / name), read_transform)
 
 
+@pytest.mark.parametrize("name", ["flat.nii.gz", "flat.mha", "flat.nrrd", "scalar.nii.gz"])
+def test_what_is_no_displacement_is_refused(tmp_path, name):
+    path = save(values(np.float32, SHAPE if name.startswith("scalar") else SHAPE[:2]), tmp_path / name)
+    assert "not a displacement field" in refusal(path, read_transform)
+
+
 def test_nonfinite_voxels_of_a_nifti_label_map_are_no_background(tmp_path):
     labels = np.zeros(SHAPE, np.float32)
     labels[5:9, 5:9, 5:9] = 3

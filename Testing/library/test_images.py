@@ -212,6 +212,23 @@ def test_label_map_given_as_image_is_refused_and_noisy_integers_are_not(tmp_path
     assert read_image(save(image.astype(np.uint8), tmp_path / "image.nii.gz")).data.max() == 119
 
 
+def test_a_smooth_image_of_few_grey_values_is_no_label_map(tmp_path):
+    """Saturated inside and outside, with grey values between over a few voxels, as micro-CT of 8 bits has them."""
+    distance = np.linalg.norm(np.indices((48, 48, 48)) - 23.5, axis=0)
+    grey = np.clip(60 * (22 - distance) + 30, 0, 220).astype(np.uint8)
+    inside = grey[1:-1, 1:-1, 1:-1]
+    assert np.mean(inside[inside > 0] == 220) > 0.5  # constant patches
+    assert read_image(save(grey, tmp_path / "image.nii.gz")).data.max() == 220
+    with pytest.raises(InputError, match="label map"):
+        read_image(save((grey // 110 * 17).astype(np.uint8), tmp_path / "labels.nii.gz"))
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"SPIKEREG_DATA: no data at {DATA}")
+def test_a_micro_ct_of_8_bits_is_read():
+    assert read_image(DATA / "heads" / "Iguana.nii.gz").frame.size == (210, 256, 179)
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"SPIKEREG_DATA: no data at {DATA}")
 def test_label_maps_are_told_from_real_brains():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import brains
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -15,6 +16,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, to_sitk
 from SpikeRegLib.inputs import check_pair, load_side, on_working_frame, same_grid, working_frame
+from SpikeRegLib.pipeline import register
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def test_images_in_memory_are_checked_as_files_are(brain):
         (Volume(flat[0], Frame((20, 20, 20))), "give one 3-D volume"),
         (Volume(flat[:8], Frame((8, 20, 20))), "axis under 16 voxels"),
         (replace(brain, frame=sheared), "sheared"),
+        (replace(brain, frame=replace(brain.frame, spacing=(4000.0,) * 3)), "4000 mm.*at the longest side"),
     ]
     for volume, message in cases:
         with pytest.raises(InputError, match=f"moving image: .*{message}"):
@@ -133,3 +136,19 @@ def test_images_on_the_working_frame_lie_where_the_anatomy_is():
         there = on_working_frame(side, frame, None)
         assert float(there.min()) >= 0 and float(there.max()) <= 1 + 1e-6
         assert np.abs(centre(Volume(there, frame)) - expected).max() < 0.1 * spacing
+
+
+def test_what_is_doubtful_about_the_headers_is_in_the_result(brain, quick, tmp_path):
+    """Positions that contradict each other, or none: which one ITK took cannot be seen in the images."""
+    for name, shift, code in (("fixed", 3.0, 1), ("moving", 0.0, 0)):
+        image = nibabel.Nifti1Image(brain.data.numpy().T, np.diag([-4.0, -4.0, 4.0, 1.0]))
+        other = image.affine + np.array([[0, 0, 0, shift], *[[0] * 4] * 3])
+        image.set_sform(image.affine, code=code)
+        image.set_qform(other, code=code)
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    warnings = register(
+        tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz", preset=quick, refine_iterations=0, skip_affine=True,
+        threads=1,
+    ).result["warnings"]  # fmt: skip
+    assert any("fixed.nii.gz: sform (code 1) and qform (code 1) contradict each other" in line for line in warnings)
+    assert any("moving.nii.gz: the header says nothing of orientation" in line for line in warnings)
