@@ -199,6 +199,26 @@ def test_implausible_affine_is_refused_although_it_fits(brain, monkeypatch, line
     assert any("affine step not accepted" in line and reason in line for line in result.warnings)
 
 
+@pytest.mark.parametrize(
+    ("linear", "reason"),
+    [
+        (np.diag([1.59, 1, 1]), ""),
+        (np.diag([1, 1.61, 1]), "it scales by 1.00 to 1.61, beyond 0.6 to 1.6"),
+        (np.diag([1, 1, 0.61]), ""),
+        (np.diag([0.59, 1, 1]), "it scales by 0.59 to 1.00, beyond 0.6 to 1.6"),
+        (np.array([[1, 0.29, 0], [0, 1, 0], [0, 0, 1]]), ""),
+        (np.array([[1, 0, 0.31], [0, 1, 0], [0, 0, 1]]), "it shears by 0.31, beyond 0.3"),
+        (np.array([[1, 0, 0], [0, 1, -0.31], [0, 0, 1]]), "it shears by 0.31, beyond 0.3"),
+        (np.diag([1.2, -1, 1]), "it mirrors the anatomy"),
+        (np.diag([1, 0, 1]), "it mirrors the anatomy"),
+    ],
+)
+def test_what_two_anatomies_may_differ_by_has_these_bounds(linear, reason):
+    turned = rotation((1, 2, 3), 40)
+    for matrix in (linear, turned @ linear):
+        assert affine.steps.implausible(homogeneous(matrix, (9.0, 9.0, 9.0))) == reason
+
+
 @pytest.mark.parametrize("error", [Cancelled("stop"), KeyboardInterrupt()])
 @pytest.mark.parametrize("message", ["orientation", "rigid", "affine"])
 def test_listener_stops_it_at_any_stage(brain, error, message):
