@@ -87,7 +87,10 @@ def finish(
 
     with run.stage("finish"):
         mapping = run.memory.recall(
-            "mapping", lambda: _mapping(run, base, deformation, itk_jacobian), after=("refinement", "landmarks")
+            "mapping",
+            lambda: _mapping(run, base, deformation, itk_jacobian),
+            key=run.background,
+            after=("refinement", "landmarks"),
         )
         fixed, moving, transform = run.fixed, run.moving, mapping.transform
         overlap = run.memory.recall(
@@ -108,6 +111,7 @@ def finish(
             "seed": run.seed,
             "versions": _versions(),
             "peak_memory_mb": None,
+            "background": run.background,
             "similarity": similarity,
             "refinement": {"iterations": list(iterations), **run.options.as_result()},
             "deformation": dict(mapping.summary),
@@ -190,11 +194,12 @@ def _warped(run: Run, volume: Volume, displacement: torch.Tensor, message: str, 
         message, begin: for the reports; `begin` is the share of the stage that is done before, the next tenth is this.
     """
     frame, labels = run.fixed.image.frame, not volume.data.is_floating_point()
+    interpolation, outside = ("nearest", 0.0) if labels else ("linear", run.background)
     values = torch.empty(frame.shape, dtype=volume.data.dtype)
     for start, stop, slab in _slabs(frame):
         _report(run, begin + 0.1 * start / len(values), message)
         sampled = DisplacementTransform(displacement[:, start:stop], slab)
-        values[start:stop] = warp_image(volume, sampled, slab, interpolation="nearest" if labels else "linear").data
+        values[start:stop] = warp_image(volume, sampled, slab, interpolation=interpolation, outside=outside).data
     return replace(volume, data=values, frame=frame)
 
 

@@ -133,6 +133,16 @@ def from_sitk(image: sitk.Image, name: str = "") -> Volume:
     return Volume(torch.from_numpy(array.astype(dtype)), frame_of(image), name)
 
 
+def background_value(volume: Volume) -> float:
+    """What an image has outside its anatomy, hence beyond its edges: the fourth of its eight corners by value.
+
+    As Slicer fills what it hardens (vtkMRMLVolumeNode::GetImageBackgroundScalarComponentAsDouble): air in CT, 0 in most
+    MR images.
+    """
+    corners = volume.data[[0, -1]][:, [0, -1]][:, :, [0, -1]].flatten()
+    return float(corners.sort().values[3])
+
+
 def foreground_mask(volume: Volume) -> torch.Tensor:
     """Where the head or brain is: largest connected region above the background, holes filled.
 

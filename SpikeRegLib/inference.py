@@ -13,7 +13,7 @@ import torch
 from SpikeRegLib.arrays import Array, Spacing, array_frame, array_volume, is_array
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, read_image, read_labels
+from SpikeRegLib.images import Volume, background_value, read_image, read_labels
 from SpikeRegLib.inputs import Source
 from SpikeRegLib.models import find, read_header
 from SpikeRegLib.pipeline import register
@@ -21,7 +21,7 @@ from SpikeRegLib.registration import Registration
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.training.config import TrainingConfig, load_config
-from SpikeRegLib.transforms import DisplacementTransform, Transform, warp_image
+from SpikeRegLib.transforms import DisplacementTransform, Transform, check_finite, warp_image
 
 # What else of a registration may be an array, and on whose grid it then lies.
 _ON_GRID_OF = {
@@ -136,6 +136,7 @@ class SpikeRegInference:
         spacing: Spacing | None = None,
         affine: np.ndarray | None = None,
         labels: bool = False,
+        background: float | None = None,
     ) -> Volume:
         """Resample `moving` through a deformation.
 
@@ -146,7 +147,8 @@ class SpikeRegInference:
                 (x, y, z in LPS) on `frame`, e.g. `Registration.displacement`.
             frame: the grid of the result and of bare vectors; the fixed image's for a registration, moving's otherwise.
             spacing, affine: of an array `moving`.
-            labels: `moving` is a label map: take the nearest voxel instead of interpolating.
+            labels: `moving` is a label map: take the nearest voxel instead of interpolating, and 0 outside.
+            background: of an image where it does not reach; see `images.background_value` if not given.
 
         Raises:
             InputError: a bare array does not fit the grid it is said to lie on, or a file cannot be used.
@@ -174,7 +176,12 @@ class SpikeRegInference:
                 wanted = [3, *frame.shape]
                 raise InputError(f"deformation_field: {list(vectors.shape)} does not fit; give {wanted}, or its frame")
             transform = DisplacementTransform(vectors, frame)
-        return warp_image(volume, transform, frame or volume.frame, interpolation="nearest" if labels else "linear")
+        check_finite(transform, "deformation_field")
+        frame = frame or volume.frame
+        if labels:
+            return warp_image(volume, transform, frame, interpolation="nearest")
+        outside = background_value(volume) if background is None else background
+        return warp_image(volume, transform, frame, outside=outside)
 
 
 def _placed(

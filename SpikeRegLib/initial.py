@@ -10,7 +10,7 @@ import torch
 from SpikeRegLib.affine import Alignment, align
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame, world_aligned
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images import Volume, background_value
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.transforms import AffineTransform, Transform, compose, warp_image
 
@@ -55,7 +55,7 @@ def align_pair(
         return found.transform, found
     frame = frame_seen_through(given, fixed.frame, moving)
     listener(Progress("align", 0.0, "resampling through the initial transform"))
-    seen = warp_image(moving, given, frame)
+    seen = warp_image(moving, given, frame, outside=background_value(moving))
     seen_mask = None if moving_mask is None else warp_image(moving_mask, given, frame, interpolation="nearest")
     found = align(
         fixed, seen, fixed_mask=fixed_mask, moving_mask=seen_mask, initial=AffineTransform(np.eye(4)), seed=seed,

@@ -15,6 +15,7 @@ from SpikeRegLib.configuration import FIELD_METHODS, METHODS, Preset, load_prese
 from SpikeRegLib.devices import choose_device, leaving_state, seed_cpu, set_threads
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import RefinementOptions, read_region
+from SpikeRegLib.images import background_value
 from SpikeRegLib.inputs import Source, check_pair, with_points
 from SpikeRegLib.predict import check_tile
 from SpikeRegLib.progress import Listener, Progress, silent
@@ -75,6 +76,7 @@ def register(
     tile: int | None = None,
     spike_maps: bool = False,
     allow_nonfinite: bool = False,
+    background: float | None = None,
     listener: Listener = silent,
     memory: Memory | None = None,
 ) -> Registration:
@@ -107,6 +109,7 @@ def register(
         tile: run the networks on overlapping tiles of so many of their voxels along each axis; whole if not given.
         spike_maps: keep a spike-rate volume of every layer.
         allow_nonfinite: take NaN and infinite voxels as background.
+        background: of the warped image where the moving one does not reach; see `images.background_value` if not given.
         listener: hears the progress; raises Cancelled to stop the run.
         memory: what an earlier run read and found; used where nothing it depends on has changed, then kept up to date.
 
@@ -126,6 +129,7 @@ def register(
         ("field_seconds", field_seconds),
         ("seed", seed),
         ("tile", tile),
+        ("background", background),
     ):
         check_option(option, value)
     options = RefinementOptions(landmark_weight, regularisation, refine_iterations)
@@ -167,7 +171,8 @@ def register(
         listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:
         options = replace(options, region=read_region(region, sides[0].image))
-    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory, field)
+    outside = background_value(sides[1].image) if background is None else background
+    run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory, field, outside)
     check_pair(run.fixed, run.moving)
     for side in sides:
         run.warnings += [*side.image.warnings, *(side.labels.warnings if side.labels else ())]

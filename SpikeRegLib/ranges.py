@@ -42,6 +42,7 @@ OPTIONS: dict[str, Range] = {
     "field_seconds": SECONDS,
     "landmark_weight": WEIGHT,
     "regularisation": REGULARISATION,
+    "background": (-1e9, 1e9),
     "spacing": (0.1, 64),
     "shape": (16, 4096),
     "picojoules": (1e-9, 1e9),

@@ -151,6 +151,19 @@ def compose(*transforms: Transform) -> Transform:
     return merged[0] if len(merged) == 1 else CompositeTransform(merged)
 
 
+def check_finite(transform: Transform, where: str | os.PathLike[str]) -> None:
+    """Refuse a displacement with NaN or infinite values, also as a part of a composite.
+
+    Raises:
+        InputError: names `where` it came from.
+    """
+    for part in transform.transforms if isinstance(transform, CompositeTransform) else (transform,):
+        if isinstance(part, CompositeTransform):
+            check_finite(part, where)
+        elif isinstance(part, DisplacementTransform) and not bool(torch.isfinite(part.field).all()):
+            raise InputError(f"{where}: the displacement field has NaN or infinite values; repair or recompute it")
+
+
 def warp_image(
     moving: Volume, transform: Transform, frame: Frame, *, interpolation: str = "linear", outside: float = 0.0
 ) -> Volume:
@@ -331,6 +344,6 @@ def _as_field(vectors: np.ndarray, frame: Frame, path: str | os.PathLike[str]) -
     if min(frame.shape) < 3:
         raise InputError(f"{path}: the displacement field has an axis under 3 voxels; give a field on a 3-D grid")
     field = torch.from_numpy(vectors.astype(np.float32, copy=False))
-    if not torch.isfinite(field).all():
-        raise InputError(f"{path}: the displacement field has NaN or infinite values; repair or recompute it")
-    return DisplacementTransform(field.contiguous(), frame)
+    transform = DisplacementTransform(field.contiguous(), frame)
+    check_finite(transform, path)
+    return transform

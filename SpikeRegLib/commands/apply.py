@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SpikeRegLib import interrupt
+from SpikeRegLib.commands.register import add_background_option
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.foreign_prints import without_foreign_prints
 from SpikeRegLib.frames import Frame
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--points", action="store_true", help="INPUT is a list of points")
     parser.add_argument("--inverse", action="store_true", help="carry from the fixed image to the moving image")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in INPUT as background")
+    add_background_option(parser, "OUTPUT")
     add_model_option(parser)
 
 
@@ -94,7 +96,10 @@ def run(options: argparse.Namespace) -> int:
         )
         raise InputError(f"--reference: {problem}")
 
-    from SpikeRegLib.images import read_image, read_labels, write_volume  # imports torch
+    if options.background is not None and (options.points or options.labels):
+        raise InputError("--background: of images; points have none and labels 0, so leave it out")
+
+    from SpikeRegLib.images import background_value, read_image, read_labels, write_volume  # imports torch
     from SpikeRegLib.points import read_points, write_points
     from SpikeRegLib.transforms import warp_image
 
@@ -113,9 +118,12 @@ def run(options: argparse.Namespace) -> int:
     )
     for warning in volume.warnings:
         print(f"spikereg: warning: {warning}", file=sys.stderr)
-    warped = warp_image(
-        volume, transform, grid_of(options.reference), interpolation="nearest" if options.labels else "linear"
-    )
+    frame = grid_of(options.reference)
+    if options.labels:
+        warped = warp_image(volume, transform, frame, interpolation="nearest")
+    else:
+        outside = background_value(volume) if options.background is None else options.background
+        warped = warp_image(volume, transform, frame, outside=outside)
     interrupt.commit()
     with without_foreign_prints():
         write_volume(warped, options.output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of
-from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.register import add_background_option, option
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.foreign_prints import without_foreign_prints
@@ -39,17 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the sequence")
     parser.add_argument("--image", type=Path, metavar="MOVING", help="warped by every transform of the sequence")
     parser.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid the warped ones get")
+    add_background_option(parser, "the warped images")
     add_model_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     if (options.image is None) != (options.reference is None):
         raise InputError("--image: goes with --reference, whose grid the warped images get; give both or neither")
+    if options.background is not None and options.image is None:
+        raise InputError("--background: of warped images; give --image, or leave it out")
     check_writable(options.out)
     if any(options.out.glob("step_*")):
         raise InputError(f"{options.out}: holds a sequence already; choose another folder")
 
-    from SpikeRegLib.images import read_image, write_volume  # imports torch
+    from SpikeRegLib.images import background_value, read_image, write_volume  # imports torch
     from SpikeRegLib.neural_field.coded import between, scaled
     from SpikeRegLib.neural_field.files import read_codes
     from SpikeRegLib.transforms import warp_image, write_transform
@@ -59,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
     if first is not None:
         check_alike(first, last, options.first, options.second)
     image = None if options.image is None else read_image(options.image)
+    outside = options.background
+    if image is not None and outside is None:
+        outside = background_value(image)
     frame = None if options.reference is None else grid_of(options.reference)
     options.out.mkdir(parents=True, exist_ok=True)
     for step in range(options.steps + 1):
@@ -69,7 +75,8 @@ def run(options: argparse.Namespace) -> int:
         with without_foreign_prints():
             write_transform(transform, options.out / f"step_{step:03d}.h5")
             if image is not None and frame is not None:
-                write_volume(warp_image(image, transform, frame), options.out / f"step_{step:03d}.nii.gz")
+                warped = warp_image(image, transform, frame, outside=outside)
+                write_volume(warped, options.out / f"step_{step:03d}.nii.gz")
     say(str(options.out))
     return 0
 

@@ -120,7 +120,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in the images as background")
+    add_background_option(parser, "warped.nii.gz")
     add_run_options(parser)
+
+
+def add_background_option(parser: argparse.ArgumentParser, output: str) -> None:
+    """The option of all commands that resample an image."""
+    parser.add_argument(
+        "--background", type=option("background"), metavar="VALUE",
+        help=f"of {output} beyond the edges of the image resampled (default: that image's own, from its corners)",
+    )  # fmt: skip
 
 
 def _pair(options: argparse.Namespace, kind: str) -> tuple[Path | None, Path | None]:
@@ -181,6 +190,7 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
         tile=options.tile,
         spike_maps=options.spike_maps,
         allow_nonfinite=options.allow_nonfinite,
+        background=options.background,
         **how,
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from SpikeRegLib.images import background_value
 from SpikeRegLib.report import pictures
 from SpikeRegLib.report.colours import DIVERGING, FOLD, SEQUENTIAL
 from SpikeRegLib.report.elements import colour_bar, panel, picture, section
@@ -20,12 +21,14 @@ def slices_part(registration: Registration, planes: list[Plane]) -> str:
     affine = affine_part(registration.transform)
     fixed_window = pictures.intensity_window(registration.fixed)
     moving_window = pictures.intensity_window(registration.moving)
+    air = [background_value(image) for image in (registration.fixed, registration.moving)]
+    air.append(registration.result.get("background", air[1]))
     rows, checks, outlines, grids, jacobians = [], [], [], [], []
     for n, plane in enumerate(planes):
         pixel = plane.frame.spacing[0]
-        fixed = pictures.unit(slice_of(registration.fixed, plane), fixed_window)
-        moving = pictures.unit(slice_of(registration.moving, plane, affine), moving_window)
-        warped = pictures.unit(slice_of(registration.warped, plane), moving_window)
+        fixed = pictures.unit(slice_of(registration.fixed, plane, outside=air[0]), fixed_window)
+        moving = pictures.unit(slice_of(registration.moving, plane, affine, outside=air[1]), moving_window)
+        warped = pictures.unit(slice_of(registration.warped, plane, outside=air[2]), moving_window)
         for image, name in ((fixed, "fixed"), (moving, "moving"), (warped, "warped")):
             rows.append(picture(pictures.grey(image), plane, name, ruler=n == 0 and name == "fixed"))
         for image, name in ((moving, "difference before"), (warped, "difference after")):

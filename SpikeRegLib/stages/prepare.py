@@ -11,12 +11,15 @@ from SpikeRegLib import models
 from SpikeRegLib.inputs import Side, Source, bare_side, load_image, load_labels
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.transforms import Transform, read_transform
+from SpikeRegLib.transforms import Transform, check_finite, read_transform
 from SpikeRegLib.warm import Memory, file_key
 
 
 def as_transform(given: Transform | str | os.PathLike[str] | None) -> Transform | None:
-    return given if given is None or isinstance(given, Transform) else read_transform(given)
+    if given is None or not isinstance(given, Transform):
+        return None if given is None else read_transform(given)
+    check_finite(given, "initial_transform")
+    return given
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Run:
     options: RefinementOptions = field(default_factory=RefinementOptions)
     memory: Memory = field(default_factory=Memory)
     field_settings: FieldSettings | None = None
+    background: float = 0.0  # of the moving image, beyond its edges
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)

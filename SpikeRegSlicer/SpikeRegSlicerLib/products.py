@@ -86,6 +86,7 @@ def warpAgain(run: Run) -> None:
         grids.ownGrid(moving).matrix,
         grids.worldGrid(fixed, transforms.standing(fixed, (fixed, moving), "fixed")),
         run.transform.GetTransformFromParent(),
+        background=moving.GetImageBackgroundScalarComponentAsDouble(0),
     )
     run.warped.SetAndObserveImageData(image)
 

@@ -15,8 +15,10 @@ from brains import on_grid, sample
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, to_sitk
+from SpikeRegLib.inference import SpikeRegInference
 from SpikeRegLib.inputs import check_pair, load_side, on_working_frame, same_grid, working_frame
 from SpikeRegLib.pipeline import register
+from SpikeRegLib.transforms import AffineTransform, CompositeTransform, DisplacementTransform
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +154,14 @@ def test_what_is_doubtful_about_the_headers_is_in_the_result(brain, quick, tmp_p
     ).result["warnings"]  # fmt: skip
     assert any("fixed.nii.gz: sform (code 1) and qform (code 1) contradict each other" in line for line in warnings)
     assert any("moving.nii.gz: the header says nothing of orientation" in line for line in warnings)
+
+
+def test_a_displacement_in_memory_is_checked_as_files_are(brain, quick):
+    field = torch.zeros(3, *brain.frame.shape)
+    field[0, 3, 4, 5] = float("nan")
+    bad = DisplacementTransform(field, brain.frame)
+    for given in (bad, CompositeTransform([AffineTransform(np.eye(4)), bad])):
+        with pytest.raises(InputError, match="initial_transform: the displacement field has NaN"):
+            register(brain, brain, preset=quick, initial_transform=given)
+    with pytest.raises(InputError, match="deformation_field: the displacement field has NaN"):
+        SpikeRegInference("brain-t1").apply_deformation(brain, field)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+import torch
 import vtk
 from run_folder import FLIP, itkImage
 from slicer_scene import (
@@ -20,6 +21,9 @@ from slicer_scene import (
 from small_pair import FIXED, LABELS, MOVING, SHAPE, smallTransform
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
+
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume, background_value
 
 PARENT = translation(6, -3, 12) @ rotation(25, (0.1, 0.9, 0.3)) @ np.diag([1.1, 0.95, 1, 1])
 POINTS = np.random.default_rng(1).uniform(8, 16, (40, 3)) @ FIXED[:3, :3].T + FIXED[:3, 3]
@@ -99,6 +103,25 @@ def test_volumes_and_label_maps_are_resampled_as_itk_does(node, itk, pair, inver
     values = slicer.util.arrayFromVolume(labels)
     assert set(np.unique(values)) == {0, 1, 2}
     assert (values != sitk.GetArrayFromImage(nearest)).mean() < 1e-4  # half-way points may round either way
+
+
+def test_beyond_its_edges_an_image_has_its_background_as_slicer_hardens(node, itk, scene):
+    """The library's rule is Slicer's own: the fourth of the eight corners by value."""
+    ct = blobs(SHAPE, seed=5) - 1024
+    corners = np.ix_(*[(0, -1)] * 3)
+    ct[corners] = np.random.default_rng(0).permutation(8).reshape(2, 2, 2) - 1024
+    image, labels = makeVolume(ct, MOVING), makeVolume(LABELS + 1, MOVING, labels=True)
+    background = image.GetImageBackgroundScalarComponentAsDouble(0)
+    assert background == -1021 == background_value(Volume(torch.from_numpy(ct), Frame(ct.shape)))
+    assert applyTo(node, [image, labels], harden=True) == []
+    fixed = itkImage(np.zeros(SHAPE, np.float32), FIXED)
+    expected = sitk.GetArrayFromImage(sitk.Resample(itkImage(ct, MOVING), fixed, itk, sitk.sitkLinear, background))
+    outside = sitk.GetArrayFromImage(
+        sitk.Resample(itkImage(np.ones(SHAPE, np.float32), MOVING), fixed, itk, sitk.sitkNearestNeighbor, 0)
+    )
+    assert (outside == 0).sum() > 100
+    assert np.abs(slicer.util.arrayFromVolume(image) - expected)[outside == 0].max() < 1e-3
+    assert (slicer.util.arrayFromVolume(labels)[outside == 0] == 0).mean() > 0.99  # half-way points round either way
 
 
 @pytest.mark.parametrize("parent", [None, PARENT], ids=["loose", "under a parent"])

@@ -107,7 +107,9 @@ def _resampleInPlace(node, transformNode, placement: np.ndarray, inverse: bool, 
             node.ApplyTransformMatrix(grids.toMatrix(standing))
         return
     labels = node.IsA("vtkMRMLLabelMapVolumeNode")
-    image = grids.resample(node.GetImageData(), placement @ grids.ownGrid(node).matrix, grid, transform, labels)
+    background = 0.0 if labels else node.GetImageBackgroundScalarComponentAsDouble(0)
+    own = grids.ownGrid(node).matrix
+    image = grids.resample(node.GetImageData(), placement @ own, grid, transform, labels, background)
     node.SetAndObserveTransformNodeID(None)
     node.SetIJKToRASMatrix(grids.toMatrix(standing @ grid.matrix))
     node.SetAndObserveImageData(image)

@@ -87,8 +87,9 @@ def resample(
     grid: Grid,
     transform: vtk.vtkAbstractTransform | None = None,
     labels: bool = False,
+    background: float = 0.0,
 ) -> vtk.vtkImageData:
-    """The image on another grid: out(x) = image(transform(x)), 0 outside the image; the numbers of ITK's resampling.
+    """The image on another grid: out(x) = image(transform(x)), `background` outside; the numbers of ITK's resampling.
 
     Args:
         image: its voxel (i, j, k) lies at `imageToRas`; extent from 0, unit spacing, zero origin.
@@ -96,6 +97,7 @@ def resample(
         grid: the grid of the result.
         transform: maps RAS points of `grid` to RAS points of the image; None is the identity.
         labels: take the nearest voxel; else interpolate linearly.
+        background: of images what `GetImageBackgroundScalarComponentAsDouble` says, as Slicer hardens; of labels 0.
     """
     mapping = vtk.vtkGeneralTransform()
     mapping.PostMultiply()
@@ -109,7 +111,7 @@ def resample(
     reslice.SetOutputOrigin(0, 0, 0)
     reslice.SetOutputSpacing(1, 1, 1)
     reslice.SetOutputExtent(0, grid.size[0] - 1, 0, grid.size[1] - 1, 0, grid.size[2] - 1)
-    reslice.SetBackgroundLevel(0)
+    reslice.SetBackgroundLevel(background)
     if labels:
         reslice.SetInterpolationModeToNearestNeighbor()
     else:
