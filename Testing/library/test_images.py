@@ -264,6 +264,16 @@ def test_foreground_is_the_largest_region_with_its_holes_filled():
     assert torch.equal(mask, head)
 
 
+@pytest.mark.parametrize(("background", "at"), [(0.0, 1.0), (-1000.0, -989.0)])
+def test_foreground_begins_a_hundredth_of_the_range_above_an_exact_background(background: float, at: float):
+    head, rim = ball(18), ball(20) & ~ball(18)
+    for value, counts in ((at - 0.2, False), (at, False), (at + 0.2, True)):
+        data = torch.full(head.shape, background)
+        data[head], data[rim] = 100.0, value
+        mask = foreground_mask(Volume(data, Frame((48, 48, 48))))
+        assert torch.equal(mask, head | rim if counts else head), value
+
+
 def test_foreground_is_found_above_a_noisy_background():
     torch.manual_seed(0)
     head = ball(18)

@@ -348,3 +348,35 @@ def test_measuring_takes_no_more_memory_than_the_images_themselves(pytestconfig)
     frame, consistency, overlap = (int(line) / 1024 for line in printed.split())
     voxels = 160 * 256 * 256 / 2**20  # MiB at a byte each
     assert frame < voxels and consistency < 2 * voxels and overlap < 6 * voxels, printed
+
+
+def test_the_sample_of_inverse_consistency_lies_where_the_mask_does():
+    """The miss has another size at every voxel of a turned grid of three sizes and spacings."""
+    turn = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+    frame = Frame((12, 18, 26), (3.0, -2.0, 1.0), (1.5, 1.0, 2.0), turn)
+    k, j, i = torch.meshgrid(*(torch.arange(float(n)) for n in frame.shape), indexing="ij")
+    miss = torch.zeros(3, *frame.shape)
+    miss[1] = 0.1 + 0.2 * k + 0.03 * j + 0.001 * i
+    identity, inverse = AffineTransform(np.eye(4)), DisplacementTransform(miss, frame)
+    for voxels in ([(2, 5, 19)], [(7, 16, 1)], [(2, 5, 19), (9, 3, 11), (4, 15, 22)]):
+        mask = torch.zeros(frame.shape, dtype=torch.bool)
+        for voxel in voxels:
+            mask[voxel] = True
+        wanted = float(np.mean([float(miss[1][voxel]) for voxel in voxels]))
+        for samples in (None, len(voxels), 500):
+            found = inverse_consistency_mm(identity, inverse, frame, mask, samples=samples)
+            assert found == pytest.approx(wanted, abs=1e-5), (voxels, samples)
+    whole = inverse_consistency_mm(identity, inverse, frame, samples=2000)
+    assert whole == pytest.approx(float(miss[1].mean()), rel=0.05)
+
+
+def test_what_is_pressed_flat_is_folded():
+    """A determinant of exactly 0 leaves no volume: it counts as a fold, as in ITK's own evaluations."""
+    frame = Frame((8, 9, 12))
+    field = torch.zeros(3, *frame.shape)
+    field[0] = -(torch.arange(12.0) - 2).clamp(0, 5)  # the planes x = 2 .. 7 come to lie on one another
+    determinant = jacobian_determinant(field, frame)
+    assert torch.equal(determinant[4, 4], torch.tensor([1, 1, 0.5, 0, 0, 0, 0, 0.5, 1, 1, 1, 1]))
+    summary = deformation_summary(field, frame)
+    assert summary["folding_percent"] == 40.0  # four of the ten inner planes
+    assert summary["jacobian_min"] == 0.0

@@ -135,11 +135,12 @@ def test_grid_shows_the_deformation_without_the_affine_part():
 
 
 def test_jacobian_colours_are_centred_at_one_and_symmetric_in_the_logarithm():
-    picture = jacobian_picture(np.array([[1.0, 3.0, 1 / 3, 9.0, -0.1, np.nan]]))[0]
+    picture = jacobian_picture(np.array([[1.0, 3.0, 1 / 3, 9.0, -0.1, np.nan, 0.0]]))[0]
     assert np.abs(picture[0].astype(int) - DIVERGING[127]).max() <= 2
     assert np.array_equal(picture[1], DIVERGING[255]) and np.array_equal(picture[2], DIVERGING[0])
     assert np.array_equal(picture[3], DIVERGING[255])
     assert tuple(picture[4]) == FOLD and tuple(picture[5]) == OUTSIDE
+    assert tuple(picture[6]) == FOLD, "what is pressed flat"
 
 
 def test_checkerboard_takes_each_pixel_from_one_image_and_half_from_each():

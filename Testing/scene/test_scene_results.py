@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from run_folder import LAYERS
 from slicer_scene import (
@@ -79,6 +80,17 @@ def test_the_warped_volume_is_what_the_transform_gives(inputs, folder):
     grid, moving = grids.worldGrid(inputs.fixed), grids.ownGrid(inputs.moving).matrix
     image = grids.resample(inputs.moving.GetImageData(), moving, grid, run.transform.GetTransformFromParent())
     assert np.abs(grids.arrayOf(image) - slicer.util.arrayFromVolume(run.warped)).max() < 1e-3 * 1000
+
+
+def test_what_is_pressed_flat_is_among_the_folds(inputs, tmp_path):
+    folder = makeRunFolder(tmp_path / "flat", folded=5)
+    jacobian = sitk.ReadImage(str(Path(folder, "jacobian.nii.gz")))
+    jacobian[0, 0, 0] = 0.0  # one of the five, exactly flat
+    sitk.WriteImage(jacobian, str(Path(folder, "jacobian.nii.gz")))
+    run = loadRun(folder, inputs, Outputs(), "Run")
+    segmentation = run.folds.GetSegmentation()
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(run.folds, segmentation.GetNthSegmentID(0), run.jacobian)
+    assert mask.sum() == 5
 
 
 def test_folds_become_a_segment_where_there_are_any(inputs, tmp_path):
