@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from SpikeRegLib.fields import compose, exponential, taper, warp
+from SpikeRegLib.fields import compose, exponential, taper
 from SpikeRegLib.predict import TAPER_VOXELS, Prediction, energy_of, rate_maps, read_pair, with_fallback
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.grids import Grid, resample
@@ -55,7 +55,7 @@ def predict_fine(
     head = Grid((depth, height, width), spacing * stride)
     earlier = resample(coarse.displacement, coarse_grid, pair.grid)[None] / spacing
     listener(Progress("predict", 0.0, "fine pass: warping"))
-    moved = replace(pair, moving=warp(pair.moving[None, None], earlier)[0, 0])
+    moved = pair.seen_through(earlier[0])
     listener(Progress("predict", 0.0, "fine pass: warping"))
     before = resample(coarse.displacement, coarse_grid, head)[None] / head.spacing_mm
 
@@ -68,7 +68,11 @@ def predict_fine(
         here = moved.to(place if size is None else "cpu")
         output, recorders = read_pair(network, ready, here, tile=size, device=place, spike_maps=spike_maps, heard=heard)
         step = exponential(output.float()).cpu().clone()
-        total = taper(compose(step, before), max(1, round(TAPER_VOXELS / stride)))
+        total = compose(step, before)
+        if pair.known is not None:
+            known = pair.known.seen_through(resample(total[0], head, pair.grid) * stride).resampled(pair.grid, head)
+            total = known.continued(total[0], head.spacing_mm, fade_mm=pair.fade_mm)[None]
+        total = taper(total, max(1, round(TAPER_VOXELS / stride)))
         layers = sum_layers([recorder.layers for recorder in recorders])
         rates = rate_maps([recorder.maps for recorder in recorders], frame, spec)
         energy = energy_of(network, frame, recorders, pair.comparison.views)

@@ -27,6 +27,8 @@ def align_pair(
     given: Transform | None = None,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    fixed_left_out: Volume | None = None,
+    moving_left_out: Volume | None = None,
     seed: int = 0,
     listener: Listener = silent,
 ) -> tuple[Transform, Alignment]:
@@ -37,7 +39,8 @@ def align_pair(
     comes first: T(x) = T0(A(x)).
 
     Args:
-        fixed, moving, fixed_mask, moving_mask, seed, listener: as `affine.align` takes them.
+        fixed, moving, fixed_mask, moving_mask, fixed_left_out, moving_left_out, seed, listener: as `affine.align` takes
+            them.
 
     Returns:
         T, fixed -> moving, and what the alignment says about itself.
@@ -46,20 +49,27 @@ def align_pair(
         InputError: T0 takes no point near the fixed image into the moving one.
     """
     if given is None:
-        found = align(fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, seed=seed, listener=listener)
+        found = align(
+            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
+            moving_left_out=moving_left_out, seed=seed, listener=listener,
+        )  # fmt: skip
         return found.transform, found
     if isinstance(given, AffineTransform):
         found = align(
-            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, initial=given, seed=seed, listener=listener
-        )
+            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
+            moving_left_out=moving_left_out, initial=given, seed=seed, listener=listener,
+        )  # fmt: skip
         return found.transform, found
     frame = frame_seen_through(given, fixed.frame, moving)
     listener(Progress("align", 0.0, "resampling through the initial transform"))
     seen = warp_image(moving, given, frame, outside=background_value(moving))
-    seen_mask = None if moving_mask is None else warp_image(moving_mask, given, frame, interpolation="nearest")
+    seen_mask, seen_left_out = (
+        None if part is None else warp_image(part, given, frame, interpolation="nearest")
+        for part in (moving_mask, moving_left_out)
+    )
     found = align(
-        fixed, seen, fixed_mask=fixed_mask, moving_mask=seen_mask, initial=AffineTransform(np.eye(4)), seed=seed,
-        listener=listener,
+        fixed, seen, fixed_mask=fixed_mask, moving_mask=seen_mask, fixed_left_out=fixed_left_out,
+        moving_left_out=seen_left_out, initial=AffineTransform(np.eye(4)), seed=seed, listener=listener,
     )  # fmt: skip
     return compose(found.transform, given), found
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.field_of_view import Faces, cut_faces
 from SpikeRegLib.frames import Frame, world_aligned
 from SpikeRegLib.image_files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images import Volume, finite_voxels, foreground_mask, normalise_intensity, read_image, read_labels
@@ -34,6 +35,8 @@ class Side:
         scaled: the same in [0, 1], robustly scaled inside the mask.
         mask: [D, H, W] bool on the image's grid, given or found; the region that counts.
         mask_given: whether the caller gave the mask.
+        left_out: [D, H, W] bool, the part of the anatomy that does not count; None for nothing.
+        cut: the faces of the grid that cut through the anatomy.
         labels: segmentation on the image's grid.
         points: [N, 3] landmarks, LPS mm.
     """
@@ -44,12 +47,15 @@ class Side:
     mask_given: bool
     labels: Volume | None
     points: torch.Tensor | None
+    left_out: torch.Tensor | None = None
+    cut: Faces = ((False, False), (False, False), (False, False))
 
 
 def load_side(
     source: Source,
     *,
     mask: Source | None = None,
+    leave_out: Source | None = None,
     labels: Source | None = None,
     points: torch.Tensor | str | os.PathLike[str] | None = None,
     allow_nonfinite: bool = False,
@@ -58,14 +64,14 @@ def load_side(
     """Read one image and what belongs to it.
 
     Args:
-        source, mask, labels, points: files, or what was read from them.
+        source, mask, leave_out, labels, points: files, or what was read from them.
         allow_nonfinite: take NaN and infinite voxels as 0.
         role: what a message calls an image that came from no file.
 
     Raises:
         InputError: any of it is unusable; the message names the file.
     """
-    side = bare_side(load_image(source, allow_nonfinite=allow_nonfinite, role=role), mask, role=role)
+    side = bare_side(load_image(source, allow_nonfinite=allow_nonfinite, role=role), mask, leave_out, role=role)
     return with_points(replace(side, labels=load_labels(labels, side.image)), points, role=role)
 
 
@@ -76,11 +82,24 @@ def load_image(source: Source, *, allow_nonfinite: bool = False, role: str = "im
     return read_image(source, allow_nonfinite=allow_nonfinite)
 
 
-def bare_side(image: Volume, mask: Source | None = None, *, role: str = "image") -> Side:
+def bare_side(
+    image: Volume, mask: Source | None = None, leave_out: Source | None = None, *, role: str = "image"
+) -> Side:
     """A side without labels and points; arguments and errors as in `load_side`."""
-    region = foreground_mask(image) if mask is None else _labels_on(mask, image, "mask").data > 0
+    anatomy = foreground_mask(image)
+    region = anatomy if mask is None else _labels_on(mask, image, "mask").data > 0
     if not bool(region.any()):
         raise InputError(f"{_name(mask) or image.name or role}: the mask is empty; give one that covers the anatomy")
+    # Background outside a mask is what it seems; the rest of the anatomy there is not to be looked at.
+    left_out = None if mask is None else anatomy & ~region
+    if leave_out is not None:
+        given = _labels_on(leave_out, image, "mask of what is left out").data > 0
+        left_out = given if left_out is None else left_out | given
+        region = region & ~given
+        if not bool(region.any()):
+            raise InputError(
+                f"{_name(leave_out) or role}: it leaves out all of the anatomy; mark only what shall not count"
+            )
     return Side(
         image=image,
         scaled=normalise_intensity(image, region),
@@ -88,6 +107,8 @@ def bare_side(image: Volume, mask: Source | None = None, *, role: str = "image")
         mask_given=mask is not None,
         labels=None,
         points=None,
+        left_out=left_out if left_out is not None and bool(left_out.any()) else None,
+        cut=cut_faces(anatomy),
     )
 
 
@@ -148,7 +169,8 @@ def working_frame(fixed: Side, spacing_mm: float, voxels: int = 0) -> Frame:
         voxels: where positive, the voxel size is chosen instead so that the mask spans about this many voxels.
     """
     # Not by `nonzero`: the indices of every voxel of a mask take twenty times the memory of the image.
-    planes = (fixed.mask.any(2).any(1), fixed.mask.any(2).any(0), fixed.mask.any(1).any(0))
+    extent = _extent(fixed)
+    planes = (extent.any(2).any(1), extent.any(2).any(0), extent.any(1).any(0))
     seen = [torch.nonzero(plane)[:, 0] for plane in planes]
     lower, upper = [float(axis[0]) for axis in seen], [float(axis[-1]) for axis in seen]
     corners = np.array(
@@ -180,6 +202,13 @@ def check_size(frame: Frame, asked: str) -> None:
         within("voxels of the grid", math.prod(frame.shape), *GRID_VOXELS)
     except ValueError as error:
         raise InputError(f"{asked}: {error}; take a larger spacing") from error
+
+
+def _extent(side: Side) -> torch.Tensor:
+    """[D, H, W] bool: the mask, and what was taken out of it."""
+    if side.left_out is None or side.mask_given:
+        return side.mask
+    return side.mask | (side.left_out & foreground_mask(side.image))
 
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:

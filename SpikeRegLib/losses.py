@@ -24,11 +24,35 @@ def lncc_map(fixed: torch.Tensor, moving: torch.Tensor, *, window: int = 9, epsi
     return covariance * covariance / ((variance_f + epsilon) * (variance_m + epsilon))
 
 
-def lncc(
-    fixed: torch.Tensor, moving: torch.Tensor, *, window: int = 9, mask: torch.Tensor | None = None
+def known_lncc_map(
+    fixed: torch.Tensor, moving: torch.Tensor, known: torch.Tensor, *, window: int = 9, epsilon: float = 1e-5
 ) -> torch.Tensor:
-    """Mean squared local normalised cross-correlation over `mask` (or the whole grid): higher is more alike."""
-    similarity = lncc_map(fixed, moving, window=window)
+    """`lncc_map` with every mean over what is known in the window alone: [D, H, W] in [0, 1], how far a voxel is."""
+    volumes = torch.stack((torch.ones_like(fixed), fixed, moving, fixed * fixed, moving * moving, fixed * moving))
+    count, *sums = box_sum(volumes * known, window).unbind(0)
+    mean_f, mean_m, ff, mm, fm = (total / count.clamp_min(1e-3) for total in sums)
+    covariance = fm - mean_f * mean_m
+    variance_f = (ff - mean_f * mean_f).clamp_min(0)
+    variance_m = (mm - mean_m * mean_m).clamp_min(0)
+    return covariance * covariance / ((variance_f + epsilon) * (variance_m + epsilon))
+
+
+def lncc(
+    fixed: torch.Tensor, moving: torch.Tensor, *, window: int = 9, mask: torch.Tensor | None = None,
+    known: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Mean squared local normalised cross-correlation over `mask` (or the whole grid): higher is more alike.
+
+    Args:
+        fixed, moving, window: as for `lncc_map`.
+        mask: [D, H, W] weight of each window.
+        known: [D, H, W] in [0, 1], how far the voxels of both images are known; the others do not count.
+    """
+    if known is None:
+        similarity = lncc_map(fixed, moving, window=window)
+    else:
+        similarity = known_lncc_map(fixed, moving, known, window=window)
+        mask = known if mask is None else known * mask
     if mask is None:
         return similarity.mean()
     return (similarity * mask).sum() / mask.sum().clamp_min(1)

@@ -58,6 +58,8 @@ def register(
     skip_affine: bool = False,
     fixed_mask: Source | None = None,
     moving_mask: Source | None = None,
+    fixed_leave_out: Source | None = None,
+    moving_leave_out: Source | None = None,
     fixed_labels: Source | None = None,
     moving_labels: Source | None = None,
     fixed_points: torch.Tensor | str | os.PathLike[str] | None = None,
@@ -91,7 +93,9 @@ def register(
         initial_transform: fixed -> moving, used instead of the alignment.
         align: go on from the initial transform with the alignment, instead of taking it as it is.
         skip_affine: the images are aligned already.
-        fixed_mask, moving_mask: label maps; where > 0 counts.
+        fixed_mask, moving_mask: label maps; where > 0 counts, in every stage.
+        fixed_leave_out, moving_leave_out: label maps; where > 0 (a lesion, say) counts in no stage, and the deformation
+            goes on smoothly from around it.
         fixed_labels, moving_labels: segmentations, for the overlap figures and warped with the result.
         fixed_points, moving_points: landmarks, LPS mm, for the error figures, and to pull if `landmark_weight` says so.
         landmark_weight: what 1 mm of mean landmark error counts in units of similarity; the refinement then pulls the
@@ -162,11 +166,13 @@ def register(
     began = time.perf_counter(), time.process_time()
     listener(Progress("prepare", 0.0))
     sides = []
-    for name, source, mask, labels, points in (
-        ("fixed", fixed, fixed_mask, fixed_labels, fixed_points),
-        ("moving", moving, moving_mask, moving_labels, moving_points),
+    for name, source, mask, leave_out, labels, points in (
+        ("fixed", fixed, fixed_mask, fixed_leave_out, fixed_labels, fixed_points),
+        ("moving", moving, moving_mask, moving_leave_out, moving_labels, moving_points),
     ):
-        side = recall_side(memory, name, source, mask, labels, allow_nonfinite=allow_nonfinite, threads=count)
+        side = recall_side(
+            memory, name, source, mask, leave_out, labels, allow_nonfinite=allow_nonfinite, threads=count
+        )
         sides.append(with_points(side, points, role=f"{name} image"))
         listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:

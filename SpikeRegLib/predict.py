@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import compose, taper, warp
+from SpikeRegLib.fields import compose, taper
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume
 from SpikeRegLib.progress import Listener, Progress
@@ -216,7 +216,7 @@ def read_pair(
     Returns:
         The output, and a recorder for every time the pair was read; none of a dense network.
     """
-    views = pair.comparison.in_one_contrast(pair.fixed, pair.moving)
+    views = [pair.filled(*view) for view in pair.comparison.in_one_contrast(pair.fixed, pair.moving)]
     outputs, recorders = [], []
     for number, view in enumerate(views):
 
@@ -263,8 +263,9 @@ def _predict(
         )
         recorders, made = recorders + activity, number + 1
         step = ready.integrate(output, frame.shape)
-        candidate = taper(step if number == 0 else compose(step, total), TAPER_VOXELS)
-        warped = replace(pair, moving=warp(pair.moving[None, None], candidate)[0, 0])
+        candidate = pair.continued((step if number == 0 else compose(step, total))[0])[None]
+        candidate = taper(candidate, TAPER_VOXELS)
+        warped = pair.seen_through(candidate[0])
         similarity = warped.similarity()
         if not similarity > best:
             if number == 0:

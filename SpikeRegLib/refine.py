@@ -22,7 +22,8 @@ from SpikeRegLib.refinement.climb import climb
 from SpikeRegLib.refinement.diffeomorphic import remove_folds
 from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.image_pair import ImagePair
+from SpikeRegLib.refinement.image_pair import ImagePair, Images
+from SpikeRegLib.refinement.known import FADE_MM, Known
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
 from SpikeRegLib.refinement.region import Neighbourhood, Region, changed_only_inside
 from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
@@ -82,13 +83,11 @@ def _content(fixed: torch.Tensor, area: Region | Neighbourhood | None) -> tuple[
     return first, last
 
 
-def _share(
-    images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], content: tuple[list[int], list[int]]
-) -> float:
+def _share(images: Images, content: tuple[list[int], list[int]]) -> float:
     """Part of what counts in the images that lies between the first and last indices."""
-    counts = (images[0] > 1e-3).any(0).float()
-    if images[2] is not None:
-        counts = counts * images[2]
+    counts = (images.fixed > 1e-3).any(0).float()
+    if images.mask is not None:
+        counts = counts * images.mask
     a, b, c = (slice(first, last + 1) for first, last in zip(*content, strict=True))
     return max(1e-3, float(counts[a, b, c].sum()) / max(1.0, float(counts.sum())))
 
@@ -105,6 +104,8 @@ def refine(
     itk_jacobian: torch.Tensor | None = None,
     landmarks: Landmarks | None = None,
     region: Region | None = None,
+    known: Known | None = None,
+    fade_mm: float = FADE_MM,
     listener: Listener = silent,
 ) -> Refinement:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
@@ -122,6 +123,9 @@ def refine(
             nothing else. What is maximised is the similarity less the penalty of all: images may agree less where
             landmarks agree more.
         region: outside of it the field stays as it is.
+        known: where the images are known, as they lie on the frame; the part of the moving image moves with it. Without
+            landmarks the field goes on smoothly where they are not. None: everywhere.
+        fade_mm: over which it falls to a third outside the field of view.
         listener: called every iteration; what it raises ends the run.
 
     Raises:
@@ -150,16 +154,17 @@ def refine(
             unmet = landmarks.unmet(zero if initial is None else initial, source)
             apart = landmarks.fixed[unmet] if bool(unmet.any()) else landmarks.fixed
             area = Neighbourhood(apart, landmarks.reach_mm, frame, region)
-        return _refine((fixed, moving, mask), frame, initial, source, schedule, itk_jacobian, landmarks, area, listener)
+        images = Images(fixed, moving, mask, known)
+        return _refine(images, frame, initial, source, schedule, itk_jacobian, landmarks, area, fade_mm, listener)
 
 
 def _refine(
-    images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, initial: torch.Tensor | None,
+    images: Images, frame: Grid, initial: torch.Tensor | None,
     initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
-    area: Region | Neighbourhood | None, listener: Listener,
+    area: Region | Neighbourhood | None, fade_mm: float, listener: Listener,
 ) -> Refinement:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
-    content = _content(images[0], area)
+    content = _content(images.fixed, area)
     if landmarks is not None:
         # The similarity is measured around the landmarks alone, their weight is for the whole image.
         landmarks = replace(landmarks, weight=landmarks.weight / _share(images, content))
@@ -175,7 +180,7 @@ def _refine(
     if initial is not None:
         finest_mm = max(frame.spacing_mm, min(finest_mm, initial_grid.spacing_mm))
     finest = frame.coarser(finest_mm)
-    start = images[0].new_zeros(3, *finest.shape)
+    start = images.fixed.new_zeros(3, *finest.shape)
     if initial is not None:
         start = hold_border(resample(initial, initial_grid, finest) / finest.spacing_mm)
 
@@ -217,12 +222,16 @@ def _refine(
             pull = Pull(landmarks, grid, weight, after=None if base is None else (base, finest))
         field, count = climb(pair, level, field, grid, schedule.momentum, report, weight=weight, pull=pull)
         iterations.append(count)
+        if landmarks is None:
+            field = pair.continued(field, grid, fade_mm=fade_mm)
         pair.move_through(None, finest)
     field = resample(field, grid, finest) * (grid.spacing_mm / finest.spacing_mm)
     if base is not None:
         field = compose(field[None], base[None])[0]
     if landmarks is not None and area is not None and levels:
         field = _settled(field, finest, landmarks, area.weight_on(finest), objective, listener)
+    if landmarks is None and levels:
+        field = judge.continued(field, finest, fade_mm=fade_mm)
     field, folded = remove_folds(hold_border(field), linear=linear)
     inside = None if area is None else area.inside_on(finest)
     if inside is not None:

@@ -15,6 +15,7 @@ from SpikeRegLib.refinement.contrast import Comparison
 from SpikeRegLib.refinement.diffeomorphic import as_itk_sees, remove_folds
 from SpikeRegLib.refinement.displacement import hold_border
 from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.refinement.known import FADE_MM, Known, counting, extrapolated, resample_known
 from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform
 
 # ITK's reading of the undeformed Jacobian below which keeping it positive would forbid ordinary deformations.
@@ -25,7 +26,8 @@ LEAST_ITK_JACOBIAN = 0.25
 class Working:
     """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W].
 
-    `comparison` says what of the two images is compared.
+    `comparison` says what of the two images is compared, `known` where they are known (None: everywhere), `fade_mm`
+    over how many mm a deformation fades outside of the field of view.
     """
 
     frame: Frame
@@ -33,6 +35,8 @@ class Working:
     moving: torch.Tensor
     mask: torch.Tensor
     comparison: Comparison
+    known: Known | None = None
+    fade_mm: float = FADE_MM
 
     @property
     def grid(self) -> Grid:
@@ -50,6 +54,7 @@ class Working:
             moving=self.moving.to(device),
             mask=self.mask.to(device),
             comparison=self.comparison.to(device),
+            known=None if self.known is None else self.known.to(device),
         )
 
     def coarser(self, spacing_mm: float) -> Working:
@@ -61,20 +66,67 @@ class Working:
             resample(image, self.grid, grid, sigma_mm=0.35 * spacing_mm)
             for image in (self.fixed, self.moving, self.mask.float())
         )
-        return Working(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison)
+        coarse = Working(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison, fade_mm=self.fade_mm)
+        if self.known is None:
+            return coarse
+        known = self.known.resampled(self.grid, grid, sigma_mm=0.35 * spacing_mm)
+        fixed, moving = (
+            extrapolated(resample_known(image[None], part[0], self.grid, grid, sigma_mm=0.35 * spacing_mm)[0], share[0])
+            for image, part, share in (
+                (self.fixed, self.known.fixed, known.fixed),
+                (self.moving, self.known.moving, known.moving),
+            )
+        )
+        return replace(coarse, fixed=fixed, moving=moving, known=known)
 
-    def similarity(self, displacement: torch.Tensor | None = None, *, moving: torch.Tensor | None = None) -> float:
-        """Mean local correlation inside the mask, of what is compared.
+    def seen_through(self, displacement: torch.Tensor) -> Working:
+        """The same pair with the moving image, and what is known of it, warped.
+
+        Args:
+            displacement: [3, D, H, W] in voxels of this grid.
+        """
+        moving = warp(self.moving[None, None], displacement[None])[0, 0]
+        return replace(self, moving=moving, known=None if self.known is None else self.known.seen_through(displacement))
+
+    def continued(self, displacement: torch.Tensor) -> torch.Tensor:
+        """A displacement [3, D, H, W] in voxels of this grid; where the images are not known as it is around there."""
+        if self.known is None:
+            return displacement
+        known = self.known.seen_through(displacement)
+        return known.continued(displacement, self.frame.spacing[0], fade_mm=self.fade_mm)
+
+    def filled(self, fixed: torch.Tensor, moving: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both images, each with the other one where it is not known: what a network finds nothing to align in.
+
+        Args:
+            fixed, moving: [D, H, W] of this pair, in one contrast.
+        """
+        if self.known is None:
+            return fixed, moving
+        shares = counting(self.known.fixed[0]), counting(self.known.moving[0])
+        return torch.lerp(moving, fixed, shares[0]), torch.lerp(fixed, moving, shares[1])
+
+    def similarity(self, displacement: torch.Tensor | None = None) -> float:
+        """Mean local correlation inside the mask, of what is compared and known.
 
         Args:
             displacement: [3, D, H, W] mm on this grid, for the moving image.
-            moving: [D, H, W] another moving image on this grid.
         """
-        fixed = self.comparison.of_fixed(self.fixed)
-        seen = self.comparison.of_moving(self.moving if moving is None else moving)
+        fixed, seen = self.comparison.of_fixed(self.fixed), self.comparison.of_moving(self.moving)
+        known = self.known
         if displacement is not None:
-            seen = warp(seen[None], displacement[None] / self.frame.spacing[0])[0]
-        return fmean(float(lncc(f, m, mask=self.mask)) for f, m in zip(fixed, seen, strict=True))
+            voxels = displacement / self.frame.spacing[0]
+            seen = warp(seen[None], voxels[None])[0]
+            known = None if known is None else known.seen_through(voxels)
+        counts = None if known is None else known.counts
+        return fmean(float(lncc(f, m, mask=self.mask, known=counts)) for f, m in zip(fixed, seen, strict=True))
+
+    def known_percent(self, displacement: torch.Tensor) -> float:
+        """How much of the mask is known in both images, the moving one seen through a displacement [3, D, H, W] mm."""
+        if self.known is None:
+            return 100.0
+        counts = self.known.seen_through(displacement / self.frame.spacing[0]).counts
+        return 100 * float(counts[self.mask].mean())
 
 
 @dataclass(frozen=True)

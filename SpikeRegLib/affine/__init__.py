@@ -59,6 +59,8 @@ def align(
     model: str = "affine",
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    fixed_left_out: Volume | None = None,
+    moving_left_out: Volume | None = None,
     initial: AffineTransform | None = None,
     listener: Listener = silent,
     seed: int = 0,
@@ -69,6 +71,7 @@ def align(
         fixed, moving: images on any grid; the contrast may differ.
         model: "rigid", or "affine" (rigid, then similarity, then affine).
         fixed_mask, moving_mask: non-zero where the anatomy is, on any grid; what lies outside counts as background.
+        fixed_left_out, moving_left_out: non-zero where an image does not count, on any grid.
         initial: fixed -> moving, LPS mm. Registration starts there and searches nothing; the rigid or affine motion
             found is applied before it. Without it, the start is what the headers say, then a search.
         listener: told of the progress at least every 0.2 s; whatever it raises ends the registration.
@@ -82,7 +85,8 @@ def align(
         raise InputError(f"model: {model!r} is unknown; use affine or rigid")
     listener(Progress("align", 0.0, "preparing the images"))
     with _one_itk_thread():
-        return _align(fixed, moving, model, (fixed_mask, moving_mask), initial, listener, seed)
+        masks, left_out = (fixed_mask, moving_mask), (fixed_left_out, moving_left_out)
+        return _align(fixed, moving, model, masks, left_out, initial, listener, seed)
 
 
 @contextmanager
@@ -98,9 +102,9 @@ def _one_itk_thread() -> Iterator[None]:
 
 def _align(
     fixed: Volume, moving: Volume, model: str, masks: tuple[Volume | None, Volume | None],
-    initial: AffineTransform | None, listener: Listener, seed: int,
+    left_out: tuple[Volume | None, Volume | None], initial: AffineTransform | None, listener: Listener, seed: int,
 ) -> Alignment:  # fmt: skip
-    objects = find(fixed, masks[0], "fixed"), find(moving, masks[1], "moving")
+    objects = find(fixed, masks[0], "fixed", left_out[0]), find(moving, masks[1], "moving", left_out[1])
     radius = min(o.radius for o in objects)
     listener(Progress("align", 0.1, "preparing the images"))
     matrix: np.ndarray = np.eye(4) if initial is None else initial.matrix
@@ -109,7 +113,9 @@ def _align(
     swapped = nested and objects[1].volume < objects[0].volume
     if swapped:
         objects, matrix = objects[::-1], np.linalg.inv(matrix)
-    pair = Pair(prepare(objects[0], radius, alone=nested), prepare(objects[1], radius), seed, nested=nested)
+    partly = any(face for o in objects for faces in o.faces for face in faces)
+    prepared = prepare(objects[0], radius, alone=nested, in_part=partly), prepare(objects[1], radius, in_part=partly)
+    pair = Pair(*prepared, seed, nested=nested)
     to_unit = unit_map(objects[0].centre, radius)
     from_unit = np.linalg.inv(unit_map(objects[1].centre, radius))
     start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)

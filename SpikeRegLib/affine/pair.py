@@ -12,6 +12,9 @@ from SpikeRegLib.affine.matrices import to_itk
 from SpikeRegLib.images import frame_of, set_frame
 
 _RIM = 3  # voxels around the fixed foreground that take part
+_INNER = 4  # voxels from the outline of an image cut by its field of view, inside of which alone a part is compared
+_LEAST_DOMAIN = 2_000  # voxels
+_LEAST_KNOWN = 0.4  # of the domain, to be compared alone
 SEARCH_SAMPLES = 3_000
 BINS = 24
 
@@ -27,6 +30,18 @@ class Pair:
         foreground = sitk.GetImageFromArray(fixed.foreground.astype(np.uint8))
         rim = sitk.GetArrayFromImage(sitk.BinaryDilate(foreground, [_RIM] * 3)).astype(bool)
         self.domain = fixed.foreground if nested else rim
+        if fixed.known is not None:
+            inner = self.domain & fixed.known
+            if nested:
+                # A part of the other image, or stripped, or both: its outline may be that of the brain or of the head.
+                inner &= sitk.GetArrayFromImage(sitk.BinaryErode(foreground, [_INNER] * 3)).astype(bool)
+            if inner.sum() > _LEAST_DOMAIN:
+                self.domain = inner
+        self.moving_mask: sitk.Image | None = None
+        if moving.known is not None:
+            self.moving_mask = set_frame(
+                sitk.GetImageFromArray(moving.known.astype(np.uint8)), frame_of(moving.contrast)
+            )
         self.interior = sitk.GetArrayFromImage(sitk.BinaryErode(foreground, [2] * 3)).astype(bool)
         frame = frame_of(fixed.contrast)
         self.masks = {
@@ -64,7 +79,14 @@ class Pair:
         return _correlation(*self._sampled(matrix, self.interior)) if self.interior.any() else 0.0
 
     def _sampled(self, matrix: np.ndarray, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        warped = sitk.Resample(self.moving.contrast, self.fixed.contrast, to_itk(matrix), sitk.sitkLinear, 0.0)
+        place = to_itk(matrix)
+        warped = sitk.Resample(self.moving.contrast, self.fixed.contrast, place, sitk.sitkLinear, 0.0)
+        if self.moving_mask is not None:
+            known = sitk.Resample(self.moving_mask, self.fixed.contrast, place, sitk.sitkNearestNeighbor, 0.0)
+            both = where & (sitk.GetArrayViewFromImage(known) > 0)
+            # What is not known counts as background if there is much of it: leaving the field of view is no gain.
+            if both.sum() > _LEAST_KNOWN * where.sum():
+                where = both
         return sitk.GetArrayViewFromImage(self.fixed.contrast)[where], sitk.GetArrayViewFromImage(warped)[where]
 
 

@@ -32,6 +32,8 @@ def optimise(
     image = "blurred" if measure == "blurred" else "contrast"
     mask = pair.masks[image]
     method.SetMetricFixedMask(mask)
+    if image == "contrast" and pair.moving_mask is not None:
+        method.SetMetricMovingMask(pair.moving_mask)
     samples = SEARCH_SAMPLES if measure == "blurred" else _SAMPLES[step]
     share = samples / max(1, int(sitk.GetArrayViewFromImage(mask).sum()))
     if share < 1:

@@ -82,7 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--align", action="store_true", help="go on from the initial transform with the alignment")
     parser.add_argument("--skip-affine", action="store_true", help="the images are aligned already")
     images = ("fixed", "moving")
-    for kind, what in (("mask", "region that counts"), ("seg", "label map, for Dice")):
+    for kind, what in (
+        ("mask", "region that counts, in every stage"),
+        ("leave-out", "region that does not count (a lesion): the deformation goes on smoothly from around it"),
+        ("seg", "label map, for Dice"),
+    ):
         for image in images:
             help_text = f"{what}; on the grid of the {image} image"
             parser.add_argument(f"--{image}-{kind}", type=Path, metavar="F", help=help_text)
@@ -172,6 +176,8 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
         skip_affine=options.skip_affine,
         fixed_mask=options.fixed_mask,
         moving_mask=options.moving_mask,
+        fixed_leave_out=options.fixed_leave_out,
+        moving_leave_out=options.moving_leave_out,
         fixed_labels=fixed_seg,
         moving_labels=moving_seg,
         fixed_points=fixed_points,

@@ -22,6 +22,8 @@ from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.neural_field.search import Goal, OptimisationOptions, Search
 from SpikeRegLib.progress import Listener, silent
 from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.refinement.image_pair import Images
+from SpikeRegLib.refinement.known import Known
 
 __all__ = ["Optimised", "OptimisationOptions", "new_codes", "optimise"]
 
@@ -65,7 +67,7 @@ def new_codes(frame: Grid, options: FieldOptions, spacing_mm: float, overall: to
 def optimise(
     fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor | None, frame: Grid, field: NeuralField | None, *,
     options: OptimisationOptions | None = None, field_options: FieldOptions | None = None, seed: int = 0,
-    listener: Listener = silent,
+    known: Known | None = None, listener: Listener = silent,
 ) -> Optimised:  # fmt: skip
     """Improve a neural field for one pair; never returns a worse one than was given.
 
@@ -77,6 +79,7 @@ def optimise(
         field: where to start; None to begin with the identity and a decoder without weights.
         field_options: sizes of the field that is made without a given one.
         seed: of the random points, and of a new decoder's last layer.
+        known: where the images are known, see `refine.refine`.
         listener: called at least every 0.2 s of work; what it raises ends the run.
 
     Raises:
@@ -91,7 +94,7 @@ def optimise(
     if fixed.ndim == 3:
         fixed, moving = fixed[None], moving[None]
     with torch.no_grad():
-        search = Search((fixed, moving, mask), frame, options, seed, listener)
+        search = Search(Images(fixed, moving, mask, known), frame, options, seed, listener)
         return _optimise(search, field, field_options, seed)
 
 

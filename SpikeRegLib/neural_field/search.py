@@ -18,7 +18,7 @@ from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.climb import climb
 from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.image_pair import ImagePair
+from SpikeRegLib.refinement.image_pair import ImagePair, Images
 from SpikeRegLib.refinement.landmarks import displacement_at
 from SpikeRegLib.refinement.schedule import Level
 
@@ -113,13 +113,12 @@ class Search:
     """The images of one pair, and the budget."""
 
     def __init__(
-        self, images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid,
-        options: OptimisationOptions, seed: int, listener: Listener,
-    ) -> None:  # fmt: skip
+        self, images: Images, frame: Grid, options: OptimisationOptions, seed: int, listener: Listener
+    ) -> None:
         self.images, self.frame, self.options, self.listener = images, frame, options, listener
         self.random = torch.Generator().manual_seed(seed)
         self.start, self.iterations, self.fraction, self.message = time.monotonic(), 0, 0.0, "similarity"
-        there = (images[0] > 1e-3).any(0).nonzero()
+        there = (images.fixed > 1e-3).any(0).nonzero()
         first, last = [0, 0, 0], [n - 1 for n in frame.shape]
         if len(there):
             first, last = there.amin(0).tolist(), there.amax(0).tolist()
@@ -142,7 +141,7 @@ class Search:
 
     def near(self, grid: Grid) -> torch.Tensor:
         if grid not in self._near:
-            self._near[grid] = near_content(self.images[0], self.frame, grid, _REACH_MM)
+            self._near[grid] = near_content(self.images.fixed, self.frame, grid, _REACH_MM)
         return self._near[grid]
 
     def composed(self, decoders: Decoders, codes: Codes, base: torch.Tensor | None) -> torch.Tensor:
@@ -163,7 +162,7 @@ class Search:
         """Of a displacement in voxels of `grid`, None for the identity."""
         self.tick()
         return self._judge.similarity(
-            self.images[0].new_zeros(3, *self.grid.shape) if field is None else field, self.grid
+            self.images.fixed.new_zeros(3, *self.grid.shape) if field is None else field, self.grid
         )
 
     def levels(self, spacing_mm: float, *, last: bool) -> list[Level]:
@@ -210,10 +209,11 @@ class Search:
             try:
                 field, _ = climb(pair, level, field, grid, _MOMENTUM, report, weight=None, pull=None)
             except OutOfTime:
-                best = pair.best[1]
-                return Goal((field if best is None else best) * grid.spacing_mm, grid), True
+                best = pair.continued(field if pair.best[1] is None else pair.best[1], grid)
+                return Goal(best * grid.spacing_mm, grid), True
             finally:
                 self.iterations += pair.asked
+            field = pair.continued(field, grid)
         return Goal(field * grid.spacing_mm, grid), False
 
     def points(self, codes: Codes) -> torch.Tensor:

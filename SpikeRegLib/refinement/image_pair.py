@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
+from typing import Any, NamedTuple
 
 import torch
 
 from SpikeRegLib.refinement.displacement import sample
 from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.refinement.known import FADE_MM, Known, counting, extrapolated, resample_known
+from SpikeRegLib.refinement.known_correlation import KnownCorrelation
 from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
 
 # The images are smoothed by this fraction of a level's spacing before they are sub-sampled to it.
 _ANTI_ALIAS = 0.35
 
 
+class Images(NamedTuple):
+    """What is compared, on the working frame: [C, D, H, W] images, [D, H, W] weight of each voxel of the fixed one, and
+    where both are known, None for everywhere."""
+
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    mask: torch.Tensor | None = None
+    known: Known | None = None
+
+
 class ImagePair:
     """Both images at one level, the fixed one cropped to its content, and the similarity of fields on them."""
 
     def __init__(
-        self, images: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None], frame: Grid, spacing_mm: float,
-        content: tuple[list[int], list[int]], window: int,
+        self, images: Images, frame: Grid, spacing_mm: float, content: tuple[list[int], list[int]], window: int,
     ) -> None:  # fmt: skip
-        fixed, moving, mask = images
+        fixed, moving, mask, known = images
         ratio = spacing_mm / frame.spacing_mm
         self._whole = whole = frame.coarser(spacing_mm)
         sigma = _ANTI_ALIAS * spacing_mm if ratio > 1 else 0.0
@@ -31,13 +43,37 @@ class ImagePair:
         upper = [min(n, int(b / ratio) + 2 + window // 2) for b, n in zip(content[1], whole.shape, strict=True)]
         self.grid = whole.cropped((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
         self._start = (float(lower[0]), float(lower[1]), float(lower[2]))
-        self._moving = self._original = resample(moving, frame, whole, sigma_mm=sigma)
         self._positions: torch.Tensor | None = None
+        self._correlations: Sequence[Any]  # LocalCorrelation, or KnownCorrelation, which is told what is known as well
         weight = None if mask is None else resample(mask.to(fixed.dtype), frame, self.grid, sigma_mm=sigma)
+        self._fixed_known: torch.Tensor | None = None
+        if known is None:
+            self._moving = self._original = resample(moving, frame, whole, sigma_mm=sigma)
+            self._correlations = [
+                LocalCorrelation(channel, window=window, weight=weight)
+                for channel in resample(fixed, frame, self.grid, sigma_mm=sigma)
+            ]
+            return
+        self._fixed_known = resample(known.fixed, frame, whole, sigma_mm=sigma)
+        moving = resample_known(moving, known.moving[0], frame, whole, sigma_mm=sigma)
+        moving_known = resample(known.moving, frame, whole, sigma_mm=sigma)
+        moving = torch.stack([extrapolated(channel, moving_known[0]) for channel in moving])
+        # What is known of the moving image is carried along with it, as two more channels.
+        self._moving = self._original = torch.cat((moving, moving_known))
+        counts = counting(resample(self._fixed_known[0], whole, self.grid))
         self._correlations = [
-            LocalCorrelation(channel, window=window, weight=weight)
-            for channel in resample(fixed, frame, self.grid, sigma_mm=sigma)
+            KnownCorrelation(channel, window=window, weight=weight, counts=counts)
+            for channel in resample_known(fixed, known.fixed[0], frame, self.grid, sigma_mm=sigma)
         ]
+
+    def continued(self, field: torch.Tensor, grid: Grid, *, fade_mm: float = FADE_MM) -> torch.Tensor:
+        """`field` (voxels of `grid`) as it is where both images are known; elsewhere it goes on smoothly."""
+        if self._fixed_known is None:
+            return field
+        fine = [resample(component, grid, self._whole) for component in field]
+        moving = sample(self._moving[-2:], fine, scale=grid.spacing_mm / self._whole.spacing_mm)
+        known = Known(self._fixed_known, moving).resampled(self._whole, grid)
+        return known.continued(field, grid.spacing_mm, fade_mm=fade_mm)
 
     def move_through(self, field: torch.Tensor | None, grid: Grid) -> None:
         """From now on `field` (voxels of `grid`) comes after every other: the moving image is warped with it, once."""
@@ -48,8 +84,14 @@ class ImagePair:
 
     def similarity(self, field: torch.Tensor, grid: Grid) -> float:
         """Mean local correlation when the moving image is seen through `field` (voxels of `grid`)."""
-        warped = self._warped(field, grid)
-        return fmean(at.value(channel) for at, channel in zip(self._correlations, warped, strict=True))
+        warped, known = self._parted(self._warped(field, grid))
+        return fmean(at.value(channel, *known) for at, channel in zip(self._correlations, warped, strict=True))
+
+    def _parted(self, warped: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """The warped image, and how far its voxels count if that is not everywhere the same."""
+        if self._fixed_known is None:
+            return warped, ()
+        return warped[:-2], (counting(warped[-2]),)
 
     def _warped(self, field: torch.Tensor, grid: Grid) -> torch.Tensor:
         # One component at a time, and one buffer for all iterations: the system hands out larger pieces of memory page
@@ -69,10 +111,10 @@ class ImagePair:
         """
         values, velocity = [], field.new_zeros(3, *grid.shape)
         slope = field.new_zeros(self.grid.shape)
-        warped_channels = self._warped(field, grid)
+        warped_channels, known = self._parted(self._warped(field, grid))
         for at, warped in zip(self._correlations, warped_channels, strict=True):
             tick()
-            value, gradient = at.value_and_gradient(warped)
+            value, gradient = at.value_and_gradient(warped, *known)
             tick()
             values.append(value)
             for component, axis in enumerate((2, 1, 0)):

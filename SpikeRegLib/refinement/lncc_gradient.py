@@ -7,7 +7,7 @@ import torch
 from SpikeRegLib.filters import box_sum
 
 # Windows with less intensity variance than this (images in [0, 1]) count as flat: they say nothing about alignment.
-_FLAT_VARIANCE = 1e-4
+FLAT_VARIANCE = 1e-4
 
 
 class LocalCorrelation:
@@ -35,7 +35,7 @@ class LocalCorrelation:
         total = box_sum(fixed, window)
         self._fixed_mean = total / self._count
         variance = (box_sum(fixed * fixed, window) - total * self._fixed_mean).clamp_(min=0)
-        support = (variance > _FLAT_VARIANCE * self._count).to(fixed.dtype)
+        support = (variance > FLAT_VARIANCE * self._count).to(fixed.dtype)
         self._weight = support if weight is None else support * weight
         self._weight = self._weight / self._weight.sum().clamp(min=1)
         self._inverse = 1 / (variance + self._noise)

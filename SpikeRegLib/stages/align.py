@@ -8,12 +8,16 @@ import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.field_of_view import known_of
 from SpikeRegLib.filters import FOREGROUND
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.guidance import lengths_scale
 from SpikeRegLib.images import Volume
 from SpikeRegLib.initial import align_pair
 from SpikeRegLib.inputs import on_working_frame, working_frame
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.contrast import compare_by
+from SpikeRegLib.refinement.known import FADE_MM, Known, extrapolated
 from SpikeRegLib.stages.run import Run
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 from SpikeRegLib.working import Working, itk_reading
@@ -39,12 +43,19 @@ def align_sides(run: Run, given: Transform | None, go_on: bool, skip: bool) -> A
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
         for side in (run.fixed, run.moving)
     ]
+    # Of a given mask the alignment finds the holes itself, and takes what lies around it for background.
+    left_out = [
+        None if side.left_out is None or side.mask_given else Volume(side.left_out.to(torch.int16), side.image.frame)
+        for side in (run.fixed, run.moving)
+    ]
     transform, alignment = align_pair(
         run.fixed.image,
         run.moving.image,
         given=given,
         fixed_mask=masks[0],
         moving_mask=masks[1],
+        fixed_left_out=left_out[0],
+        moving_left_out=left_out[1],
         seed=run.seed,
         listener=run.listener,
     )
@@ -89,9 +100,25 @@ def _working(run: Run, base: Transform) -> Working:
         mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
     else:
         mask = fixed > FOREGROUND
+    known = known_pair(run, frame, base)
+    if known is not None:
+        mask &= known.fixed[0] > 0.5
+        fixed, moving = extrapolated(fixed, known.fixed[0]), extrapolated(moving, known.moving[0])
     if not bool((moving > 0).any()):
         raise InputError(
             f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
             "check the initial transform or leave out --skip-affine"
         )
-    return Working(frame, fixed, moving, mask, compare_by(run.preset.similarity, fixed, moving, mask))
+    there = mask if known is None else mask & (known.counts > 0.5)
+    comparison = compare_by(run.preset.similarity, fixed, moving, there)
+    return Working(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(run.preset, frame))
+
+
+def known_pair(run: Run, frame: Frame, base: Transform | None) -> Known | None:
+    """Where both images are known on the working frame, the moving one seen through `base`; None for everywhere."""
+    identity = AffineTransform(np.eye(4))
+    parts = known_of(run.fixed, frame, identity), known_of(run.moving, frame, base or identity)
+    if parts[0] is None and parts[1] is None:
+        return None
+    whole = torch.ones(2, *frame.shape)
+    return Known(whole if parts[0] is None else parts[0], whole if parts[1] is None else parts[1])

@@ -96,7 +96,7 @@ def predict_field(run: Run, pair: Pair, model: FieldModel | None, spike_maps: bo
         return PredictedField(None, start, before)
     seen = pair.working.coarser(model.network.encoder.spec.input_spacing_mm)
     prediction, codes = predict_codes(
-        model.network, seen.fixed, seen.moving, seen.frame, device=run.device, spike_maps=spike_maps,
+        model.network, *seen.filled(seen.fixed, seen.moving), seen.frame, device=run.device, spike_maps=spike_maps,
         listener=part_of_stage(run.listener, 0.0, 0.5),
     )  # fmt: skip
     coded = _coded(run, pair, model.network.decoders, (codes,), None)
@@ -220,7 +220,7 @@ def _optimised(
     found = optimise(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
         working.mask.float(), Grid(working.frame.shape, working.frame.spacing[0] / scale), start,
-        options=options, seed=run.seed, listener=part_of_stage(run.listener, 0.0, 0.9),
+        options=options, seed=run.seed, known=working.known, listener=part_of_stage(run.listener, 0.0, 0.9),
     )  # fmt: skip
     facts = {name: getattr(found, name) for name in ("iterations", "seconds", "accepted", "reason")}
     facts |= {"similarity_before": found.similarity_before, "similarity_after": found.similarity_after}

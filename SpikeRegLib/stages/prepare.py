@@ -61,8 +61,8 @@ def recall_field_model(memory: Memory, path: Path | None, method: str, timesteps
 
 
 def recall_side(
-    memory: Memory, name: str, source: Source, mask: Source | None, labels: Source | None, *, allow_nonfinite: bool,
-    threads: int,
+    memory: Memory, name: str, source: Source, mask: Source | None, leave_out: Source | None, labels: Source | None, *,
+    allow_nonfinite: bool, threads: int,
 ) -> Side:  # fmt: skip
     """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
     image_part, role = f"{name} image", f"{name} image"
@@ -72,7 +72,10 @@ def recall_side(
         key=(file_key(source), allow_nonfinite),
     )
     side = memory.recall(
-        f"{name} mask", lambda: bare_side(image, mask, role=role), key=(file_key(mask), threads), after=(image_part,)
+        f"{name} mask",
+        lambda: bare_side(image, mask, leave_out, role=role),
+        key=(file_key(mask), file_key(leave_out), threads),
+        after=(image_part,),
     )
     segmentation = memory.recall(
         f"{name} segmentation", lambda: load_labels(labels, image), key=file_key(labels), after=(image_part,)

@@ -10,10 +10,12 @@ from SpikeRegLib.guidance import landmarks_on, lengths_scale, region_on
 from SpikeRegLib.inputs import on_working_frame
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refine import refine
+from SpikeRegLib.refinement.grids import resample
+from SpikeRegLib.refinement.known import extrapolated
 from SpikeRegLib.refinement.landmarks import Landmarks
 from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.refinement.schedule import RefinementSchedule
-from SpikeRegLib.stages.align import Pair
+from SpikeRegLib.stages.align import Pair, known_pair
 from SpikeRegLib.stages.predict import Predicted
 from SpikeRegLib.stages.run import Run
 from SpikeRegLib.transforms import Transform
@@ -78,6 +80,8 @@ def refine_pair(run: Run, pair: Pair, predicted: Predicted, region: Region | Non
         "lncc_aligned": judged.similarity(),
         "lncc_after": after,
     }
+    if judged.known is not None:
+        similarity["known_percent"] = judged.known_percent(resample(deformation.field, deformation.grid, judged.grid))
     if similarity["lncc_after"] < similarity["lncc_aligned"]:
         warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
     return Refined(deformation, similarity, tuple(warnings))
@@ -137,7 +141,8 @@ def _optimised(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
         spacing_mm=working.frame.spacing[0], initial=start.field,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
-        itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, listener=run.listener,
+        itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, known=working.known,
+        fade_mm=working.fade_mm, listener=run.listener,
     )  # fmt: skip
     return Deformation(refinement.field, refinement.grid, refinement.iterations)
 
@@ -145,4 +150,9 @@ def _optimised(
 def _similarity_by_header(run: Run, working: Working) -> float:
     """Similarity of the pair as it came, aligned by its headers alone."""
     moving = on_working_frame(run.moving, working.frame, None)
-    return working.similarity(moving=moving)
+    if working.known is None:
+        return replace(working, moving=moving).similarity()
+    known = known_pair(run, working.frame, None)
+    if known is not None:
+        moving = extrapolated(moving, known.moving[0])
+    return replace(working, moving=moving, known=known).similarity()

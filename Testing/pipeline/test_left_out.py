@@ -1,0 +1,178 @@
+"""What is left out of an image, and what lies beyond its field of view, counts in no stage of a registration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import brains
+import numpy as np
+import pytest
+import torch
+
+from SpikeRegLib.cli import main
+from SpikeRegLib.commands.requests import Request, Understanding
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images import Volume, foreground_mask
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.transforms import warp_image
+
+RADIUS_MM = 15.0
+
+
+def places(volume: Volume) -> torch.Tensor:
+    """[D, H, W, 3] LPS mm of the voxel centres."""
+    index = torch.stack(torch.meshgrid(*(torch.arange(n).double() for n in volume.data.shape), indexing="ij"), -1)
+    matrix = torch.from_numpy(volume.frame.matrix)
+    return index.flip(-1) @ matrix[:3, :3].t() + matrix[:3, 3]
+
+
+def ball(volume: Volume, centre: torch.Tensor) -> Volume:
+    inside = (places(volume) - centre).norm(dim=-1) < RADIUS_MM
+    return Volume(inside.to(torch.int16), volume.frame, "lesion.nii.gz")
+
+
+def ruined(volume: Volume, where: Volume, seed: int) -> Volume:
+    """With dark, noisy tissue where there was healthy one."""
+    noise = 20 + 30 * torch.rand(volume.data.shape, generator=torch.Generator().manual_seed(seed))
+    return replace(volume, data=torch.where(where.data > 0, noise * (1 + seed), volume.data))
+
+
+@pytest.fixture(scope="module")
+def lesion(known, quick):
+    """A lesion near where the deformation is largest, in the moving image, and the run without it."""
+    centre = known.points.mean(0) + torch.tensor([25.0, -20.0, 25.0], dtype=torch.float64)
+    where = ball(known.moving, known.truth.map_points(centre[None])[0])
+    where = replace(where, data=where.data * foreground_mask(known.moving))
+    return where, register(known.fixed, known.moving, **how(known, quick))
+
+
+def how(known, quick) -> dict[str, Any]:
+    """From the rigid part of the truth on, which takes the second of an alignment."""
+    return {"preset": quick, "threads": 1, "device": "cpu", "initial_transform": known.truth.transforms[1]}
+
+
+def options(kind: str, side: str, image: Volume, where: Volume) -> dict[str, Volume]:
+    if kind == "leave_out":
+        return {f"{side}_leave_out": where}
+    counts = foreground_mask(image) & (where.data == 0)
+    return {f"{side}_mask": replace(where, data=counts.to(torch.int16))}
+
+
+@pytest.mark.parametrize("kind", ["leave_out", "mask"])
+def test_a_lesion_that_is_left_out_keeps_its_volume_and_its_surroundings(known, lesion, quick, kind):
+    where, healthy = lesion
+    moving = ruined(known.moving, where, 0)
+
+    def run(**masks):
+        return register(known.fixed, moving, **how(known, quick), **masks)
+
+    found = run(**options(kind, "moving", known.moving, where))
+    grown = {
+        name: float(warp_image(replace(where, data=where.data.float()), run.transform, known.fixed.frame).data.sum())
+        for name, run in (("found", found), ("healthy", healthy))
+    }
+    assert grown["found"] == pytest.approx(grown["healthy"], rel=0.15)
+    points = brains.brain_points(known.fixed, 20_000)
+    there = healthy.transform.map_points(points)
+    centre = places(known.moving)[where.data > 0].mean(0)
+    distance = (there - centre).norm(dim=1) - RADIUS_MM
+    wrong = (found.transform.map_points(points) - there).norm(dim=1)
+    assert float(wrong[(distance > 0) & (distance < 10)].mean()) < 0.7
+    ignored = (run().transform.map_points(points) - there).norm(dim=1)  # what the mask is there for
+    assert float(ignored[distance < 10].mean()) > 2 * float(wrong[distance < 10].mean())
+
+
+def test_what_is_left_out_of_the_fixed_image_has_no_say(known, quick):
+    pair, side = {"fixed": known.fixed, "moving": known.moving}, "fixed"
+    where = ball(pair[side], places(pair[side])[foreground_mask(pair[side])].mean(0) + torch.tensor([25.0, -10, 20]))
+    found = []
+    for seed in (0, 3):
+        images = pair | {side: ruined(pair[side], where, seed)}
+        kept = options("leave_out", side, pair[side], where)
+        found.append(register(**images, preset=quick, threads=1, device="cpu", **kept))
+    points = brains.brain_points(known.fixed, 5_000)
+    apart = (found[0].transform.map_points(points) - found[1].transform.map_points(points)).norm(dim=1)
+    assert float(apart.mean()) < 0.1
+
+
+CUTS = {"sagittal": (2, 0.3, 0.7), "above": (0, 0.0, 0.72), "below": (0, 0.28, 1.0), "front": (1, 0.25, 1.0)}
+
+
+def part(volume: Volume, kind: str) -> Volume:
+    """What is left of a volume cut across the brain."""
+    axis, begin, end = CUTS[kind]
+    there = foreground_mask(volume).movedim(axis, 0).flatten(1).any(1).nonzero()[:, 0]
+    first, last = int(there[0]), int(there[-1]) + 1
+    low = first + round(begin * (last - first)) if begin > 0 else 0
+    high = first + round(end * (last - first)) if end < 1 else volume.data.shape[axis]
+    index = np.zeros(4)
+    index[2 - axis], index[3] = low, 1
+    x, y, z = (float(v) for v in (volume.frame.matrix @ index)[:3])
+    data = volume.data.narrow(axis, low, high - low).contiguous()
+    depth, height, width = data.shape
+    return replace(volume, data=data, frame=replace(volume.frame, shape=(depth, height, width), origin=(x, y, z)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut"), [("sagittal", "moving"), ("above", "fixed"), ("below", "moving"), ("front", "fixed")]
+)
+def test_a_part_of_an_image_stays_where_it_is(known, quick, kind, cut):
+    whole, seen = known.fixed, part(known.fixed, kind)
+    pair = {"fixed": whole, "moving": whole} | {cut: seen}
+    run = register(**pair, preset=quick, threads=1, device="cpu")
+    points = places(whole)[foreground_mask(whole)]
+    moved = (run.transform.map_points(points) - points).norm(dim=1)
+    lower, upper = (torch.from_numpy(v) for v in (seen.frame.corners().min(0), seen.frame.corners().max(0)))
+    inside = ((points >= lower) & (points <= upper)).all(1)
+    assert float(moved[inside].mean()) <= 0.1
+    assert float(moved[inside].quantile(0.99)) <= 0.5
+    assert float(moved[~inside].max()) < 3.0
+
+
+def test_outside_the_field_of_view_a_deformation_fades_into_the_alignment(known, quick):
+    """The other image's upper part: inside it is aligned as well as by the whole; far below, nothing is made up."""
+    seen = part(known.moving, "below")
+    runs = [register(known.fixed, moving, **how(known, quick)) for moving in (known.moving, seen)]
+    points = places(known.fixed)[foreground_mask(known.fixed)]
+    truth = known.truth.map_points(points)
+    floor = float(seen.frame.corners().min(0)[2])
+    inside, far = truth[:, 2] > floor + 6, truth[:, 2] < floor - 25
+    errors = [(run.transform.map_points(points) - truth).norm(dim=1) for run in runs]
+    assert float(errors[1][inside].mean()) < 1.3 * float(errors[0][inside].mean())
+    deformation = runs[1].transform.transforms[0]
+    assert float((deformation.map_points(points[far]) - points[far]).norm(dim=1).mean()) < 1.0
+
+
+def test_too_little_in_common_is_no_good_result(known, quick):
+    seen = part(known.fixed, "sagittal")
+    run = register(known.fixed, seen, preset=quick, threads=1, device="cpu", skip_affine=True)
+    known_percent = run.result["similarity"]["known_percent"]
+    assert 30 < known_percent < 60
+    assert run.result["verdict"]["level"] == "check"
+    assert any(
+        f"only {known_percent:.0f} % of the fixed anatomy" in reason for reason in run.result["verdict"]["reasons"]
+    )
+
+
+def test_leaving_out_everything_is_refused(known, quick):
+    everything = Volume(torch.ones(known.fixed.data.shape, dtype=torch.int16), known.fixed.frame, "all.nii.gz")
+    with pytest.raises(InputError, match=r"all\.nii\.gz: it leaves out all of the anatomy"):
+        register(known.fixed, known.moving, preset=quick, fixed_leave_out=everything)
+
+
+def test_a_leave_out_mask_on_another_grid_is_refused(known, quick):
+    other = ball(part(known.moving, "below"), known.points.mean(0))
+    with pytest.raises(InputError, match=r"lesion\.nii\.gz: the mask of what is left out is on another grid"):
+        register(known.fixed, known.moving, preset=quick, moving_leave_out=other)
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_command_and_worker_hand_the_mask_of_what_is_left_out_on(side, tmp_path, capsys):
+    images = [str(brains.SAMPLE / f"{name}.nii.gz") for name in ("fixed", "moving")]
+    absent = str(tmp_path / "absent.nii.gz")
+    assert main(["register", *images, "--out", str(tmp_path / "out"), f"--{side}-leave-out", absent]) == 2
+    assert "absent.nii.gz" in capsys.readouterr().err
+    table = {"id": "1", "fixed": images[0], "moving": images[1], "out": "out", f"{side}_leave_out": absent}
+    request = Understanding()(table)
+    assert isinstance(request, Request) and str(getattr(request.options, f"{side}_leave_out")) == absent
