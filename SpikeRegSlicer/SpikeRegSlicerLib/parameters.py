@@ -89,6 +89,7 @@ class Parameters:
         initialTransform: brings the moving volume near the fixed one.
         align: align rigidly and affinely, from the initial transform if there is one.
         fixedMask, movingMask: where the volumes count.
+        fixedLeaveOut, movingLeaveOut: what of them does not count.
         region: where refinement may change the deformation.
         fixedSegmentation, movingSegmentation: the same structures in both, to measure the overlap.
         fixedLandmarks, movingLandmarks: the same points in both, in the same order.
@@ -122,6 +123,8 @@ class Parameters:
     align: bool = True
     fixedMask: Labels
     movingMask: Labels
+    fixedLeaveOut: Labels
+    movingLeaveOut: Labels
     region: vtkMRMLMarkupsROINode
     fixedSegmentation: Labels
     movingSegmentation: Labels
@@ -161,6 +164,8 @@ ADVANCED = (
     "align",
     "fixedMask",
     "movingMask",
+    "fixedLeaveOut",
+    "movingLeaveOut",
     "region",
     "fixedSegmentation",
     "movingSegmentation",
@@ -189,6 +194,8 @@ def inputsOf(parameters: Parameters) -> Inputs:
         moving=parameters.moving,
         fixedMask=parameters.fixedMask,
         movingMask=parameters.movingMask,
+        fixedLeaveOut=parameters.fixedLeaveOut,
+        movingLeaveOut=parameters.movingLeaveOut,
         fixedSegmentation=parameters.fixedSegmentation,
         movingSegmentation=parameters.movingSegmentation,
         initialTransform=parameters.initialTransform,

@@ -155,12 +155,13 @@ def test_a_mask_drawn_on_another_grid_is_put_on_the_volumes(pair, tmp_path):
     assert mask[distance < 13].all() and not mask[distance > 15].any()
 
 
-def test_labels_go_along_with_a_moving_volume_that_shares_their_parent(pair, tmp_path):
+@pytest.mark.parametrize(("attribute", "key"), [("movingMask", "moving_mask"), ("movingLeaveOut", "moving_leave_out")])
+def test_labels_go_along_with_a_moving_volume_that_shares_their_parent(pair, tmp_path, attribute, key):
     parent = makeLinearTransform(RIGID @ np.diag([1.3, 0.8, 1.1, 1]))
-    pair.movingMask = makeVolume(LABELS.astype(np.int16), name="Mask", labels=True)
-    for node in (pair.moving, pair.movingMask):
+    setattr(pair, attribute, makeVolume(LABELS.astype(np.int16), name="Mask", labels=True))
+    for node in (pair.moving, getattr(pair, attribute)):
         node.SetAndObserveTransformNodeID(parent.GetID())
-    mask = read_labels(exportInputs(pair, str(tmp_path))["moving_mask"]).data.numpy()
+    mask = read_labels(exportInputs(pair, str(tmp_path))[key]).data.numpy()
     np.testing.assert_array_equal(mask, LABELS > 0)
 
 

@@ -118,7 +118,10 @@ def test_a_sheared_grid(pair):
     assert '"Fixed" is sheared by its transform "Stretch"; resample' in one(pair)
 
 
-@pytest.mark.parametrize("what", ["fixedMask", "movingMask", "fixedSegmentation", "movingSegmentation"])
+@pytest.mark.parametrize(
+    "what",
+    ["fixedMask", "movingMask", "fixedLeaveOut", "movingLeaveOut", "fixedSegmentation", "movingSegmentation"],
+)
 def test_empty_labels(pair, what, scene):
     pair.fixedSegmentation = pair.movingSegmentation = makeSegmentation(LABELS)
     for empty in (

@@ -58,6 +58,8 @@ def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters
         "initialTransform": slicer_scene.makeLinearTransform(slicer_scene.translation(1, 0, 0), "Start"),
         "fixedMask": slicer_scene.makeSegmentation(slicer_scene.blobs() > 100, name="Fixed mask"),
         "movingMask": slicer_scene.makeVolume((slicer_scene.blobs() > 100).astype("i2"), name="Mask", labels=True),
+        "fixedLeaveOut": slicer_scene.makeSegmentation(slicer_scene.blobs() > 150, name="Fixed lesion"),
+        "movingLeaveOut": slicer_scene.makeSegmentation(slicer_scene.blobs() > 250, name="Moving lesion"),
         "fixedSegmentation": slicer_scene.makeSegmentation(slicer_scene.blobs() > 200, name="Fixed labels"),
         "movingSegmentation": slicer_scene.makeSegmentation(slicer_scene.blobs() > 300, name="Moving labels"),
         "fixedLandmarks": slicer_scene.makeFiducials([[0, 0, 0]], "Fixed points"),

@@ -46,7 +46,8 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     names = sharedNames(inputs.fixedSegmentation, inputs.movingSegmentation)
     sides = (("fixed", fixedGrid, np.eye(4)), ("moving", movingGrid, movingToWorld))
     for side, grid, toWorld in sides:
-        for key, attribute, values in (("mask", "Mask", None), ("seg", "Segmentation", names)):
+        kinds = (("mask", "Mask", None), ("leave_out", "LeaveOut", None), ("seg", "Segmentation", names))
+        for key, attribute, values in kinds:
             node = getattr(inputs, side + attribute)
             if node is not None:
                 request[f"{side}_{key}"] = _labels(folder, f"{side}_{key}", node, grid, toWorld, values, inputs.pair)

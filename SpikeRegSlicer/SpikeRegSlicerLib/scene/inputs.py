@@ -30,6 +30,8 @@ class Inputs:
     moving: Any = None
     fixedMask: Any = None  # vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode
     movingMask: Any = None
+    fixedLeaveOut: Any = None  # what of a volume does not count; kinds of node as for masks
+    movingLeaveOut: Any = None
     fixedSegmentation: Any = None
     movingSegmentation: Any = None
     initialTransform: Any = None  # vtkMRMLTransformNode
@@ -43,7 +45,8 @@ class Inputs:
 
     def standing(self, node: Any) -> np.ndarray | None:
         """4x4 from the own coordinates of one of these nodes to the world; see `transforms.standing`."""
-        onFixed = (self.fixed, self.fixedMask, self.fixedSegmentation, self.fixedLandmarks, self.region)
+        drawn = (self.fixedMask, self.fixedLeaveOut, self.fixedSegmentation, self.fixedLandmarks)
+        onFixed = (self.fixed, *drawn, self.region)
         return transforms.standing(node, self.pair, "fixed" if node in onFixed else "moving")
 
 
@@ -60,6 +63,8 @@ def problems(inputs: Inputs) -> list[str]:
     return [
         *_labelProblems(inputs, inputs.fixedMask, inputs.fixed, "mask"),
         *_labelProblems(inputs, inputs.movingMask, inputs.moving, "mask"),
+        *_labelProblems(inputs, inputs.fixedLeaveOut, inputs.fixed, "mask"),
+        *_labelProblems(inputs, inputs.movingLeaveOut, inputs.moving, "mask"),
         *_labelProblems(inputs, inputs.fixedSegmentation, inputs.fixed, "segmentation"),
         *_labelProblems(inputs, inputs.movingSegmentation, inputs.moving, "segmentation"),
         *_pairProblems(inputs),
@@ -72,7 +77,8 @@ def problems(inputs: Inputs) -> list[str]:
 def outputProblems(inputs: Inputs, transform, warped) -> list[str]:
     """Reasons why chosen output nodes cannot take the result: writing them would change what the run reads."""
     found = []
-    if warped is not None and warped in (inputs.fixed, inputs.moving, inputs.fixedMask, inputs.movingMask):
+    read = (inputs.fixed, inputs.moving, inputs.fixedMask, inputs.movingMask)
+    if warped is not None and warped in (*read, inputs.fixedLeaveOut, inputs.movingLeaveOut):
         found.append(f'The warped volume would overwrite the input "{warped.GetName()}"; choose another output.')
     if warped is not None and (warped.IsA("vtkMRMLLabelMapVolumeNode") or warped.IsA("vtkMRMLTensorVolumeNode")):
         found.append(f'"{warped.GetName()}" cannot hold the warped volume; choose a scalar volume.')
