@@ -112,7 +112,10 @@ class Child:
         self.letGo()
 
     def letGo(self) -> None:
-        """The program is of no more interest: keep its Qt object until the event loop is reached and it has ended."""
+        """The program is of no more interest: keep its Qt object until the event loop is reached and it has ended.
+
+        Nothing else can be asked of this object then.
+        """
         self._onChange = None
         qt.QTimer.singleShot(0 if self.hasEnded else AGAIN_MS, self._forget)
 
@@ -123,7 +126,9 @@ class Child:
                     os.kill(worker, getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _forget(self) -> None:
-        if not self.hasEnded:  # destroying a process that runs would wait for it
+        if self.hasEnded:
+            self._process = None  # its connections hold this object, so that neither would go by itself
+        else:  # destroying a process that runs would wait for it
             self.letGo()
 
     def _lines(self, stream: str, read: Any) -> list[bytes]:

@@ -218,6 +218,7 @@ class WorkerProcess:
             return
         if child.couldNotStart:
             self._child = None
+            child.letGo()
             program = child.program
             self._finish("failed", _("{program} could not be started; install Slicer again.").format(program=program))
             return
@@ -232,7 +233,9 @@ class WorkerProcess:
         if hasEnded and self._child is child:
             self._child = None
             self._tell(f"worker ended, {'signal' if child.crashed else 'exit code'} {child.exitCode}")
-            self._finish("failed", self._obituary(child))
+            message = self._obituary(child)
+            child.letGo()
+            self._finish("failed", message)
 
     def _onLine(self, line: bytes) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What a run is called: by its preset and time first, so that two runs of one pair can be told apart."""
+"""What a run is called: by its time and preset first, so that two runs of one pair can be told apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def runName(moving: str, fixed: str, preset: str) -> str:
     Args:
         preset: name, or path of its file.
     """
-    begin = f"{shortened(os.path.basename(preset).removesuffix('.toml'), 20)} {time.strftime('%H:%M')}: "
+    begin = f"{time.strftime('%H:%M')} {shortened(os.path.basename(preset).removesuffix('.toml'), 20)}: "
     each = max(SHORTEST, (LONGEST - len(begin) - len(" → ")) // 2)
     return f"{begin}{shortened(moving, each)} → {shortened(fixed, each)}"
 

@@ -221,6 +221,7 @@ def test_result_that_cannot_be_read(ready):
     ready.ui.runButton.click()
     gestures.waitUntil(lambda: ready.ui.runButton.text == "Run")
     assert "result.json: cannot be read" in tools.message(ready)
+    assert "Traceback" in ready.ui.logTextEdit.plainText and "_readResult" in ready.ui.logTextEdit.plainText
 
 
 def test_small_packages_that_are_missing_are_asked_for_by_run_alone(ready, tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def test_the_run_ends_with_a_verdict_and_no_window(journey):
     assert "LNCC 0.07 → 0.8" in figures and "folds 0.000 %" in figures
     assert ui.resultsCollapsibleButton.enabled and not ui.resultsCollapsibleButton.collapsed
     assert not ui.progressArea.visible and ui.runButton.enabled
-    assert re.fullmatch(r"fast-preview \d\d:\d\d: Spi…ing → Spi…xed", ui.resultComboBox.currentText)
+    assert re.fullmatch(r"\d\d:\d\d fast-preview: Spike…ving → Spike…ixed", ui.resultComboBox.currentText)
 
 
 def test_outputs_made_on_demand_are_chosen_for_the_next_run(journey):

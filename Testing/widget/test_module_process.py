@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import weakref
 
 import module_tools as tools
 import pytest
@@ -172,6 +173,20 @@ def test_after_a_death_the_next_task_gets_a_new_process(start, tmp_path):
     process.wait(task)
     assert (task.state, following.state) == ("failed", "running")
     assert process.processId not in (0, pid)
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "die", "no program"])
+def test_a_process_that_is_over_is_freed(start, tmp_path, behaviour):
+    process, task = start("hang" if behaviour == "no program" else behaviour), taskIn(tmp_path / "a")
+    if behaviour == "no program":
+        process._program = "/no/such/PythonSlicer"
+    process.submit(task)
+    held, destroyed = weakref.ref(process._child), []
+    process._child._process.destroyed.connect(lambda: destroyed.append(True))
+    if behaviour == "hang":
+        process.cancel(task)
+    gestures.waitUntil(lambda: destroyed and held() is None, 10)
+    assert not task.isPending
 
 
 def test_what_the_worker_refuses_is_the_message(start, tmp_path):

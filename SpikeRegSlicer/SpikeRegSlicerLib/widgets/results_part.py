@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -20,6 +21,7 @@ class ResultsPart:
 
     def __init__(self, ui: Any, panel: Any) -> None:
         self.ui, self.panel = ui, panel
+        ui.resultComboBox.elideMode = qt.Qt.ElideMiddle
         ui.resultComboBox.currentIndexChanged.connect(self._onChosen)
         ui.undoButton.clicked.connect(self._onUndo)
         ui.removeRunButton.clicked.connect(self._onRemove)

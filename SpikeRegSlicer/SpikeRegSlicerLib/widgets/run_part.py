@@ -215,6 +215,7 @@ class RunPart:
 
             pip_ensure(load_requirements(path), requester="SpikeReg")
         except Exception as error:
+            self.panel.logic.process.tellTraceback(error)
             self.say(_("SpikeReg needs a few small packages: {error}.").format(error=error), "poor")
             return False
         return True

@@ -37,6 +37,7 @@ class TorchPart:
         try:
             PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=REQUIREMENT)
         except Exception as error:
+            self.panel.logic.process.tellTraceback(error)
             self.panel.say(_("PyTorch could not be installed: {error}").format(error=error), "poor")
         self.update()
         self.panel.update()

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import slicer
 import vtk
-from PySide6 import QtWidgets
+from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from .observing import Observation
 from .properties import exposeStandIn, native, stored
 from .qt_module import qt
+from .widgets_ctk import paintElided
+
+
+class _ElidedComboBox(QtWidgets.QComboBox):
+    """Long names are cut in the middle, as Slicer's node selectors do it."""
+
+    def paintEvent(self, _event) -> None:
+        paintElided(self, QtCore.Qt.ElideMiddle)
 
 
 @exposeStandIn(slicer)
@@ -44,7 +52,7 @@ class qMRMLNodeComboBox(qt.QWidget):
         self._observation: Observation | None = None
         self._names: dict[object, Observation] = {}
         self._shownNames: list[str] = []
-        self._combo = QtWidgets.QComboBox()
+        self._combo = _ElidedComboBox()
         self._combo.setSizeAdjustPolicy(QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -200,9 +200,26 @@ class ctkDoubleSpinBox(qt.QDoubleSpinBox):
     pass
 
 
+def paintElided(combo: QtWidgets.QComboBox, mode: QtCore.Qt.TextElideMode) -> None:
+    """Paint a combo box with its text cut by an ellipsis where there is too little room."""
+    option, painter = QtWidgets.QStyleOptionComboBox(), QtWidgets.QStylePainter(combo)
+    QtWidgets.QComboBox.initStyleOption(combo, option)
+    style = QtWidgets.QWidget.style(combo)
+    field = style.subControlRect(style.ComplexControl.CC_ComboBox, option, style.SubControl.SC_ComboBoxEditField, combo)
+    option.currentText = painter.fontMetrics().elidedText(option.currentText, mode, field.width())
+    painter.drawComplexControl(style.ComplexControl.CC_ComboBox, option)
+    painter.drawControl(style.ControlElement.CE_ComboBoxLabel, option)
+
+
 @exposeStandIn(ctk)
 class ctkComboBox(qt.QComboBox):
+    """Shows that a text is longer than there is room, where `elideMode` says so."""
+
     defaultText = stored(str, "defaultText", "")
+    elideMode = stored("QVariant", "elideMode", QtCore.Qt.ElideNone)
+
+    def paintEvent(self, _event) -> None:
+        paintElided(self, native(self, "elideMode"))
 
 
 @exposeStandIn(ctk)
