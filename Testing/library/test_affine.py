@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 
 from SpikeRegLib import affine
@@ -217,6 +219,19 @@ def test_what_two_anatomies_may_differ_by_has_these_bounds(linear, reason):
     turned = rotation((1, 2, 3), 40)
     for matrix in (linear, turned @ linear):
         assert affine.steps.implausible(homogeneous(matrix, (9.0, 9.0, 9.0))) == reason
+
+
+def test_what_is_left_out_does_not_enter_the_local_contrast(brain):
+    """With `alone`, another object beside the anatomy changes no voxel of what is compared."""
+    found = affine.find(brain, None, "image")
+    near = sitk.BinaryDilate(found.foreground > 0, [4, 4, 4])
+    beside = sitk.Cast(sitk.Equal(near, 0), found.intensity.GetPixelID()) * 3.0 + found.intensity
+    contrasts = [
+        sitk.GetArrayFromImage(affine.prepare(replace(found, intensity=intensity), found.radius, alone=True).contrast)
+        for intensity in (found.intensity, beside)
+    ]
+    assert np.abs(contrasts[0]).max() > 0.5
+    np.testing.assert_allclose(contrasts[1], contrasts[0], atol=1e-3)
 
 
 @pytest.mark.parametrize("error", [Cancelled("stop"), KeyboardInterrupt()])

@@ -11,6 +11,7 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.inverse import fine_inverse
 from SpikeRegLib.refinement.diffeomorphic import remove_folds
 from SpikeRegLib.refinement.displacement import hold_border
+from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.transforms import DisplacementTransform
 
 
@@ -62,3 +63,18 @@ def test_only_nodes_where_the_inverse_bends_are_worked_on_and_no_figure_falls(de
     monkeypatch.setattr(inverse_module, "_STRAIGHT_MM", -1.0)
     every, many = remaining()
     assert some < every + 1e-3 and few < 0.5 * many
+
+
+def test_the_finer_grid_has_what_the_nearest_node_has_but_for_its_outermost_layer():
+    source = Grid((7, 8, 9), 2.0)
+    target = source.coarser(2.0 / inverse_module.FINER)
+    everywhere = inverse_module._on_finer(torch.ones(source.shape, dtype=torch.bool), source, target)
+    inner = torch.zeros(target.shape, dtype=torch.bool)
+    inner[1:-1, 1:-1, 1:-1] = True
+    assert torch.equal(everywhere, inner)
+    one = torch.zeros(source.shape, dtype=torch.bool)
+    one[3, 4, 5] = True
+    away = (
+        inverse_module._on_finer(one, source, target).nonzero() * target.spacing_mm - torch.tensor([6, 8, 10])
+    ).abs()
+    assert len(away) > 1 and float(away.max()) <= 1.0 + 1e-6
