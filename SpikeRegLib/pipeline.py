@@ -16,9 +16,9 @@ from SpikeRegLib.devices import choose_device, leaving_state, seed_cpu, set_thre
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.guidance import RefinementOptions, read_region
 from SpikeRegLib.images import background_value
-from SpikeRegLib.inputs import Source, check_pair, with_points
+from SpikeRegLib.inputs import Side, Source, check_pair, with_points
 from SpikeRegLib.predict import check_tile
-from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.progress import Listener, Progress, silent, tell_reading
 from SpikeRegLib.ranges import check_option
 from SpikeRegLib.registration import Registration
 from SpikeRegLib.stages.align import align_sides, make_pair
@@ -158,24 +158,27 @@ def register(
     fine = recall_network(memory, "fine network", fine_path, method, timesteps)
     check_tile(tile, *(part.network for part in (network, fine) if part is not None))
     base_given = memory.recall(
-        "initial transform", lambda: as_transform(initial_transform), key=file_key(initial_transform)
+        "initial transform", lambda: as_transform(initial_transform, listener), key=file_key(initial_transform)
     )
     chosen, count = choose_device(device), set_threads(threads)
     seed_cpu(seed)
 
     began = time.perf_counter(), time.process_time()
     listener(Progress("prepare", 0.0))
-    sides = []
+    sides: list[Side] = []
     for name, source, mask, leave_out, labels, points in (
         ("fixed", fixed, fixed_mask, fixed_leave_out, fixed_labels, fixed_points),
         ("moving", moving, moving_mask, moving_leave_out, moving_labels, moving_points),
     ):
         side = recall_side(
-            memory, name, source, mask, leave_out, labels, allow_nonfinite=allow_nonfinite, threads=count
-        )
+            memory, name, source, mask, leave_out, labels, allow_nonfinite=allow_nonfinite, threads=count,
+            listener=listener,
+        )  # fmt: skip
+        tell_reading(listener, points, fraction=len(sides) / 2)
         sides.append(with_points(side, points, role=f"{name} image"))
         listener(Progress("prepare", len(sides) / 2, f"read the {name} image"))
     if region is not None:
+        tell_reading(listener, region, fraction=1.0)
         options = replace(options, region=read_region(region, sides[0].image))
     outside = background_value(sides[1].image) if background is None else background
     run = Run(sides[0], sides[1], settings, chosen, count, seed, listener, options, memory, field, outside)

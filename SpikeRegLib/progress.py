@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,16 @@ def part_of_stage(listener: Listener, begin: float, end: float) -> Listener:
         listener(replace(progress, fraction=begin + (end - begin) * progress.fraction))
 
     return heard
+
+
+def tell_reading(listener: Listener, *sources: Any, fraction: float = 0.0) -> None:
+    """Report the files that are read next: should reading end the process, its last report names them.
+
+    Args:
+        listener: hears it.
+        sources: paths; of anything else nothing is read.
+        fraction: of the stage prepare.
+    """
+    names = [os.fspath(source) for source in sources if isinstance(source, (str, os.PathLike))]
+    if names:
+        listener(Progress("prepare", fraction, f"reading {', '.join(names)}"))

@@ -33,7 +33,7 @@ def listener_for(kind: str) -> Listener:
 
 
 class _Throttle:
-    """Lets through what is new: a change of stage, its end, and else ten reports a second."""
+    """Lets through what is new: a change of stage, its end, what is read, and else ten reports a second."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -43,7 +43,8 @@ class _Throttle:
     def passes(self, progress: Progress) -> bool:
         now = time.monotonic()
         ends = progress.fraction >= 1 and not self._ended
-        if progress.stage == self._stage and now - self._last < 0.1 and not ends:
+        always = ends or progress.stage == "prepare"  # few, and they name the file that a crash may be due to
+        if progress.stage == self._stage and now - self._last < 0.1 and not always:
             return False
         self._stage, self._last, self._ended = progress.stage, now, progress.fraction >= 1
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 from SpikeRegLib import models
 from SpikeRegLib.inputs import Side, Source, bare_side, load_image, load_labels
 from SpikeRegLib.neural_field.model import FieldNetwork
+from SpikeRegLib.progress import Listener, silent, tell_reading
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.transforms import Transform, check_finite, read_transform
-from SpikeRegLib.warm import Memory, file_key
+from SpikeRegLib.warm import Memory, Value, file_key
 
 
-def as_transform(given: Transform | str | os.PathLike[str] | None) -> Transform | None:
+def as_transform(given: Transform | str | os.PathLike[str] | None, listener: Listener = silent) -> Transform | None:
     if given is None or not isinstance(given, Transform):
+        tell_reading(listener, given)
         return None if given is None else read_transform(given)
     check_finite(given, "initial_transform")
     return given
@@ -62,22 +65,30 @@ def recall_field_model(memory: Memory, path: Path | None, method: str, timesteps
 
 def recall_side(
     memory: Memory, name: str, source: Source, mask: Source | None, leave_out: Source | None, labels: Source | None, *,
-    allow_nonfinite: bool, threads: int,
+    allow_nonfinite: bool, threads: int, listener: Listener = silent,
 ) -> Side:  # fmt: skip
     """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
     image_part, role = f"{name} image", f"{name} image"
+
+    def reading(files: tuple[Source | None, ...], load: Callable[[], Value]) -> Value:
+        tell_reading(listener, *files, fraction=0.0 if name == "fixed" else 0.5)
+        return load()
+
     image = memory.recall(
         image_part,
-        lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role),
+        lambda: reading((source,), lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role)),
         key=(file_key(source), allow_nonfinite),
     )
     side = memory.recall(
         f"{name} mask",
-        lambda: bare_side(image, mask, leave_out, role=role),
+        lambda: reading((mask, leave_out), lambda: bare_side(image, mask, leave_out, role=role)),
         key=(file_key(mask), file_key(leave_out), threads),
         after=(image_part,),
     )
     segmentation = memory.recall(
-        f"{name} segmentation", lambda: load_labels(labels, image), key=file_key(labels), after=(image_part,)
+        f"{name} segmentation",
+        lambda: reading((labels,), lambda: load_labels(labels, image)),
+        key=file_key(labels),
+        after=(image_part,),
     )
     return replace(side, labels=segmentation)

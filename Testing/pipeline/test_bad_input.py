@@ -19,8 +19,11 @@ from brains import SAMPLE, on_grid, sample
 
 from SpikeRegLib import models
 from SpikeRegLib.cli import main
+from SpikeRegLib.commands.events import JsonLines
+from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.images import write_volume
 from SpikeRegLib.models import save_model
+from SpikeRegLib.pipeline import register
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 
@@ -248,3 +251,46 @@ def test_files_that_may_not_grow_are_one_line_and_leave_nothing(folder, quick, t
     assert done.returncode in (1, 2) and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["event"] == "error"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_file_that_ends_the_process_is_named_by_the_last_report(folder, quick, tmp_path):
+    """ITK dies of a B-spline in HDF5 whose mesh is another than its parameters'; nothing here can read that before."""
+    spline = sitk.BSplineTransformInitializer(sitk.Image([20, 20, 20], sitk.sitkFloat32), [4, 4, 4])
+    bad = tmp_path / "spline.h5"
+    sitk.WriteTransform(spline, str(bad))
+    size, huge = (np.array(v, "<f8").tobytes() for v in (spline.GetFixedParameters()[:3], [1e9] * 3))
+    assert bad.read_bytes().count(size) == 1
+    bad.write_bytes(bad.read_bytes().replace(size, huge))
+    options = ["--preset", str(quick), "--initial-transform", str(bad)]
+    done = subprocess.run(command(folder, tmp_path / "out", *options), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert str(bad) in last["message"]
+    assert last["event"] == ("progress" if done.returncode < 0 else "error")
+
+
+def test_every_file_is_named_before_it_is_read(folder, quick, tmp_path):
+    reports: list = []
+    names = {
+        "fixed_mask": "fixed_seg.nii.gz", "moving_mask": "moving_seg.nii.gz", "fixed_labels": "fixed_seg.nii.gz",
+        "moving_labels": "moving_seg.nii.gz", "fixed_points": "f.csv", "moving_points": "m.csv",
+        "region": "fixed_seg.nii.gz",
+    }  # fmt: skip
+    given = {option: folder / name for option, name in names.items()}
+    lines: list[dict] = []
+    events = JsonLines(lambda event, **values: lines.append(values))
+
+    def listener(progress):
+        events(progress)
+        reports.append(progress)
+        if progress.stage == "align":
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        register(folder / PAIR[0], folder / PAIR[1], preset=quick, listener=listener, threads=1, **given)
+    read = [line["message"].removeprefix("reading ") for line in lines if line["message"].startswith("reading ")]
+    wanted = ["fixed.nii.gz", "fixed_seg.nii.gz", "fixed_seg.nii.gz", "f.csv"]
+    wanted += [name.replace("fixed", "moving").replace("f.csv", "m.csv") for name in wanted] + ["fixed_seg.nii.gz"]
+    assert read == [str(folder / name) for name in wanted]
+    assert all(0 <= report.fraction <= 1 for report in reports)
