@@ -7,8 +7,9 @@ import errno
 import math
 import os
 import shutil
+import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from .voxel_stream import check_packed, stored_values, whole_file
 MINIMUM_AXIS = 16
 _IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
+WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def read_array(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
@@ -215,8 +216,8 @@ def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
 
 def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
     """Write a SimpleITK image (scalar or vector) as `write_volume` does."""
-    if extension(path) not in _WRITABLE_EXTENSIONS:
-        raise InputError(f"{path}: unknown image file type; use one of {', '.join(_WRITABLE_EXTENSIONS)}")
+    if extension(path) not in WRITABLE_EXTENSIONS:
+        raise InputError(f"{path}: unknown image file type; use one of {', '.join(WRITABLE_EXTENSIONS)}")
     with atomic_output(path) as temporary:
         if extension(path) == ".nii.gz" and np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
             _write_packed(image, temporary)
@@ -246,6 +247,58 @@ def _write_packed(image: sitk.Image, path: Path) -> None:
         plain.unlink(missing_ok=True)
 
 
+def check_output(
+    path: str | os.PathLike[str], extensions: Sequence[str], inputs: Sequence[str | os.PathLike[str] | None] = ()
+) -> None:
+    """Make sure that a file can be written, before any work is spent. One that is there may be replaced.
+
+    Args:
+        path: of the file.
+        extensions: that are known, in lower case.
+        inputs: files that are read and must not be replaced.
+
+    Raises:
+        InputError: another extension, one of the inputs, a folder, a name that is too long, or a folder that does not
+            exist or cannot be written.
+    """
+    path = Path(path)
+    if extension(path) not in extensions:
+        raise InputError(f"{path}: unknown file type; use one of {', '.join(extensions)}")
+    for given in inputs:
+        if given is not None and os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
+            raise InputError(f"{path}: is read by this command and would be replaced; give the output another name")
+    temporary = _temporary_beside(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # refuses a name that no file can have
+        temporary.touch()
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink()
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A new hidden name in the folder of a file to be written, with its extension and of a length that always fits.
+
+    Raises:
+        InputError: the folder does not exist, or the file is one.
+    """
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if os.path.isdir(path):
+        raise InputError(f"{path}: is a folder; give a file name")
+    return path.with_name(f".spikereg-{uuid.uuid4().hex[:8]}{extension(path)}")
+
+
+def _unwritable(path: Path, error: Exception) -> InputError:
+    if getattr(error, "errno", None) in _NO_SPACE or _disk_is_full(path.parent):
+        return InputError(f"{path}: cannot be written, the disk is full; free some space")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else _last_line(error)
+    return InputError(f"{path}: cannot be written ({reason}); check its permissions or choose another folder")
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path in the folder of `path` with its extension; renamed to `path` if the block succeeds.
@@ -256,23 +309,14 @@ def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
         InputError: the folder does not exist or cannot be written, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}-partial-{path.name}")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a file name")
+    temporary = _temporary_beside(path)
     try:
         yield temporary
         if _disk_is_full(path.parent):  # ITK can cut a file short without a word
             raise OSError(errno.ENOSPC, "")
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # SimpleITK reports every failure to write as RuntimeError
-        if getattr(error, "errno", None) in _NO_SPACE or _disk_is_full(path.parent):
-            raise InputError(f"{path}: cannot be written, the disk is full; free some space") from error
-        reason = _last_line(error) if isinstance(error, RuntimeError) else error.strerror or str(error)
-        raise InputError(
-            f"{path}: cannot be written ({reason}); check its permissions or choose another folder"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -151,7 +151,7 @@ def save_model(
             tensors[name], tensors[f"scales.{name}"] = _quantise(value.float(), axis)
         else:
             raise ValueError(f"weight_bits must be 8 or 16, got {weight_bits}")
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".spikereg-{os.getpid()}.partial")
     save_file(tensors, partial, metadata=metadata)
     os.replace(partial, path)
 

@@ -17,6 +17,7 @@ from .image_files import atomic_output
 from .json_text import read_json
 from .ranges import COORDINATE_MM, within
 
+POINT_EXTENSIONS = (".fcsv", ".json", ".csv")
 _FLIP = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)  # RAS <-> LPS
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from . import sampling
+from . import image_files, sampling
 from .errors import InputError
 from .field_inverse import invert_field
 from .foreign_prints import reading_with_itk
@@ -28,6 +28,7 @@ from .transform_headers import check_transform_file
 _TRANSFORM_EXTENSIONS = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 _COMPRESSED_EXTENSIONS = (".h5", ".hdf5")
 _FIELD_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+WRITABLE_EXTENSIONS = (*_TRANSFORM_EXTENSIONS, *image_files.WRITABLE_EXTENSIONS)
 _SAMPLES_PER_KNOT = 12  # a B-spline's error is then 0.2 % of its displacement, whatever its mesh
 
 

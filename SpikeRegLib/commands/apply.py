@@ -45,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input", metavar="INPUT", type=Path, help="image, label map, or points (.mrk.json, .fcsv, .csv)"
     )
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="file to write; the extension sets the format")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        type=Path,
+        help="file to write, replaced if it is there; the extension sets the format",
+    )
     parser.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid OUTPUT gets; not for points")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--labels", action="store_true", help="INPUT is a label map: nearest neighbour, values kept")
@@ -99,10 +104,13 @@ def run(options: argparse.Namespace) -> int:
     if options.background is not None and (options.points or options.labels):
         raise InputError("--background: of images; points have none and labels 0, so leave it out")
 
+    from SpikeRegLib.image_files import WRITABLE_EXTENSIONS, check_output
     from SpikeRegLib.images import background_value, read_image, read_labels, write_volume  # imports torch
-    from SpikeRegLib.points import read_points, write_points
+    from SpikeRegLib.points import POINT_EXTENSIONS, read_points, write_points
     from SpikeRegLib.transforms import warp_image
 
+    kinds = POINT_EXTENSIONS if options.points else WRITABLE_EXTENSIONS
+    check_output(options.output, kinds, (options.transform, options.input, options.reference, options.model))
     transform, _ = load_transform(options.transform, options.model)
     if options.inverse:
         transform = transform.inverse()

@@ -34,13 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from SpikeRegLib.image_files import check_output
+    from SpikeRegLib.inputs import check_size
+    from SpikeRegLib.transforms import WRITABLE_EXTENSIONS, DisplacementTransform, write_transform  # imports torch
+
+    check_output(options.output, WRITABLE_EXTENSIONS, (options.transform, options.reference, options.model))
     transform, coded = load_transform(options.transform, options.model, spacing_mm=options.spacing)
     if options.spacing is not None and coded is None:
         raise InputError(f"{options.transform}: --spacing needs a code file; give --reference FIXED instead")
-
-    from SpikeRegLib.inputs import check_size  # imports torch
-    from SpikeRegLib.transforms import DisplacementTransform, write_transform
-
     if options.reference is not None:
         frame = grid_of(options.reference)
     else:

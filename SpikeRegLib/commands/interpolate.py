@@ -11,8 +11,8 @@ from SpikeRegLib.commands.apply import add_model_option, grid_of
 from SpikeRegLib.commands.register import add_background_option, option
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.foreign_prints import without_foreign_prints
-from SpikeRegLib.outputs import check_writable
+from SpikeRegLib.outputs import check_writable, staged
+from SpikeRegLib.publishing import settle
 
 if TYPE_CHECKING:
     from SpikeRegLib.neural_field.coded import CodedDeformation
@@ -23,7 +23,8 @@ Step n of N, counted from 0, is the deformation whose codes are (1 - n/N) times 
 path through deformations that the decoders can make, not a mixture of two displacements. Step 0 is A and step N is B.
 With the word `identity` as A, it is n/N of the displacement of every stage of B instead; the alignment stays.
 
-written to DIR: step_000.h5 ... (ITK, fixed to moving), with --image also step_000.nii.gz ... (IMAGE on --reference)
+written to DIR, all at the end and all at once:
+  step_000.h5 ... (ITK, fixed to moving), with --image also step_000.nii.gz ... (IMAGE on --reference)
 
 examples:
   spikereg interpolate identity out/codes.safetensors --steps 9 --out path --image moving.nii.gz --reference f.nii.gz
@@ -49,8 +50,8 @@ def run(options: argparse.Namespace) -> int:
     if options.background is not None and options.image is None:
         raise InputError("--background: of warped images; give --image, or leave it out")
     check_writable(options.out)
-    if any(options.out.glob("step_*")):
-        raise InputError(f"{options.out}: holds a sequence already; choose another folder")
+    settle(options.out)
+    nothing_replaced(options.out)
 
     from SpikeRegLib.images import background_value, read_image, write_volume  # imports torch
     from SpikeRegLib.neural_field.coded import between, scaled
@@ -66,19 +67,29 @@ def run(options: argparse.Namespace) -> int:
     if image is not None and outside is None:
         outside = background_value(image)
     frame = None if options.reference is None else grid_of(options.reference)
-    options.out.mkdir(parents=True, exist_ok=True)
-    for step in range(options.steps + 1):
-        interrupt.check()
-        share = step / options.steps
-        coded = scaled(last, share) if first is None else between(first, last, share)
-        transform = coded.transform()
-        with without_foreign_prints():
-            write_transform(transform, options.out / f"step_{step:03d}.h5")
+    with staged(options.out, nothing_replaced) as staging:
+        for step in range(options.steps + 1):
+            interrupt.check()
+            share = step / options.steps
+            coded = scaled(last, share) if first is None else between(first, last, share)
+            transform = coded.transform()
+            write_transform(transform, staging / f"step_{step:03d}.h5")
             if image is not None and frame is not None:
                 warped = warp_image(image, transform, frame, outside=outside)
-                write_volume(warped, options.out / f"step_{step:03d}.nii.gz")
+                write_volume(warped, staging / f"step_{step:03d}.nii.gz")
     say(str(options.out))
     return 0
+
+
+def nothing_replaced(folder: Path) -> list[str]:
+    """The files of `folder` that a sequence replaces: none.
+
+    Raises:
+        InputError: there is a sequence already.
+    """
+    if any(folder.glob("step_*")):
+        raise InputError(f"{folder}: holds a sequence already; choose another folder")
+    return []
 
 
 def check_alike(first: CodedDeformation, second: CodedDeformation, name: str | Path, other: str | Path) -> None:

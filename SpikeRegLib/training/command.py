@@ -102,6 +102,8 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name, None) is not None:
             config = dataclasses.replace(config, **{name: getattr(arguments, name)})
     check_writable(arguments.out)
+    if not getattr(arguments, "resume", False):
+        check_new(arguments.out, arguments.step)
     if arguments.step == "convert":
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("train convert: needs one process only; run it without torchrun")
@@ -113,8 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
         loop = dataclasses.replace(getattr(config, name), steps=arguments.steps)
         config = dataclasses.replace(config, **{name: loop})
     begun = arguments.out / ("teacher" if arguments.step == "all" else "") / "checkpoint.safetensors"
-    if not arguments.resume and os.path.exists(begun):
-        raise InputError(f"{arguments.out}: holds a run already; continue it with --resume or choose another folder")
     if arguments.resume and not os.path.exists(begun):
         raise InputError(f"{arguments.out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
     validate = DiceOnPairs(arguments.validation) if arguments.validation else None
@@ -139,3 +139,31 @@ def run(arguments: argparse.Namespace) -> int:
         if processes.first:
             say(str(path))
     return 0
+
+
+# What a step writes; `all` writes it in folders of these names.
+_WRITTEN = ("checkpoint.safetensors", "log.jsonl")
+_MODEL = {"teacher": "teacher", "nephi": "field", "convert": "converted", "finetune": "spiking"}
+_FOLDERS = ("teacher", "teacher-*", "converted", "finetuned-*")
+
+
+def check_new(out: Path, step: str) -> None:
+    """Refuse to train into a folder where a file would be overwritten.
+
+    Args:
+        out: need not exist.
+        step: of the command.
+
+    Raises:
+        InputError: names the run or the file.
+    """
+    from SpikeRegLib.errors import InputError
+
+    folders = [folder for name in _FOLDERS for folder in sorted(out.glob(name))] if step == "all" else [out]
+    models = [f"{_MODEL[name]}.safetensors" for name in (_MODEL if step == "all" else (step,))]
+    for folder in folders:
+        if step != "convert" and os.path.lexists(folder / _WRITTEN[0]):
+            raise InputError(f"{out}: holds a run already; continue it with --resume or choose another folder")
+        for name in (*models, *(() if step == "convert" else _WRITTEN)):
+            if os.path.lexists(folder / name):
+                raise InputError(f"{folder / name}: would be overwritten; move it elsewhere or choose another folder")

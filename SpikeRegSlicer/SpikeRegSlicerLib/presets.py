@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from slicer.i18n import tr as _
 
@@ -123,10 +124,13 @@ def save(parameters: Parameters, path: str) -> str:
         The path written.
 
     Raises:
-        InputError: the choices do not fit together (a network method on a preset without a network), or the file cannot
-            be written.
+        InputError: the choices do not fit together (a network method on a preset without a network), the file cannot
+            be written, or the name with `.toml` added is taken.
     """
-    path = path if path.endswith(".toml") else path + ".toml"
+    if not path.endswith(".toml"):
+        path += ".toml"
+        if os.path.lexists(path):  # nobody was asked about this one
+            raise InputError(_("{path}: is there already; choose its full name to replace it").format(path=path))
     try:
         write_preset(withChoices(parameters), path)
     except ValueError as error:

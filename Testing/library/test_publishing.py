@@ -457,3 +457,77 @@ def test_a_name_of_250_characters_is_taken(tmp_path):
     assert not folder.exists()
     write_outputs(a_registration(), folder, ["transform.h5"])
     assert account(folder) == {"transform.h5", "result.json"}
+
+
+# Single files ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def transform(results, tmp_path) -> Path:
+    return Path(shutil.copy(results[0] / "transform.h5", tmp_path))
+
+
+def test_a_file_that_a_command_reads_is_not_replaced_by_what_it_writes(results, transform, tmp_path, capsys):
+    image = Path(shutil.copy(results[0] / "warped.nii.gz", tmp_path))
+    points = tmp_path / "points.csv"
+    points.write_text("1,2,3\n", encoding="utf-8")
+    (tmp_path / "link.nii.gz").symlink_to(image)
+    before = content(tmp_path)
+    for words in (
+        ["apply", transform, image, image, "--reference", image],
+        ["apply", transform, results[0] / "warped.nii.gz", tmp_path / "link.nii.gz", "--reference", image],
+        ["apply", transform, points, tmp_path / "." / "points.csv", "--points"],
+        ["export", transform, transform, "--reference", image],
+        ["export", transform, image, "--reference", image],
+    ):
+        assert main(list(map(str, words))) == 2
+        assert "is read by this command and would be replaced; give the output another name" in capsys.readouterr().err
+    assert content(tmp_path) == before and hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("n" * 250 + ".nii.gz", "cannot be written (File name too long)"),
+        ("nowhere/a.nii.gz", "does not exist; create it first"),
+        ("folder.nii.gz", "is a folder; give a file name"),
+        ("a.jpg", "unknown file type; use one of"),
+        ("a.mhd", "unknown file type; use one of"),
+    ],
+)
+def test_an_output_file_that_cannot_be_is_refused_before_anything_is_read(name, message, tmp_path, capsys):
+    (tmp_path / "folder.nii.gz").mkdir()
+    output = str(tmp_path / name)
+    for words in (["apply", "no-transform.h5", "no-image", output], ["export", "no-transform.h5", output]):
+        assert main([*words, "--reference", "no-image"]) == 2
+        told = capsys.readouterr().err
+        assert message in told and "no-transform" not in told
+    assert hidden(tmp_path) == []
+
+
+def test_an_output_file_may_have_a_name_of_255_characters_and_is_replaced(results, transform, tmp_path):
+    image = str(results[0] / "warped.nii.gz")
+    for output in (tmp_path / ("n" * 248 + ".nii.gz"), tmp_path / ("n" * 252 + ".h5")):
+        output.write_text(NOTES, encoding="utf-8")
+        assert main(["export", str(transform), str(output), "--reference", image]) == 0
+        assert output.stat().st_size > 1000
+    assert hidden(tmp_path) == []
+
+
+def test_training_into_a_folder_with_a_file_of_its_name_is_refused(tmp_path, capsys):
+    for step, name in (
+        ("teacher", "teacher.safetensors"),
+        ("teacher", "log.jsonl"),
+        ("nephi", "field.safetensors"),
+        ("convert", "converted.safetensors"),
+        ("finetune", "spiking.safetensors"),
+        ("all", "finetuned-2/spiking.safetensors"),
+        ("all", "converted/converted.safetensors"),
+    ):
+        out = tmp_path / f"{step}-{Path(name).name}"
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_text(NOTES, encoding="utf-8")
+        source = {"convert": ["--teacher", "none.safetensors"], "finetune": ["--model", "none.safetensors"]}
+        assert main(["train", step, "--labels", "nowhere", "--out", str(out), *source.get(step, [])]) == 2
+        assert f"{out / name}: would be overwritten; move it elsewhere or choose" in capsys.readouterr().err
+        assert (out / name).read_text() == NOTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,3 +103,28 @@ def test_what_has_no_path_between_is_refused_by_both_names(changes, reason, fold
     error = capsys.readouterr().err
     assert f"other.safetensors: {reason}" in error and "a.safetensors" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sequence_appears_whole_or_not_at_all(folder, tmp_path, monkeypatch):
+    """The third file cannot be written; then the second of the moves into place fails."""
+    words = ("identity", folder / "b.safetensors", "--steps", 3, "--out", tmp_path)
+    (tmp_path / "notes.txt").write_text("a person's own", encoding="utf-8")
+
+    def fails(name: str, number: int) -> None:
+        function, left = getattr(os, name), [number]
+
+        def call(*given):
+            left[0] -= 1
+            if not left[0]:
+                raise PermissionError(13, "Permission denied", str(given[0]))
+            return function(*given)
+
+        patch.setattr(os, name, call)
+
+    for name, number in (("replace", 3), ("rename", 3)):
+        with monkeypatch.context() as patch:
+            fails(name, number)
+            assert interpolate(*words) == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert interpolate(*words) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", *(f"step_{n:03d}.h5" for n in range(4))]

@@ -90,6 +90,7 @@ def test_it_is_written_whole_or_not_at_all(result, tmp_path):
         qa_report.writeReport(path, result, None, {"broken": "not bytes"}, [])
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    qa_report.writeReport(tmp_path / ("n" * 250 + ".html"), result, None, {}, [])
 
 
 def test_a_result_with_little_in_it_still_makes_a_report():

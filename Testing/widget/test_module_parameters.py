@@ -287,6 +287,16 @@ def test_a_bad_preset_file_is_named_and_changes_nothing(panel, parameters, tmp_p
     assert words in tools.message(panel) and parameters.preset == "fast-preview" and not parameters.customPreset
 
 
+def test_a_preset_whose_name_was_completed_replaces_nothing_that_nobody_was_asked_about(panel, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("a person's own")
+    dialogs.answer("file", str(path.with_suffix("")), str(path))  # the dialog asks about the name that was given
+    panel.ui.savePresetButton.click()
+    assert "is there already" in tools.message(panel) and path.read_text() == "a person's own"
+    panel.ui.savePresetButton.click()
+    assert load_preset(path)
+
+
 def test_a_preset_that_cannot_be_written_is_said(panel, tmp_path):
     dialogs.answer("file", str(tmp_path / "no" / "such" / "folder.toml"))
     panel.ui.savePresetButton.click()

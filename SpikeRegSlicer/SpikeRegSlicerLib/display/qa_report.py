@@ -37,7 +37,7 @@ def writeReport(
         OSError: if the file cannot be written.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.part")
+    temporary = target.with_name(f".spikereg-{os.getpid()}.part")
     try:
         temporary.write_text(renderReport(result, review, screenshots, places), encoding="utf-8")
         temporary.replace(target)
