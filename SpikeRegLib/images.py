@@ -13,6 +13,11 @@ from .errors import InputError
 from .frames import Frame
 from .image_files import frame_of, header_warnings, read_array, set_frame, write_sitk
 
+# Intensities so many times as far from the median as the 5th or 95th percentile belong to no tissue.
+_FAR = 4.0
+_RARE = 1 / 2_000, 1 / 50  # shares of an anatomy between which there are outliers, and not another tissue
+_FEW = 100  # values of which nothing can be said
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -157,6 +162,9 @@ def foreground_mask(volume: Volume) -> torch.Tensor:
     faces = torch.cat([data[i].flatten() for i in (0, -1)] + [data[:, i].flatten() for i in (0, -1)]
                       + [data[:, :, i].flatten() for i in (0, -1)])  # fmt: skip
     background = float(faces.mode().values)
+    ordinary = without_outliers(sample[sample > background])
+    if len(ordinary):
+        sample = sample.clamp(max=float(ordinary.max()))
     low, high = (float(v) for v in torch.quantile(sample, torch.tensor([0.005, 0.995])))
     exact = float((sample == background).float().mean()) > 0.1 and background <= low
     threshold = background + 0.01 * (high - background) if exact else _otsu(sample.clamp(low, high))
@@ -169,6 +177,8 @@ def foreground_mask(volume: Volume) -> torch.Tensor:
 def normalise_intensity(volume: Volume, mask: torch.Tensor | None = None) -> Volume:
     """Map the 0.5th to 99.5th percentile of the intensities inside the mask to [0, 1] and clip.
 
+    Outliers (electrodes, clips) take no part in the percentiles, see `without_outliers`.
+
     Args:
         volume: an image.
         mask: [D, H, W] bool; the foreground by default.
@@ -180,13 +190,31 @@ def normalise_intensity(volume: Volume, mask: torch.Tensor | None = None) -> Vol
     where = volume.name or "image"
     if inside.numel() == 0:
         raise InputError(f"{where}: the mask is empty; give a mask that covers the anatomy")
-    sample = inside[:: max(1, inside.numel() // 200_000)].float()
+    sample = without_outliers(inside[:: max(1, inside.numel() // 200_000)].float())
     low, high = (float(v) for v in torch.quantile(sample, torch.tensor([0.005, 0.995])))
     if high <= low:
         low, high = float(inside.min()), float(inside.max())
     if high <= low:
         raise InputError(f"{where}: the image is constant ({low:g}) inside the mask; check the image and the mask")
     return replace(volume, data=((volume.data.float() - low) / (high - low)).clamp_(0, 1))
+
+
+def without_outliers(values: torch.Tensor) -> torch.Tensor:
+    """The intensities of an anatomy without the few that lie far from all tissue: electrodes, clips.
+
+    Far is beyond four times the distance from the median to the 5th or 95th percentile. Where fewer than 1 in 2,000 lie
+    there, as in ordinary images, or more than 1 in 50, the same tensor is returned.
+
+    Args:
+        values: [N] float.
+    """
+    sample = values[:: max(1, len(values) // 200_000)]
+    if len(sample) < _FEW:
+        return values
+    low, middle, high = torch.quantile(sample, torch.tensor([0.05, 0.5, 0.95]))
+    least, most = middle - _FAR * (middle - low), middle + _FAR * (high - middle)
+    share = float(((sample < least) | (sample > most)).float().mean())
+    return values[(values >= least) & (values <= most)] if _RARE[0] < share < _RARE[1] else values
 
 
 def _otsu(sample: torch.Tensor) -> float:

@@ -14,7 +14,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.field_of_view import Faces, cut_faces, field_of_view
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, foreground_mask, frame_of, set_frame, to_sitk
+from SpikeRegLib.images import Volume, foreground_mask, frame_of, set_frame, to_sitk, without_outliers
 from SpikeRegLib.transforms import AffineTransform
 
 _BLOCKS = 96  # voxels per axis, about, that an image is reduced to before anything else
@@ -78,7 +78,8 @@ def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None
         inside = inside | holes
     if out is not None:
         counting = counting & (sitk.GetArrayViewFromImage(out) < 0.1)
-    low, high = np.percentile(values[counting if counting.any() else inside], (0.5, 99.5))
+    tissue = without_outliers(torch.from_numpy(values[counting if counting.any() else inside])).numpy()
+    low, high = np.percentile(tissue, (0.5, 99.5))
     background = float(values[~inside].min()) if mask is None and not inside.all() else float(low)
     low = min(float(low), max(background, float(low) - 0.5 * float(high - low)))
     if high <= low:

@@ -24,6 +24,7 @@ from SpikeRegLib.images import (
     read_image,
     read_labels,
     to_sitk,
+    without_outliers,
     write_volume,
 )
 
@@ -272,6 +273,39 @@ def test_foreground_begins_a_hundredth_of_the_range_above_an_exact_background(ba
         data[head], data[rim] = 100.0, value
         mask = foreground_mask(Volume(data, Frame((48, 48, 48))))
         assert torch.equal(mask, head | rim if counts else head), value
+
+
+def head_with_electrodes(share: float) -> tuple[Volume, Volume, torch.Tensor]:
+    """A head of three tissues in noise, without and with bright voxels, and where they are."""
+    generator = torch.Generator().manual_seed(0)
+    data = 3 * torch.rand(48, 48, 48, generator=generator)
+    for radius, tissue in ((18, 70.0), (14, 110.0), (6, 40.0)):
+        data = torch.where(ball(radius), tissue + 8 * torch.randn(data.shape, generator=generator), data)
+    bright = ball(18) & ~ball(16) & (torch.rand(data.shape, generator=generator) < share * 3.4)
+    frame = Frame((48, 48, 48))
+    return Volume(data, frame), Volume(torch.where(bright, 500.0, data), frame), bright
+
+
+@pytest.mark.parametrize("share", [0.001, 0.004, 0.01])
+def test_a_few_bright_electrodes_change_neither_foreground_nor_scale(share):
+    plain, bright, where = head_with_electrodes(share)
+    assert 0.5 * share < float(where.sum()) / float(ball(18).sum()) < 2 * share
+    assert float((foreground_mask(bright) ^ foreground_mask(plain)).float().mean()) < 1e-3
+    scaled = [normalise_intensity(volume).data[~where] for volume in (plain, bright)]
+    assert float((scaled[0] - scaled[1]).abs().max()) < 0.03
+
+
+def test_intensities_without_outliers_are_left_alone():
+    plain, bright, where = head_with_electrodes(0.01)
+    values = plain.data[ball(18)]
+    assert without_outliers(values) is values
+    kept = without_outliers(bright.data[ball(18)])
+    assert len(kept) == len(values) - int(where.sum()) and float(kept.max()) < 500
+    assert without_outliers(values[:50]).numel() == 50
+    two = torch.cat((torch.zeros(900), torch.ones(1000)))  # half of the values in one
+    assert without_outliers(two) is two
+    noise = torch.cat((values / values.max(), 50 + values))  # too much of it, and too far, to be an outlier
+    assert without_outliers(noise) is noise
 
 
 def test_foreground_is_found_above_a_noisy_background():

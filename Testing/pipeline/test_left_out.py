@@ -176,3 +176,19 @@ def test_command_and_worker_hand_the_mask_of_what_is_left_out_on(side, tmp_path,
     table = {"id": "1", "fixed": images[0], "moving": images[1], "out": "out", f"{side}_leave_out": absent}
     request = Understanding()(table)
     assert isinstance(request, Request) and str(getattr(request.options, f"{side}_leave_out")) == absent
+
+
+def test_bright_electrodes_on_the_surface_do_not_move_what_is_deep(known, lesion, quick):
+    """A hundredth of the head four times as bright as the rest, on its surface."""
+    _, healthy = lesion
+    inside = foreground_mask(known.moving)
+    core = torch.nn.functional.max_pool3d((~inside)[None].float(), 5, stride=1, padding=2)[0] < 0.5
+    drawn = torch.rand(inside.shape, generator=torch.Generator().manual_seed(0)) < 0.05
+    brightest = 4 * float(known.moving.data.max())
+    moving = replace(known.moving, data=torch.where(inside & ~core & drawn, brightest, known.moving.data))
+    assert 0.005 < float((moving.data == brightest).sum()) / float(inside.sum()) < 0.03
+    found = register(known.fixed, moving, **how(known, quick))
+    points = brains.brain_points(known.fixed, 20_000)
+    deep = points[(points - points.mean(0)).norm(dim=1) < 35]
+    apart = (found.transform.map_points(deep) - healthy.transform.map_points(deep)).norm(dim=1)
+    assert float(apart.mean()) < 0.3
