@@ -120,7 +120,8 @@ def test_goals_are_where_the_map_that_follows_needs_them(bent):
     found, warnings = landmarks_on(WORKING, POINTS + ORIGIN, targets, base, weight=1.0)
     torch.testing.assert_close(found.fixed, POINTS)
     torch.testing.assert_close(found.moving, POINTS + AWAY, atol=5e-3, rtol=0)
-    assert warnings == []
+    assert warnings == [] and found.reach_mm == 30.0
+    assert landmarks_on(WORKING, POINTS + ORIGIN, targets, base, weight=1.0, reach=0.5)[0].reach_mm == 15.0
 
 
 def test_warnings_name_landmarks_by_number():
