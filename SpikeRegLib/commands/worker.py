@@ -186,6 +186,10 @@ def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) ->
             _tell_error(events, asked.id, Cancelled.exit_code, "cancelled before it was started")
     except InputError as error:
         _tell_error(events, table.get("id"), error.exit_code, str(error))
+    except RecursionError:  # read by a hair, but too deep to be shown
+        _tell_error(
+            events, None, InputError.exit_code, "not a line of JSON (nested too deeply); send one object a line"
+        )
 
 
 def _work(request: Request, events: Events, memory: Memory, desk: Desk, *, debug: bool) -> None:

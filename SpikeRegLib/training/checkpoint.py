@@ -38,7 +38,7 @@ def load_checkpoint(path: Path, network: torch.nn.Module, optimiser: torch.optim
         with safe_open(str(path), "pt") as file:
             progress = json.loads((file.metadata() or {})["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a training checkpoint ({error}); start anew without --resume") from error
     weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     try:

@@ -45,6 +45,8 @@ class DiceOnPairs:
                 rows = list(csv.DictReader(file))
         except OSError as error:
             raise InputError(f"{manifest}: cannot be read ({error.strerror}); give an existing CSV file") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{manifest}: no CSV in UTF-8 ({error}); save it as that") from error
         wanted = {"fixed", "moving", "fixed_seg", "moving_seg"}
         if not rows or not wanted <= set(rows[0]):
             raise InputError(f"{manifest}: needs the columns {', '.join(sorted(wanted))} and at least one row")

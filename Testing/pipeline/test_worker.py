@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -14,7 +15,9 @@ from pathlib import Path
 import brains
 import pytest
 
-from SpikeRegLib import __version__
+from SpikeRegLib import __version__, interrupt
+from SpikeRegLib.commands.requests import Desk, Request
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.image_files import read_array
 from SpikeRegLib.images import write_volume
 from SpikeRegLib.outputs import OUTPUT_NAMES
@@ -128,6 +131,19 @@ def test_only_the_outputs_asked_for_are_written(host, files, tmp_path):
     host.until("result", "error")
     assert host.until("result", "error")[-1]["event"] == "result"
     assert left_in(out) == {"transform.h5", "result.json"}  # never files of two runs
+
+
+def test_an_id_may_be_given_again_as_soon_as_its_end_is_told():
+    desk, request = Desk(), Request("a", argparse.Namespace())
+    desk.put(request)
+    assert desk.take() is request
+    with pytest.raises(InputError, match="waiting or running"):
+        desk.put(request)
+    desk.done()
+    desk.cancel("a")
+    assert not interrupt.cancelled()
+    desk.put(request)
+    assert desk.take() is request
 
 
 def resident_mb(process: int) -> float:
