@@ -130,7 +130,7 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
             return None
         if header is not None:
             _check_room(header, path)
-    except (OSError, EOFError, zlib.error, struct.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, struct.error) as error:  # ValueError: a name with a null byte
         raise damaged(path) from error
     return header
 

@@ -227,6 +227,7 @@ HEADERS = {
     "ElementNumberOfChannels": ("a.mha", b"NDims = 3", b"NDims = 3\nElementNumberOfChannels = 1000000"),
     "TransformMatrix": ("a.mha", b"TransformMatrix = 1 0", b"TransformMatrix = 1 0 0 0 0 0"),
     "NDims is given twice": ("a.mha", b"NDims = 3", b"NDims = 3\nNDims = 99"),
+    "damaged": ("a.mha", b"ElementDataFile = LOCAL", b"ElementDataFile = LO\0AL"),
     "dimension: 99": ("a.nrrd", b"dimension: 3", b"dimension: 99"),
     "sizes: 24 22 -20": ("a.nrrd", b"sizes: 24 22 20", b"sizes: 24 22 -20"),
     "truncated": ("a.mha", b"DimSize = 24 22 20", b"DimSize = 240000 220000 200000"),
