@@ -190,3 +190,35 @@ def test_missing_tensors_are_refused(a_model: Path) -> None:
     larger = velocity_unet("tiny", encoder=(4, 4, 4, 4), decoder=(4, 4, 4), finest_convolutions=3)
     rewrite(a_model, spec=larger.to_json())
     assert refusal(a_model).startswith("its tensors do not fit its spec tiny")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_tensor_with_a_value_beyond_any_use_is_refused_by_its_name(value: float, a_model: Path) -> None:
+    weight = load_file(a_model)["weights.head"].float()
+    weight.view(-1)[3] = value
+    rewrite(a_model, tensors={"weights.head": weight})
+    assert refusal(a_model).startswith("tensor weights.head: must be between")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("kernel", 10**6),
+        ("out_channels", 10**40),
+        ("stride", 1e30),
+        ("upsample", [0]),
+        ("kernel", True),
+        ("stride", "2"),
+    ],
+)
+def test_a_number_of_a_layer_out_of_range_is_refused_before_memory_is_taken(name, value, a_model: Path) -> None:
+    fields = json.loads(SPEC.to_json())
+    fields["layers"][3][name] = value
+    rewrite(a_model, spec=json.dumps(fields))
+    assert f"its spec cannot be built (layer enc1.conv, {name}: must be" in refusal(a_model)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"name": NaN}', "7"])
+def test_a_spec_that_is_no_json_is_refused_in_one_line(text: str, a_model: Path) -> None:
+    rewrite(a_model, spec=text)
+    assert refusal(a_model).startswith("its header lacks the spec or the facts")
