@@ -156,14 +156,14 @@ def resident_mb(process: int) -> float:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere freed memory is not this library's to give")
-def test_a_worker_that_waits_holds_no_more_after_many_runs_than_after_two(files, tmp_path):
+def test_a_worker_that_waits_holds_no_more_after_many_runs_than_after_one(files, tmp_path):
     host, sizes = Host(), []
-    for seed in range(5):
-        host.send({"id": "a", **files, "skip_affine": False, "seed": seed, "out": str(tmp_path / "out")})
+    for run in range(3):
+        host.send({"id": "a", **files, "regularisation": 1 + run / 10, "out": str(tmp_path / "out")})
         assert host.until("result", "error")[-1]["event"] == "result"
         sizes.append(resident_mb(host.process.pid))
     host.end()
-    assert max(sizes) - sizes[1] < 1.5, sizes  # without giving back, 3 MB
+    assert max(sizes) - sizes[0] < 4, sizes  # without giving back, 20 MB
 
 
 BAD = {
