@@ -164,6 +164,12 @@ def test_a_result_of_another_shape_does_not_keep_the_panel_from_opening(panel):
         assert panel.panel.run.transform is transform
 
 
+def test_a_sound_result_is_read_back_as_it_was(panel):
+    result = {**RESULT, "hd95_mm": None, "tre_mm": None}
+    storedRun(panel, result)
+    assert panel.panel.run.result == result
+
+
 def test_neither_does_a_broken_review(panel):
     transform = storedRun(panel, RESULT)
     for broken in ("{", "%5B1%5D", "%7B%22decision%22%3A%22launched%22%7D", "null"):

@@ -271,16 +271,21 @@ def _sound(found: Any) -> dict[str, Any]:
     """A result as far as it has the shape of one: a scene may come from anybody."""
     result = dict(found) if isinstance(found, dict) else {}
     for name in _TABLES & result.keys():
+        if result[name] is None:  # not measured
+            continue
         entries = result[name] if isinstance(result[name], dict) else {}
-        result[name] = {key: value for key, value in entries.items() if name in _OF_TEXT or not isinstance(value, str)}
-    spikes = result.get("spikes")
-    if spikes:
-        layers = spikes.get("layers") if isinstance(spikes.get("layers"), list) else []
+        result[name] = {
+            key: value
+            for key, value in entries.items()
+            if name in _OF_TEXT or key == "measure" or not isinstance(value, str)
+        }
+    spikes, verdict = result.get("spikes") or {}, result.get("verdict") or {}
+    if "layers" in spikes:
+        layers = spikes["layers"] if isinstance(spikes["layers"], list) else []
         spikes["layers"] = [layer for layer in layers if isinstance(layer, dict) and isinstance(layer.get("name"), str)]
-    verdict = result.get("verdict")
-    if verdict:
-        verdict["reasons"] = _texts(verdict.get("reasons"))
-    result["warnings"] = _texts(result.get("warnings"))
+    for table, name in ((verdict, "reasons"), (result, "warnings")):
+        if name in table:
+            table[name] = _texts(table[name])
     return result
 
 
