@@ -148,8 +148,12 @@ def background_value(volume: Volume) -> float:
     return float(corners.sort().values[3])
 
 
+# Size, in parts of the largest region's, from which another one belongs to the anatomy.
+_COMPARABLE = 0.5
+
+
 def foreground_mask(volume: Volume) -> torch.Tensor:
-    """Where the head or brain is: largest connected region above the background, holes filled.
+    """Where the anatomy is: largest connected region above the background, others of its size, holes filled.
 
     A background of one exact value (skull-stripped, masked) is recognised as such; otherwise Otsu's threshold
     (Otsu 1979) on a subsample separates it. Falls back to every voxel when nothing stands out.
@@ -234,7 +238,10 @@ def _largest_filled(mask: torch.Tensor) -> torch.Tensor:
     image = sitk.GetImageFromArray(mask[box].to(torch.uint8).numpy())
     regions = sitk.ConnectedComponent(image)
     sizes = np.bincount(sitk.GetArrayViewFromImage(regions).ravel())
-    largest = sitk.BinaryFillhole(sitk.Equal(regions, int(sizes[1:].argmax()) + 1))
+    # Two lungs, kidneys or legs are one anatomy; which of them is the larger says nothing.
+    comparable = np.flatnonzero(sizes >= _COMPARABLE * sizes[1:].max())
+    anatomy = np.isin(sitk.GetArrayViewFromImage(regions), comparable[comparable > 0])
+    largest = sitk.BinaryFillhole(sitk.GetImageFromArray(anatomy.astype(np.uint8)))
     filled = torch.zeros_like(mask)
     filled[box] = torch.from_numpy(sitk.GetArrayFromImage(largest)).bool()
     return filled

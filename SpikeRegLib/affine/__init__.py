@@ -1,5 +1,8 @@
 """Rigid and affine alignment: start search over rotations, then SimpleITK registration, each step kept only if better.
 
+What a search over so many poses finds is similar in any case. So in the end the start is left only for a pose that
+explains the images clearly better by another measure, which no step has maximised: see `evidence`.
+
 Both images are brought to a small isotropic grid in units of the object's radius, centred on the foreground, where
 rotations, scales and translations have the same order of magnitude. What is compared there is the local contrast
 (intensity minus its local mean, over its local deviation): it does not change with bias fields or gains, follows the
@@ -19,6 +22,7 @@ import SimpleITK as sitk
 
 from SpikeRegLib.affine import steps
 from SpikeRegLib.affine.anatomy import find, prepare
+from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import unit_map
 from SpikeRegLib.affine.pair import Pair
 from SpikeRegLib.affine.search import search
@@ -120,38 +124,68 @@ def _align(
     from_unit = np.linalg.inv(unit_map(objects[1].centre, radius))
     start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)
 
-    warnings: list[str] = []
-    best = start
-    if initial is None:
-        best = search(pair, start, listener)
-    measure = "correlation" if pair.interior_correlation(best) > _SAME_CONTRAST else "mutual information"
-    before = pair.similarity(start, measure)
-    current, similarity, accepted = start, before, []
+    evidence = Evidence(*objects, radius, seed, nested=nested)
 
-    def offer(step: str, candidate: np.ndarray | str) -> None:
-        nonlocal current, similarity
-        if isinstance(candidate, str):
-            warnings.append(f"{step} step failed and was left out: {candidate}")
-            return
-        if step in ("similarity", "affine") and (problem := steps.implausible(candidate)):
-            warnings.append(f"{step} step not accepted: {problem}")
-            return
-        reached = pair.similarity(candidate, measure)
-        if reached > similarity + 1e-6:
-            current, similarity = candidate, reached
-            accepted.append(step)
+    def convincing(ascent: _Ascent) -> bool:
+        """Whether it stayed at the start, or had good reasons to leave it."""
+        return not ascent.accepted or evidence.clearly_better(from_unit @ ascent.matrix @ to_unit, matrix)
 
-    if initial is None:
-        offer("start search", best)
-    names = ["rigid"] if model == "rigid" else ["rigid", "similarity", "affine"]
-    for number, step in enumerate(names):
-        begin, end = 0.5 + 0.5 * number / len(names), 0.5 + 0.5 * (number + 1) / len(names)
-        offer(step, steps.optimise(pair, current, step, measure, listener, (begin, end)))
-    if not accepted:
-        warnings.append(f"no step improved the similarity ({measure} {before:.3f}); the start was kept")
+    ascent = _climb(pair, start, model, listener, search_first=initial is None, span=(0.5, 0.9))
+    if initial is None and not convincing(ascent):
+        # What was found far away may be chance; what is found near the start is asked the same.
+        ascent = _climb(pair, start, model, listener, search_first=False, span=(0.9, 1.0))
+    if not convincing(ascent):
+        ascent = _Ascent(start, ascent.measure, ascent.before, ascent.before, [], ascent.warnings)
+        kept = "position that the headers give" if initial is None else "initial transform"
+        ascent.warnings.append(f"no alignment explains the images clearly better than the {kept}, which was kept")
+    measure, before, similarity, warnings = ascent.measure, ascent.before, ascent.similarity, ascent.warnings
     if measure == "correlation" and similarity < _LOW_CORRELATION:
         warnings.append(f"the images agree poorly after alignment ({measure} {similarity:.3f}); check the result")
     listener(Progress("align", 1.0, f"{measure} {before:.3f} -> {similarity:.3f}"))
-    matrix = from_unit @ current @ to_unit
+    matrix = from_unit @ ascent.matrix @ to_unit
     transform = AffineTransform(np.linalg.inv(matrix) if swapped else matrix)
-    return Alignment(transform, before, similarity, accepted, warnings, measure)
+    return Alignment(transform, before, similarity, ascent.accepted, warnings, measure)
+
+
+@dataclass
+class _Ascent:
+    """Where the steps led, in the units of `Prepared`, by which measure, and what they say."""
+
+    matrix: np.ndarray
+    measure: str
+    before: float
+    similarity: float
+    accepted: list[str]
+    warnings: list[str]
+
+
+def _climb(
+    pair: Pair, start: np.ndarray, model: str, listener: Listener, *, search_first: bool, span: tuple[float, float]
+) -> _Ascent:
+    """The start search, if wanted, and the steps of the model, each kept only if it improves the similarity."""
+    best = search(pair, start, listener) if search_first else start
+    measure = "correlation" if pair.interior_correlation(best) > _SAME_CONTRAST else "mutual information"
+    before = pair.similarity(start, measure)
+    ascent = _Ascent(start, measure, before, before, [], [])
+
+    def offer(step: str, candidate: np.ndarray | str) -> None:
+        if isinstance(candidate, str):
+            ascent.warnings.append(f"{step} step failed and was left out: {candidate}")
+            return
+        if step in ("similarity", "affine") and (problem := steps.implausible(candidate)):
+            ascent.warnings.append(f"{step} step not accepted: {problem}")
+            return
+        reached = pair.similarity(candidate, measure)
+        if reached > ascent.similarity + 1e-6:
+            ascent.matrix, ascent.similarity = candidate, reached
+            ascent.accepted.append(step)
+
+    if search_first:
+        offer("start search", best)
+    names = ["rigid"] if model == "rigid" else ["rigid", "similarity", "affine"]
+    for number, step in enumerate(names):
+        begin, end = (span[0] + (span[1] - span[0]) * (number + n) / len(names) for n in (0, 1))
+        offer(step, steps.optimise(pair, ascent.matrix, step, measure, listener, (begin, end)))
+    if not ascent.accepted:
+        ascent.warnings.append(f"no step improved the similarity ({measure} {before:.3f}); the start was kept")
+    return ascent
