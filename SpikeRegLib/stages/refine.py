@@ -64,7 +64,7 @@ def refine_pair(run: Run, pair: Pair, predicted: Predicted, region: Region | Non
         if region is not None:
             weight = region.weight_on(deformation.grid)
             field = deformation.field + weight * (field - deformation.field)
-        refined = _optimised(run, pair, Deformation(field, deformation.grid), schedule, region=region)
+        refined, _ = _optimised(run, pair, Deformation(field, deformation.grid), schedule, region=region)
         if region is not None and not bool(region.weight_on(refined.grid).any()):
             warnings.append(
                 f"the region is too thin to refine in; make it {region.thinnest_mm(refined.grid):.0f} mm across"
@@ -110,15 +110,15 @@ def pull_landmarks(run: Run, pair: Pair, base: Transform, refined: Refined, regi
     if landmarks is None or not bool(landmarks.unmet(start.field, start.grid).any()):
         return replace(refined, warnings=tuple(warnings))
     schedule = _schedule(run, pair.working) or RefinementSchedule((), window=run.preset.refine.window)
-    pulled = _optimised(run, pair, start, schedule, region=region, landmarks=landmarks)
-    run.listener(Progress("refine", 1.0, "measuring the similarity"))
-    before, after = refined.similarity["lncc_after"], pulled.similarity(pair.judged)
-    gain = landmarks.penalty(start.field, start.grid) - landmarks.penalty(pulled.field, pulled.grid)
-    if gain <= before - after:
+    pulled, accepted = _optimised(run, pair, start, schedule, region=region, landmarks=landmarks)
+    if not accepted:
         warnings.append(
             "the landmarks were not worth what they cost in similarity and did not pull; raise their weight"
         )
         return replace(refined, warnings=tuple(warnings))
+    run.listener(Progress("refine", 1.0, "measuring the similarity"))
+    # The optimisation has weighed landmarks against images; what these lost is said, and no reason to undo it.
+    before, after = refined.similarity["lncc_after"], pulled.similarity(pair.judged)
     if after < before - NOTABLE_LOSS:
         warnings.append(f"the landmarks lowered the similarity of the images from {before:.3f} to {after:.3f}")
     similarity = {**refined.similarity, "lncc_after": after, "lncc_without_landmarks": before}
@@ -134,8 +134,8 @@ def _schedule(run: Run, working: Working) -> RefinementSchedule | None:
 def _optimised(
     run: Run, pair: Pair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
     landmarks: Landmarks | None = None,
-) -> Deformation:  # fmt: skip
-    """`start` after an instance optimisation."""
+) -> tuple[Deformation, bool]:  # fmt: skip
+    """`start` after an instance optimisation, and whether that improved what it maximised."""
     working = pair.working
     refinement = refine(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
@@ -144,7 +144,7 @@ def _optimised(
         itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, known=working.known,
         fade_mm=working.fade_mm, listener=run.listener,
     )  # fmt: skip
-    return Deformation(refinement.field, refinement.grid, refinement.iterations)
+    return Deformation(refinement.field, refinement.grid, refinement.iterations), refinement.accepted
 
 
 def _similarity_by_header(run: Run, working: Working) -> float:

@@ -94,6 +94,19 @@ def test_a_landmark_moved_by_5_mm_pulls_by_5_mm_and_nothing_beyond_its_reach(kno
     assert float(moved.norm(dim=1).max()) < 0.1
 
 
+@pytest.mark.parametrize("away", [(3.0, -4.0, 0.0), (12.0, -9.0, 0.0)])
+def test_what_landmarks_and_images_together_gained_is_kept_although_the_images_lost(known, quick, plain, middle, away):
+    """A weight at which the two are nearly even: the optimisation has weighed them, and nobody weighs them again."""
+    fixed = torch.from_numpy(middle)[None]
+    moving = plain.transform.map_points(fixed) + torch.tensor(away)
+    result = register(known.fixed, known.moving, preset=quick, threads=1, fixed_points=fixed, moving_points=moving,
+                      landmark_weight=1e-4).result  # fmt: skip
+    before = float((plain.transform.map_points(fixed) - moving).norm())
+    assert result["tre_mm"]["after_mean"] < 0.5 * before
+    assert result["similarity"]["lncc_after"] < result["similarity"]["lncc_without_landmarks"]
+    assert not any("did not pull" in line for line in result["warnings"])
+
+
 def test_a_weight_of_zero_changes_no_bit(known, quick, plain):
     shifted = known.points[:5] + 3.0
     measured = register(known.fixed, known.moving, preset=quick, threads=1, fixed_points=known.points[:5],
