@@ -31,6 +31,8 @@ METHODS = ("spikereg", "ann", "optimize", "nephi", "spiking-nephi")
 # Those whose deformation is a neural field.
 FIELD_METHODS = ("nephi", "spiking-nephi")
 SIMILARITIES = ("lncc", "multicontrast")
+# What a preset can be made for: on brains the verdict's bounds were measured, elsewhere they confirm nothing.
+ANATOMIES = ("", "brain")
 
 Settings = TypeVar("Settings")
 
@@ -109,6 +111,7 @@ class Preset:
         regularisation: factor on the smoothing lengths of every refinement level; a run's own factor comes on top.
         refine: the instance optimisation that follows.
         field: of a neural deformation field; what suits the method where it is left out.
+        anatomy: "brain" where the preset is made for brains and its verdict may be good; empty for any anatomy.
     """
 
     name: str
@@ -123,10 +126,12 @@ class Preset:
     fine_model: str = ""
     regularisation: float = 1.0
     field: FieldSettings | None = None
+    anatomy: str = ""
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
         one_of("method", self.method, METHODS)
+        one_of("anatomy", self.anatomy, ANATOMIES)
         one_of("similarity", self.similarity, SIMILARITIES)
         check_numbers(self)
         if self.method == "nephi" and not self.model and self.field is not None and self.field.iterations:

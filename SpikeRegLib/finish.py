@@ -123,7 +123,7 @@ def finish(
         }
         if run.options.landmark_weight and result["tre_mm"] is not None:
             run.warnings += unmet(result["tre_mm"]["per_point"])
-        result["verdict"] = judge(result)
+        result["verdict"] = judge(result, anatomy=run.preset.anatomy)
         result["warnings"] = run.warnings
         result["reused"] = list(run.memory.reused)
     result["timing_s"] = {**run.seconds, "total": sum(run.seconds.values())}

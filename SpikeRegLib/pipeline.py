@@ -264,7 +264,9 @@ def register(
         DisplacementTransform(refined.deformation.field, pair.working.frame_of(refined.deformation.grid)),
         itk_jacobian=pair.itk_jacobian, method=method, model=facts, prediction=predicted.prediction,
         iterations=refined.deformation.iterations,
-        similarity={"measure": pair.working.comparison.measure, **refined.similarity},
+        similarity={
+            "measure": pair.working.comparison.measure, **refined.similarity, "above_chance": pair.above_chance,
+        },
     )  # fmt: skip
     if fitted is not None:
         facts_of_field = field_facts(fitted, whole=whole)

@@ -18,6 +18,7 @@ from SpikeRegLib.inputs import on_working_frame, working_frame
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.contrast import compare_by
 from SpikeRegLib.refinement.known import FADE_MM, Known, extrapolated
+from SpikeRegLib.stages.chance import above_chance
 from SpikeRegLib.stages.run import Run
 from SpikeRegLib.transforms import AffineTransform, Transform, warp_image
 from SpikeRegLib.working import Working, itk_reading
@@ -70,11 +71,13 @@ class Pair:
         working: on the working frame.
         judged: where the eye judges: on voxels of 2 mm at brain scale.
         itk_jacobian: see `itk_reading`.
+        above_chance: see there.
     """
 
     working: Working
     judged: Working
     itk_jacobian: torch.Tensor | None
+    above_chance: float | None
 
 
 def make_pair(run: Run, base: Transform) -> Pair:
@@ -85,7 +88,7 @@ def make_pair(run: Run, base: Transform) -> Pair:
             f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
             "give one that covers the anatomy"
         )
-    return Pair(working, judged, itk_reading(run.fixed.image.frame, base))
+    return Pair(working, judged, itk_reading(run.fixed.image.frame, base), above_chance(judged))
 
 
 def _working(run: Run, base: Transform) -> Working:

@@ -20,6 +20,7 @@ TURNED = (np.cos(ANGLE), -np.sin(ANGLE), 0.0, np.sin(ANGLE), np.cos(ANGLE), 0.0,
 
 QUICK_PRESET = """\
 description = "A few iterations on coarse voxels"
+anatomy = "brain"
 method = "optimize"
 model = ""
 working_spacing_mm = 3.0

@@ -102,7 +102,7 @@ def test_what_landmarks_and_images_together_gained_is_kept_although_the_images_l
     result = register(known.fixed, known.moving, preset=quick, threads=1, fixed_points=fixed, moving_points=moving,
                       landmark_weight=1e-4).result  # fmt: skip
     before = float((plain.transform.map_points(fixed) - moving).norm())
-    assert result["tre_mm"]["after_mean"] < 0.5 * before
+    assert result["tre_mm"]["after_mean"] < before - 1.0
     assert result["similarity"]["lncc_after"] < result["similarity"]["lncc_without_landmarks"]
     assert not any("did not pull" in line for line in result["warnings"])
 

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import copy
+import sys
+from pathlib import Path
 
+import brains
 import pytest
+import torch
 
+from SpikeRegLib.configuration import load_preset, preset_names
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.refinement.contrast import Comparison
+from SpikeRegLib.stages.chance import above_chance
 from SpikeRegLib.verdict import RULES, judge
+from SpikeRegLib.working import Working
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
+from doubtful_inputs import blobs, noise
 
 FINE = {
     "similarity": {"lncc_before": 0.1, "lncc_aligned": 0.4, "lncc_after": 0.7},
@@ -87,3 +101,74 @@ def test_a_similarity_across_contrasts_is_never_good_on_its_own():
     assert alone["level"] == "check" and "cannot confirm" in alone["reasons"][0]
     confirmed = judge({"similarity": similarity, "tre_mm": {"before_mean": 8.0, "after_mean": 1.0}})
     assert confirmed["level"] == "good"
+    pulled = {"similarity": similarity, "tre_mm": {"before_mean": 8.0, "after_mean": 1.0}}
+    assert judge({**pulled, "refinement": {"landmark_weight": 0.1}})["level"] == "check"
+
+
+def test_outside_brains_only_what_was_measured_apart_from_the_images_confirms_the_anatomy():
+    images = {key: value for key, value in FINE.items() if key in ("similarity", "deformation")}
+    alone = judge(images, anatomy="")
+    assert alone["level"] == "check" and alone["reasons"] == [
+        "nothing here confirms the anatomy; look at it, or give landmarks"
+    ]
+    assert judge(images, anatomy="brain")["level"] == "good"
+    for table in ("dice", "tre_mm"):
+        assert judge({**images, table: FINE[table]}, anatomy="")["level"] == "good"
+    pulled = {**images, "tre_mm": FINE["tre_mm"], "refinement": {"landmark_weight": 0.01}}
+    assert judge(pulled, anatomy="")["level"] == "check"
+
+
+def test_every_shipped_preset_says_what_it_is_made_for():
+    made_for = {name: load_preset(name).anatomy for name in preset_names()}
+    assert {name for name, anatomy in made_for.items() if not anatomy} == {"any-anatomy", "nephi-any-anatomy"}
+
+
+def test_landmarks_that_are_worth_what_the_images_lost_make_no_poor_result():
+    lost = {**FINE, "dice": None, "similarity": {**FINE["similarity"], "lncc_before": 0.75}}
+    lost["similarity"]["lncc_without_landmarks"] = 0.8
+    verdict = judge({**lost, "refinement": {"landmark_weight": 0.05}})
+    assert verdict["level"] == "check"
+    assert verdict["reasons"] == ["the landmarks came together, and lowered the agreement of the images "
+                                  "from 0.75 to 0.70"]  # fmt: skip
+    for weight in (0.005, 0.0):
+        assert judge({**lost, "refinement": {"landmark_weight": weight}})["level"] == "poor"
+
+
+def held(image: torch.Tensor, other: torch.Tensor) -> float | None:
+    """`above_chance` of two images on 4 mm voxels."""
+    frame = Frame((image.shape[0], image.shape[1], image.shape[2]), (0.0, 0.0, 0.0), (4.0, 4.0, 4.0))
+    return above_chance(Working(frame, image, other, image > 0.01, Comparison()))
+
+
+def of(volume: Volume) -> torch.Tensor:
+    return volume.data / volume.data.max()
+
+
+@pytest.mark.parametrize("width_mm", [5.0, 9.0, 18.0])
+def test_blobs_agree_no_better_than_by_chance_however_smooth(width_mm):
+    first, second = (of(blobs(seed, size=48, width_mm=width_mm)) for seed in (1, 2))
+    assert held(first, second) < 1.3
+
+
+def test_noise_agrees_with_a_brain_no_better_than_by_chance():
+    brain = brains.on_grid(brains.sample("fixed"), (4.0, 4.0, 4.0)).data / 255
+    noise = torch.rand(brain.shape, generator=torch.Generator().manual_seed(0))
+    assert held(brain, noise) < 1.3
+    assert held(brain, brain.flip(0)) < 1.3
+
+
+def test_a_brain_agrees_with_another_far_better_than_by_chance(sample_run):
+    assert sample_run.registration.result["similarity"]["above_chance"] > 1.8
+
+
+def test_what_looks_the_same_when_turned_over_is_not_judged_by_that():
+    axis = torch.linspace(-1, 1, 40)
+    radius = (axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2).sqrt()
+    assert held((0.8 - radius).clamp(0, 1), (0.82 - radius).clamp(0, 1)) is None
+
+
+@pytest.mark.parametrize("moving", [noise(1, size=48), blobs(1, size=48)], ids=["noise", "blobs"])
+def test_what_has_nothing_in_common_is_poor(known, quick, moving):
+    fixed = known.fixed if moving.name == "noise" else blobs(2, size=48)
+    verdict = register(fixed, moving, preset=quick, skip_affine=True, threads=1).result["verdict"]
+    assert verdict["level"] == "poor" and any("turned over" in reason for reason in verdict["reasons"])
