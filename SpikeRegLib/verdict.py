@@ -43,7 +43,7 @@ RULES = (
         False,
         "only {value:.0f} % of the fixed anatomy is compared, the rest is left out or not in the field of view",
     ),
-    # Brains, one contrast or two: 1.9 and more; noise, blobs, halves of a head in the wrong place: 1.2 and less.
+    # Measured in one contrast: brains 2.0 and more; noise, blobs and halves of a head in the wrong place 1.2 and less.
     Rule(
         "similarity",
         "above_chance",
