@@ -5,7 +5,7 @@
 Noise and blobs share nothing; halves of a head lie on a template, the whole head's registration being the truth inside
 the half; vessel trees of the lungs have landmarks at their forks. Every row is the whole of `register` on one thread.
 Results are kept by column, so that the same pairs can be run with another checkout of the library and shown side by
-side. Needs SPIKEREG_DATA, except for noise, blobs and vessels.
+side. Needs SPIKEREG_DATA.
 """
 
 from __future__ import annotations
