@@ -299,8 +299,19 @@ def find(name: str | Path, method: str) -> Path:
 
 
 def load_for(path: Path, method: str, timesteps: int | None) -> RegistrationUNet:
-    """The network a method needs: spiking for "spikereg", dense for "ann"."""
-    return load_model(path, kind="analog" if method == "ann" else "spiking", timesteps=timesteps)
+    """The network a method needs: spiking for "spikereg", dense for "ann".
+
+    Raises:
+        InputError: see `load_model`; also a network that does not register.
+    """
+    network = load_model(path, kind="analog" if method == "ann" else "spiking", timesteps=timesteps)
+    if network.spec.output not in ("velocity", "displacement"):
+        raise InputError(
+            f"{path}: names structures and registers nothing; give a network of velocities or displacements"
+            if network.spec.output == "structures"
+            else f"{path}: gives {network.spec.output} and registers nothing; give a network of velocities"
+        )
+    return network
 
 
 def sha256(path: str | Path) -> str:

@@ -86,21 +86,26 @@ def _problem(layer: Layer, channels: dict[str, int], *, last: bool, head_channel
     return None
 
 
+OUTPUTS = ("velocity", "displacement", "codes", "structures")
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A registration network.
+    """A network that reads a pair of images and registers it, or one image and names what is in it.
 
     Attributes:
         name: of the spec, stored with weights; weights of another spec are refused.
         layers: in order of execution; the last one is the head (three channels unless it gives codes, no neuron).
         output: "velocity" (stationary velocity field) or "displacement", in voxels of the output grid inside the
-            network and in mm outside it; or "codes" of a neural deformation field, any number of channels.
+            network and in mm outside it; or any number of channels: "codes" of a neural deformation field, or
+            "structures", the logits of every structure in every voxel of the image (see `anatomy.logits`).
         input_spacing_mm: isotropic spacing the network was made for.
         timesteps: the spike-count window T of every neuron.
         leak: membrane decay per step by stage prefix ("enc0", ...); layers not named use 1.0 (no leak).
         smoothing: depth-wise smoothing after the head (the paper's network has it; not counted as dense cost).
         standardise: bring each input image to the same mean and spread inside its foreground first, so that frozen
             normalisation statistics fit every image.
+        image_channels: images that are read together: two to register, one to name its structures.
     """
 
     name: str
@@ -111,16 +116,17 @@ class NetworkSpec:
     leak: tuple[tuple[str, float], ...] = ()
     smoothing: bool = False
     standardise: bool = False
+    image_channels: int = 2
 
     def __post_init__(self) -> None:
-        if self.output not in ("velocity", "displacement", "codes"):
-            raise ValueError(f"output of spec {self.name} must be velocity, displacement or codes, got {self.output!r}")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output of spec {self.name} must be one of {', '.join(OUTPUTS)}, got {self.output!r}")
         check_numbers(self, where=f"spec {self.name}, ")
         within(f"spec {self.name}, layers", len(self.layers), *LAYERS)
         weights = sum(layer.in_channels * layer.out_channels * layer.kernel**3 for layer in self.layers)
         within(f"spec {self.name}, weights", weights, *NETWORK_WEIGHTS)
-        channels = {"image": 2}
-        needed = None if self.output == "codes" else 3
+        channels = {"image": self.image_channels}
+        needed = None if self.output in ("codes", "structures") else 3
         for layer in self.layers:
             problem = _problem(layer, channels, last=layer is self.layers[-1], head_channels=needed)
             if problem:
@@ -141,8 +147,8 @@ class NetworkSpec:
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of the image pair and of every layer, by name."""
-        return {"image": 2, **{layer.name: layer.out_channels for layer in self.layers}}
+        """Channels of the images and of every layer, by name."""
+        return {"image": self.image_channels, **{layer.name: layer.out_channels for layer in self.layers}}
 
     def leak_of(self, name: str) -> float:
         """The leak of layer `name`: that of the first prefix that fits, or 1."""
@@ -168,8 +174,11 @@ class NetworkSpec:
         return replace(self, timesteps=timesteps)
 
     def to_json(self) -> str:
-        """One line of JSON that `from_json` reads back."""
-        return json.dumps(asdict(self))
+        """One line of JSON that `from_json` reads back; what every spec had from the beginning is left out."""
+        fields = asdict(self)
+        if self.image_channels == 2:
+            del fields["image_channels"]
+        return json.dumps(fields)
 
     @staticmethod
     def from_json(text: str) -> NetworkSpec:
@@ -281,6 +290,26 @@ def code_unet(local_size: int = 32) -> NetworkSpec:
     return replace(whole, layers=(*whole.layers[:-1], head), output="codes")
 
 
+def structures_unet(
+    structures: int = 33,
+    encoder: tuple[int, ...] = (24, 48, 96, 128),
+    decoder: tuple[int, ...] = (96, 48, 32),
+) -> NetworkSpec:
+    """The network that names the structures in one image at 2 mm, see `anatomy`.
+
+    It reads patches of 2^3 voxels, works at 4 mm and coarser, and its head gives the logits of all eight voxels of a
+    patch: small structures are told apart at 2 mm, and no convolution is paid for there.
+
+    Args:
+        structures: classes, the background among them.
+        encoder, decoder: channels, see `velocity_unet`.
+    """
+    whole = velocity_unet("structures-2mm", encoder=encoder, decoder=decoder, finest_convolutions=1, stem_kernel=2)
+    first, *between, head = whole.layers
+    ends = replace(first, in_channels=1), replace(head, out_channels=8 * structures, kernel=1)
+    return replace(whole, layers=(ends[0], *between, ends[1]), output="structures", image_channels=1)
+
+
 def paper_unet() -> NetworkSpec:
     """The network of the SpikeReg paper (arXiv 2605.25144): displacement at full resolution, 1.70 M parameters."""
     layers: list[Layer] = []
@@ -310,6 +339,7 @@ SPECS = {
     "velocity-2mm-light": light_coarse_unet,
     "velocity-1mm-light": light_fine_unet,
     "field-codes-2mm": code_unet,
+    "structures-2mm": structures_unet,
     "paper": paper_unet,
 }
 

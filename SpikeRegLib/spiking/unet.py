@@ -92,10 +92,10 @@ class RegistrationUNet(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: torch.Tensor, *, recorder: Recorder | None = None) -> torch.Tensor:
-        """The head's output, [B, C, d, h, w]: three channels in voxels of its own grid, or codes.
+        """The head's output, [B, C, d, h, w]: three channels in voxels of its own grid, codes, or logits of patches.
 
         Args:
-            image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1].
+            image: [B, 2, D, H, W], fixed and moving, intensities in [0, 1]; one channel for a network that reads one.
             recorder: sees the inputs and the output of every layer.
         """
         return self.output(self.prepared(image), recorder=recorder)
@@ -136,10 +136,10 @@ class RegistrationUNet(nn.Module):
         """The displacement on a grid of `shape` from the head's output, see `displacement`.
 
         Raises:
-            ValueError: the inverse of a network that predicts a displacement is asked for, or the output is codes.
+            ValueError: the inverse of a network that predicts a displacement is asked for, or there is no field.
         """
-        if self.spec.output == "codes":
-            raise ValueError(f"spec {self.spec.name} gives codes; a decoder makes a displacement of them")
+        if self.spec.output in ("codes", "structures"):
+            raise ValueError(f"spec {self.spec.name} gives {self.spec.output}, no displacement")
         if self.spec.output == "velocity":
             output = exponential(sign * output)
         elif sign != 1.0:

@@ -9,19 +9,11 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from SpikeRegLib.anatomy.structures import CSF, FOLDED, LABELS, VENTRICLES
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.itk_names import itk_name
-
-# FreeSurfer codes of whole-head label maps that mean the same tissue; 0 drops a code. Codes >= 500 lie outside the
-# brain.
-FOLDED = {25: 2, 57: 41, 136: 4, 137: 5, 163: 43, 164: 44, 30: 0, 62: 0, 72: 0, 85: 0}
-CSF = 24
-LABELS: tuple[int, ...] = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 24, 26, 28)
-LABELS += (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
-VENTRICLES = (4, 43)
-MIRRORED = {2: 41, 3: 42, 4: 43, 5: 44, 7: 46, 8: 47, 10: 49, 11: 50, 12: 51, 13: 52, 17: 53, 18: 54, 26: 58, 28: 60}
 
 # The common space: 2 mm, world-aligned, large enough for any adult brain (z, y, x), multiples of 16 voxels.
 SHAPE = (80, 96, 80)

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from SpikeRegLib.anatomy.structures import FLUID, LABELS, MIRRORED
 from SpikeRegLib.filters import FOREGROUND, gaussian
 from SpikeRegLib.ranges import check_numbers
-from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.training.stream import Stream
 
 # T1-weighted mean intensity of every label, white matter 160, from the SynthSeg priors (Apache-2.0).
 T1_MEANS = {2: 160, 3: 96, 4: 44, 5: 44, 7: 136, 8: 88, 10: 130, 11: 102, 12: 124, 13: 145, 14: 44, 15: 44, 16: 136}
 T1_MEANS |= {17: 96, 18: 96, 24: 44, 26: 116, 28: 142}
 T1_MEANS |= {right: T1_MEANS[left] for left, right in MIRRORED.items()}
-FLUID = (CSF, 5, 44, 14, 15, *VENTRICLES)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`spikereg train all|teacher|nephi|convert|finetune`: from label maps to weights on a laptop or a GPU."""
+"""`spikereg train all|teacher|nephi|convert|finetune|anatomy`: from label maps to weights on a laptop or a GPU."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from SpikeRegLib.commands.register import option
 from SpikeRegLib.commands.streams import say
+from SpikeRegLib.training.structures import command as anatomy
 
 EPILOG = r"""\
 the whole recipe:
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+    anatomy.add_arguments(steps.add_parser("anatomy", help=anatomy.TEXT, description=anatomy.TEXT))
     for name, text in (
         ("all", "all steps of a recipe and of those that follow it, from label maps to a spiking network"),
         ("teacher", "train the dense network from scratch"),
@@ -85,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.step == "anatomy":
+        return anatomy.run(arguments)
     from SpikeRegLib.devices import choose_device, set_threads
     from SpikeRegLib.errors import InputError
     from SpikeRegLib.models import find
@@ -102,8 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name, None) is not None:
             config = dataclasses.replace(config, **{name: getattr(arguments, name)})
     check_writable(arguments.out)
-    if not getattr(arguments, "resume", False):
-        check_new(arguments.out, arguments.step)
+    check_begun(arguments.out, arguments.step, resume=getattr(arguments, "resume", False))
     if arguments.step == "convert":
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("train convert: needs one process only; run it without torchrun")
@@ -114,9 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
         name = "finetune" if arguments.step == "finetune" else "teacher"
         loop = dataclasses.replace(getattr(config, name), steps=arguments.steps)
         config = dataclasses.replace(config, **{name: loop})
-    begun = arguments.out / ("teacher" if arguments.step == "all" else "") / "checkpoint.safetensors"
-    if arguments.resume and not os.path.exists(begun):
-        raise InputError(f"{arguments.out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
     validate = DiceOnPairs(arguments.validation) if arguments.validation else None
     common: dict[str, Any] = {
         "device": device,
@@ -143,8 +143,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 # What a step writes; `all` writes it in folders of these names.
 _WRITTEN = ("checkpoint.safetensors", "log.jsonl")
-_MODEL = {"teacher": "teacher", "nephi": "field", "convert": "converted", "finetune": "spiking"}
+_MODEL = {"anatomy": "teacher", "teacher": "teacher", "nephi": "field", "convert": "converted", "finetune": "spiking"}
 _FOLDERS = ("teacher", "teacher-*", "converted", "finetuned-*")
+
+
+def check_begun(out: Path, step: str, *, resume: bool) -> None:
+    """Refuse to resume what is not there, and to overwrite what is, see `check_new`.
+
+    Args:
+        out, step: of the command.
+        resume: whether it is to go on with the run in `out`.
+
+    Raises:
+        InputError: names the run or the file.
+    """
+    from SpikeRegLib.errors import InputError
+
+    if not resume:
+        check_new(out, step)
+    elif not os.path.exists(out / ("teacher" if step == "all" else "") / _WRITTEN[0]):
+        raise InputError(f"{out}: holds no checkpoint to resume from; leave --resume out, or name its folder")
 
 
 def check_new(out: Path, step: str) -> None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from SpikeRegLib.anatomy.structures import CSF, LABELS
 from SpikeRegLib.fields import compose
 from SpikeRegLib.filters import FOREGROUND, gaussian
 from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.intensity import MEAN, SPREAD
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
+from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan
 from SpikeRegLib.training.stream import Stream
 from SpikeRegLib.training.synthetic import DICE_LABELS, DrawnHead, PairGenerator, Shown, SyntheticPair, fluid_share

@@ -175,7 +175,7 @@ def train(
                 f"{checkpoint}: another run (different {', '.join(changed)}); resume with what it began with"
             )
         start, seconds = progress["step"], progress["seconds"]
-        entry = _rewind(log_path, start, write=processes.first)
+        entry = rewind(log_path, start, write=processes.first)
     processes.share_start(network)
     if isinstance(unet, SpikingUNet):
         unet.mode = "surrogate"
@@ -283,7 +283,7 @@ def _update(
     return round(float(norm), 4), terms
 
 
-def _rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:
+def rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:
     """Drop what the log says of steps after `step`, which will be done again; returns the last training entry kept.
 
     Args:

@@ -27,6 +27,10 @@ from SpikeRegLib.training.field_objective import field_objective
 from SpikeRegLib.training.loop import Loss, Trained, train
 from SpikeRegLib.training.narrowing import can_narrow, narrowed_state
 from SpikeRegLib.training.processes import Processes
+from SpikeRegLib.training.structures.heads import load_heads
+from SpikeRegLib.training.structures.images import HeadGenerator
+from SpikeRegLib.training.structures.loop import train_structures
+from SpikeRegLib.training.structures.recipe import StructureTraining
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
 Validation = Callable[[Any], dict[str, float]]
@@ -133,6 +137,27 @@ def _start_from(network: RegistrationUNet, initial: RegistrationUNet, config: Tr
     network.load_state_dict({**tensors, **same})
 
 
+def train_anatomy(
+    labels: Path, out: Path, recipe: StructureTraining, *, resume: bool, show_progress: bool
+) -> Path:  # fmt: skip
+    """Train the dense network that names structures, from new weights; returns `teacher.safetensors` in `out`.
+
+    Raises:
+        InputError: a label map or the recipe cannot be used.
+    """
+    spec = named_spec(recipe.network)
+    if spec.output != "structures":
+        raise InputError(f"recipe: {spec.name} registers two images; take structures-2mm")
+    torch.manual_seed(recipe.weights_seed)
+    network = AnalogUNet(spec)
+    images = HeadGenerator(load_heads(find_label_maps(labels)), options=recipe.heads, seed=recipe.seed)
+    last = train_structures(network, images.image, out, recipe=recipe, resume=resume, show_progress=show_progress)
+    facts = _facts(labels, last, kind="images", step="teacher", steps=recipe.steps, seed=recipe.seed)
+    path = out / "teacher.safetensors"
+    save_model(network, path, facts)
+    return path
+
+
 def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: TrainingConfig, *, device: str) -> Path:
     """Calibrate on training pairs and convert; returns the model file `converted.safetensors` in `out`."""
     field = load_field(teacher_file, kind="field").to(device) if read_header(teacher_file).kind == "field" else None
@@ -221,17 +246,8 @@ def _export(
     network: Trained, path: Path, config: TrainingConfig, labels: Path, last: dict[str, Any], *, step: str,
     before: dict[str, Any] | None = None,
 ) -> Path:  # fmt: skip
-    facts = {
-        "step": step,
-        "training_data": f"synthetic pairs drawn from {len(find_label_maps(labels))} label maps",
-        "steps": getattr(config, step).steps if step in ("teacher", "finetune") else 0,
-        "seconds": last.get("seconds"),
-        "last_log_entry": last,
-        "seed": config.seed,
-        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-        "versions": {"spikereg": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "date": time.strftime("%Y-%m-%d"),
-    }
+    steps = getattr(config, step).steps if step in ("teacher", "finetune") else 0
+    facts = _facts(labels, last, kind="pairs", step=step, steps=steps, seed=config.seed)
     if before:
         facts["before"] = before
     if config.coarse and not isinstance(network, FieldNetwork):
@@ -243,3 +259,18 @@ def _export(
     if Processes.joined().first:
         save_model(network, path, json.loads(json.dumps(facts)))
     return path
+
+
+def _facts(labels: Path, last: dict[str, Any], *, kind: str, step: str, steps: int, seed: int) -> dict[str, Any]:
+    """What every model file says of its training."""
+    return {
+        "step": step,
+        "training_data": f"synthetic {kind} drawn from {len(find_label_maps(labels))} label maps",
+        "steps": steps,
+        "seconds": last.get("seconds"),
+        "last_log_entry": last,
+        "seed": seed,
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+        "versions": {"spikereg": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "date": time.strftime("%Y-%m-%d"),
+    }

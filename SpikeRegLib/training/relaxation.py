@@ -10,8 +10,7 @@ import math
 
 import torch
 
-from SpikeRegLib.training.anatomy import LABELS, MIRRORED
-from SpikeRegLib.training.appearance import FLUID
+from SpikeRegLib.anatomy.structures import FLUID, LABELS, MIRRORED
 from SpikeRegLib.training.stream import Stream
 
 # T1 (ms), T2 (ms) and proton density of tissues at 3 T, rounded from Wansapura et al. 1999 and Stanisz et al. 2005; of

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from SpikeRegLib.training.anatomy import CSF, LABELS, fold_labels
+from SpikeRegLib.anatomy.structures import CSF, LABELS
+from SpikeRegLib.training.anatomy import fold_labels
 from SpikeRegLib.training.appearance import T1_MEANS
 
 

@@ -13,10 +13,11 @@ from operator import itemgetter
 import torch
 from torch.nn import functional
 
+from SpikeRegLib.anatomy.structures import CSF, LABELS
 from SpikeRegLib.fields import warp
 from SpikeRegLib.filters import FOREGROUND
 from SpikeRegLib.refinement.contrast import Comparison, compare_by
-from SpikeRegLib.training.anatomy import CSF, LABELS, SPACING_MM, Anatomy
+from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import (
     SyntheticOptions,
     add_lesions,

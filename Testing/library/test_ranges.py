@@ -22,11 +22,12 @@ from SpikeRegLib.ranges import FIELDS, OPTIONS
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec, velocity_unet
 from SpikeRegLib.training.config import TrainingConfig
+from SpikeRegLib.training.structures.recipe import StructureTraining
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 # What is read from files: presets, recipes, the specs and neurons of model files, the sizes of neural fields.
-READ = (Preset, TrainingConfig, NetworkSpec, NeuronDynamics, FieldOptions)
+READ = (Preset, TrainingConfig, StructureTraining, NetworkSpec, NeuronDynamics, FieldOptions)
 BEYOND = (1e30, -1e30, math.inf, math.nan, 10**40, -(10**40))
 
 
@@ -152,7 +153,7 @@ def test_every_numeric_option_has_a_range():
     assert len(NUMERIC) > 25
     assert {getattr(action.type, "__name__", "") for *_, action in NUMERIC} == {"number", "whole number"}
     assert {words[0] for words, *_ in NUMERIC} == {
-        "register", "demo", "export", "interpolate", "energy", "train"
+        "register", "demo", "apply", "export", "interpolate", "energy", "train"
     }  # fmt: skip
 
 

@@ -10,20 +10,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+from SpikeRegLib.anatomy.structures import CSF, FOLDED, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.training.anatomy import (
-    CSF,
-    FOLDED,
-    LABELS,
-    MIRRORED,
-    SHAPE,
-    SPACING_MM,
-    VENTRICLES,
-    Anatomy,
-    _common_centroids,
-    fold_labels,
-    load_anatomies,
-)
+from SpikeRegLib.training.anatomy import SHAPE, SPACING_MM, Anatomy, _common_centroids, fold_labels, load_anatomies
 
 DATA = Path(os.environ.get("SPIKEREG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 MAPS = sorted((DATA / "train").glob("synthseg_seg_*.nii.gz"))[:2]

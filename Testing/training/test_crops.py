@@ -10,9 +10,9 @@ from test_synthetic import STILL
 from tiny_heads import head
 from torch import nn
 
+from SpikeRegLib.anatomy.structures import LABELS
 from SpikeRegLib.losses import lncc, soft_dice
 from SpikeRegLib.spiking.intensity import standardise
-from SpikeRegLib.training.anatomy import LABELS
 from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.synthetic import DICE_LABELS

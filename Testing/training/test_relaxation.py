@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, VENTRICLES
+from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.training.relaxation import KINDS, weighted_contrast
 from SpikeRegLib.training.stream import Stream
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED
 from SpikeRegLib.filters import gaussian
-from SpikeRegLib.training.anatomy import CSF, LABELS, MIRRORED, SPACING_MM, Anatomy
+from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 
 SHAPE = (32, 36, 32)
 
