@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -147,7 +147,7 @@ def _align(
     return Alignment(transform, before, similarity, ascent.accepted, warnings, measure)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Ascent:
     """Where the steps led, in the units of `Prepared`, by which measure, and what they say."""
 
@@ -169,6 +169,7 @@ def _climb(
     ascent = _Ascent(start, measure, before, before, [], [])
 
     def offer(step: str, candidate: np.ndarray | str) -> None:
+        nonlocal ascent
         if isinstance(candidate, str):
             ascent.warnings.append(f"{step} step failed and was left out: {candidate}")
             return
@@ -177,8 +178,7 @@ def _climb(
             return
         reached = pair.similarity(candidate, measure)
         if reached > ascent.similarity + 1e-6:
-            ascent.matrix, ascent.similarity = candidate, reached
-            ascent.accepted.append(step)
+            ascent = replace(ascent, matrix=candidate, similarity=reached, accepted=[*ascent.accepted, step])
 
     if search_first:
         offer("start search", best)
