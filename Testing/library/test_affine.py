@@ -161,6 +161,7 @@ def test_initial_transform_is_where_it_starts(brain):
     result = align(brain, placed(brain, truth), model="rigid", initial=near)
     assert corner_error(result.transform, truth) < 1
     assert "start search" not in result.accepted_steps
+    assert result.measure == "correlation"
 
 
 def test_start_that_cannot_be_improved_is_returned_and_said(brain, monkeypatch):
@@ -211,6 +212,8 @@ def test_implausible_affine_is_refused_although_it_fits(brain, monkeypatch, line
         (np.array([[1, 0.29, 0], [0, 1, 0], [0, 0, 1]]), ""),
         (np.array([[1, 0, 0.31], [0, 1, 0], [0, 0, 1]]), "it shears by 0.31, beyond 0.3"),
         (np.array([[1, 0, 0], [0, 1, -0.31], [0, 0, 1]]), "it shears by 0.31, beyond 0.3"),
+        (np.array([[1.5, 0.36, 0], [0, 1, 0], [0, 0, 1]]), ""),
+        (np.array([[0.75, 0, 0.25], [0, 1, 0], [0, 0, 1]]), "it shears by 0.33, beyond 0.3"),
         (np.diag([1.2, -1, 1]), "it mirrors the anatomy"),
         (np.diag([1, 0, 1]), "it mirrors the anatomy"),
     ],

@@ -78,3 +78,16 @@ def test_the_finer_grid_has_what_the_nearest_node_has_but_for_its_outermost_laye
         inverse_module._on_finer(one, source, target).nonzero() * target.spacing_mm - torch.tensor([6, 8, 10])
     ).abs()
     assert len(away) > 1 and float(away.max()) <= 1.0 + 1e-6
+
+
+def test_a_long_step_that_makes_the_error_larger_is_not_taken():
+    """From (1, 0, 0), where 2 mm are missing, the step leads to (-1, 0, 0), where 4 mm would be."""
+    grid, frame = Grid((7, 7, 7), 1.0), Frame((7, 7, 7), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    push, guess = torch.zeros(3, 7, 7, 7), torch.zeros(3, 7, 7, 7)
+    guess[0] = 1.0
+    node = torch.tensor([3 + 7 * (3 + 7 * 3)])
+    for missing, expected in ((-3.0, 1.0), (1.0, -1.0)):  # the second time the step ends where nothing is missing
+        push[0, :, :, 4], push[0, :, :, 2] = 1.0, missing
+        deformation = DisplacementTransform(push, frame)
+        corrected = inverse_module._corrected(guess, grid, frame.origin, deformation, node)
+        torch.testing.assert_close(corrected, torch.tensor([[expected], [0.0], [0.0]]))

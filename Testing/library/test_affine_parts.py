@@ -1,0 +1,263 @@
+"""The parts of an alignment on small images: what they measure, where they look, what they leave out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy.spatial.transform import Rotation
+
+from SpikeRegLib.affine import _one_itk_thread, steps
+from SpikeRegLib.affine.anatomy import Anatomy, Prepared, _holes, find, prepare
+from SpikeRegLib.affine.evidence import Evidence
+from SpikeRegLib.affine.matrices import homogeneous
+from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, Pair
+from SpikeRegLib.affine.search import _quaternions, _rotation, search
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.filters import gaussian
+from SpikeRegLib.frames import Frame
+from SpikeRegLib.images import Volume, set_frame
+from SpikeRegLib.progress import Progress, silent
+
+STEP = 0.1  # between voxels, in radii
+
+
+def frame_around(shape: tuple[int, int, int], spacing: float = STEP) -> Frame:
+    """Centred on the origin."""
+    depth, height, width = shape
+    return Frame(shape, *((-(width - 1) * spacing / 2, -(height - 1) * spacing / 2, -(depth - 1) * spacing / 2),
+                          (spacing,) * 3))  # fmt: skip
+
+
+def ball(shape: tuple[int, int, int], radius: float) -> torch.Tensor:
+    """[D, H, W] bool, `radius` in voxels."""
+    axes = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
+    return sum(axis.square() for axis in axes) < radius**2
+
+
+def texture(shape: tuple[int, int, int], sigma: float, seed: int = 0) -> torch.Tensor:
+    """Smooth noise, mean 0, deviation 1."""
+    smooth = gaussian(torch.randn(shape, generator=torch.Generator().manual_seed(seed)), sigma)
+    return (smooth - smooth.mean()) / smooth.std()
+
+
+def prepared(
+    frame: Frame, contrast: torch.Tensor, foreground: torch.Tensor, known: torch.Tensor | None = None
+) -> Prepared:
+    blurred = (0.5 + 0.2 * contrast).clamp(0, 1) * foreground
+    images = (set_frame(sitk.GetImageFromArray(image.numpy()), frame) for image in (contrast, blurred))
+    return Prepared(*images, foreground.numpy(), None if known is None else known.numpy())
+
+
+def information(a: np.ndarray, b: np.ndarray, low: float, high: float) -> float:
+    """Mutual information in nats, written out."""
+    both = np.histogram2d(*(np.clip(x, low, high) for x in (a, b)), BINS, [[low, high]] * 2)[0]
+    both = both / both.sum()
+    apart = both.sum(1, keepdims=True) * both.sum(0, keepdims=True)
+    return float((both[both > 0] * np.log(both[both > 0] / apart[both > 0])).sum())
+
+
+def between_bins(values: torch.Tensor) -> torch.Tensor:
+    """Odd multiples of 1/32, which lie on no border between the bins."""
+    return ((values * 16).round() + 0.5) / 16
+
+
+SMALL = (12, 14, 16)
+
+
+@pytest.fixture(scope="module")
+def small() -> Pair:
+    """Two images that agree in part; no more voxels around the foreground than the search samples."""
+    first, second = (between_bins(1.2 * texture(SMALL, 1.0, seed)) for seed in (0, 1))
+    frame, inside = frame_around(SMALL), ball(SMALL, 4.5)
+    pair = Pair(prepared(frame, first, inside), prepared(frame, between_bins(first + 0.7 * second), inside), 0)
+    assert 500 < sitk.GetArrayFromImage(pair.masks["blurred"]).sum() < SEARCH_SAMPLES
+    return pair
+
+
+def values(pair: Pair, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """An image of the fixed and one of the moving side, float64."""
+    fixed, moving = (sitk.GetArrayFromImage(getattr(side, name)).astype(float) for side in (pair.fixed, pair.moving))
+    return fixed, moving
+
+
+def test_mutual_information_counts_local_contrast_from_minus_two_to_two(small):
+    fixed, moving = values(small, "contrast")
+    expected = information(fixed[small.domain], moving[small.domain], -2, 2)
+    assert small.similarity(np.eye(4), "mutual information") == pytest.approx(expected, rel=1e-9)
+
+
+def test_correlation_is_that_of_the_domain_and_of_the_interior(small):
+    fixed, moving = values(small, "contrast")
+    for where, found in (
+        (small.domain, small.similarity(np.eye(4), "correlation")),
+        (small.interior, small.interior_correlation(np.eye(4))),
+    ):
+        assert found == pytest.approx(np.corrcoef(fixed[where], moving[where])[0, 1], abs=1e-6)
+    assert small.interior.sum() < small.fixed.foreground.sum() < small.domain.sum()
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (3, 0, 0), (0, -4, 1)])
+def test_the_quick_measure_reads_the_nearest_voxels_and_background_beyond(small, shift):
+    fixed, moving = values(small, "blurred")
+    around = sitk.GetArrayFromImage(small.masks["blurred"]) > 0
+    padded = np.pad(moving, 8)
+    x, y, z = (8 + n for n in shift)
+    seen = padded[z : z + SMALL[0], y : y + SMALL[1], x : x + SMALL[2]]
+    expected = information(fixed[around], seen[around], 0, 1)
+    found = small.quick_similarity(homogeneous(np.eye(3), np.array(shift) * STEP))
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_the_moving_image_does_not_know_is_not_compared_unless_it_is_most_of_it():
+    contrast, frame, inside = texture(SMALL, 1.0), frame_around(SMALL), ball(SMALL, 4.5)
+    left = torch.arange(SMALL[2]).expand(SMALL)
+    for columns, agrees in ((9, True), (4, False)):
+        known = left < columns
+        garbage = torch.where(known, contrast, texture(SMALL, 1.0, 5))
+        pair = Pair(prepared(frame, contrast, inside), prepared(frame, garbage, inside, known), 0)
+        assert (pair.similarity(np.eye(4), "correlation") > 0.999) is agrees
+
+
+MEDIUM = (26, 28, 30)
+
+
+def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: int = 0) -> Pair:
+    """An image and itself, moved by `shift` radii."""
+    frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 9.5)
+    moved = replace(frame, origin=tuple(np.add(frame.origin, shift)))
+    return Pair(prepared(frame, contrast, inside), prepared(moved, -contrast if inverted else contrast, inside), seed)
+
+
+@pytest.mark.parametrize(
+    ("step", "measure", "inverted"),
+    [
+        ("rigid", "blurred", False),
+        ("rigid", "correlation", False),
+        ("rigid", "mutual information", True),
+        ("similarity", "mutual information", True),
+        ("affine", "correlation", False),
+    ],
+)
+def test_every_step_finds_a_shift_by_its_measure(step, measure, inverted):
+    shift = (0.12, -0.1, 0.08)
+    found = steps.optimise(medium(shift, inverted=inverted), np.eye(4), step, measure, silent, (0.0, 1.0))
+    np.testing.assert_allclose(found, homogeneous(np.eye(3), np.array(shift)), atol=0.03)
+
+
+def test_a_step_looks_at_a_sample_that_follows_the_seed():
+    with _one_itk_thread():
+        found = [
+            steps.optimise(medium((0.1, 0, 0), seed=seed), np.eye(4), "rigid", "blurred", silent, (0.0, 1.0))
+            for seed in (0, 0, 1)
+        ]
+    assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
+
+
+def test_the_orientations_of_the_search_are_turns_spread_over_all():
+    quaternions = _quaternions(600)
+    turns = np.stack([_rotation(q) for q in quaternions])
+    np.testing.assert_allclose(turns, Rotation.from_quat(quaternions).as_matrix(), atol=1e-12)
+    any_turns = Rotation.random(400, random_state=0).as_matrix()
+    cosine = (np.einsum("aij,bij->ab", any_turns, turns).max(1) - 1) / 2
+    assert np.degrees(np.arccos(cosine)).max() < 25
+
+
+def test_the_search_starts_from_the_headers_and_goes_on_with_what_may_win(monkeypatch):
+    """An image turned by 120 degrees: the orientation is found; the other starts are not worth a closer look."""
+    turn = Rotation.from_rotvec(np.radians(120) * np.array([0.6, 0.0, 0.8])).as_matrix()
+    frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 11)
+    turned = replace(frame, origin=tuple(turn @ frame.origin), direction=tuple(turn.ravel()))
+    pair = Pair(prepared(frame, contrast, inside), prepared(turned, contrast, inside), 0)
+    header = homogeneous(np.eye(3), np.array([0.3, -0.2, 0.1]))
+    given: list[tuple[str, np.ndarray]] = []
+    ended: list[float] = []
+    optimise = steps.optimise
+
+    def watched(pair, start, step, measure, *rest):
+        given.append((measure, start))
+        found = optimise(pair, start, step, measure, *rest)
+        if measure == "blurred":
+            ended.append(pair.quick_similarity(found))
+        return found
+
+    monkeypatch.setattr(steps, "optimise", watched)
+    heard: list[Progress] = []
+    found = search(pair, header, heard.append)
+    np.testing.assert_allclose(found, homogeneous(turn), atol=0.05)
+    coarse = [start for measure, start in given if measure == "blurred"]
+    fine = [start for measure, start in given if measure == "mutual information"]
+    assert np.array_equal(coarse[0], header) and np.array_equal(coarse[1][:3, :3], np.eye(3))
+    # The better of the two that the headers suggest in any case, then only what reaches half of the best.
+    assert pair.quick_similarity(fine[0]) == pytest.approx(max(ended[:2]))
+    assert all(pair.quick_similarity(start) >= 0.5 * max(ended) for start in fine[1:]) and max(ended) > 3 * ended[0]
+    fractions = [progress.fraction for progress in heard]
+    assert fractions[0] == 0.2 and fractions == sorted(fractions) and fractions[-1] <= 0.5 + 1e-9
+
+
+BODY = (44, 48, 40)
+
+
+def body(frame: Frame | None = None) -> Volume:
+    """A ball of tissue between 50 and 100, on an empty background, in voxels of 4 mm."""
+    tissue = (75 + 10 * texture(BODY, 2.0)).clamp(50, 100)
+    return Volume(torch.where(ball(BODY, 15), tissue, torch.zeros(())), frame or frame_around(BODY, 4.0))
+
+
+@pytest.fixture(scope="module")
+def found() -> Anatomy:
+    return find(body(), None, "image")
+
+
+def test_the_foreground_is_measured_in_millimetres(found):
+    assert found.radius == pytest.approx(60 * math.sqrt(3 / 5), rel=0.02)
+    assert found.volume == pytest.approx(4 / 3 * math.pi * 60**3, rel=0.02)
+    np.testing.assert_allclose(found.centre, 0, atol=1e-6)
+    np.testing.assert_allclose(found.box, [[-58] * 3, [58] * 3], atol=2.1)
+    assert not found.cut
+
+
+def test_what_is_left_out_does_not_scale_the_intensities(found):
+    metal = ball(BODY, 15) & (torch.arange(BODY[2]) < 14)
+    image = body()
+    broken = replace(image, data=torch.where(metal, torch.tensor(900.0), image.data))
+    marked = find(broken, None, "image", replace(image, data=metal.to(torch.uint8)))
+    rest = (ball(BODY, 15) & ~metal).numpy()
+    np.testing.assert_allclose(
+        *(sitk.GetArrayFromImage(anatomy.intensity)[rest] for anatomy in (marked, found)), atol=0.05
+    )
+
+
+def test_a_constant_image_is_refused_and_named():
+    flat = Volume(torch.ones(BODY), frame_around(BODY, 4.0), "flat.nii.gz")
+    with pytest.raises(InputError, match=r"flat\.nii\.gz: the image is constant"):
+        find(flat, None, "image")
+
+
+def test_holes_are_what_was_cut_out_of_a_mask():
+    whole, hole = ball(BODY, 15), ball(BODY, 5)
+    assert not _holes(whole.numpy()).any()
+    cut_out = _holes((whole & ~hole).numpy())
+    assert (cut_out & ~hole.numpy()).sum() == 0 and cut_out.sum() > 0.7 * int(hole.sum())
+
+
+def test_a_brain_is_compared_in_voxels_of_three_millimetres_a_part_of_it_in_two(found):
+    adult_mm = 54.5
+    spacings = [prepare(found, found.radius, in_part=part).contrast.GetSpacing()[0] for part in (False, True)]
+    np.testing.assert_allclose(np.array(spacings) * adult_mm, [3, 2], rtol=0.05)
+
+
+def test_gradients_agree_at_the_right_pose_whatever_their_sign_and_not_at_all_far_away(found):
+    negative = replace(found, intensity=1.0 - found.intensity)
+    turned = homogeneous(Rotation.from_rotvec([0.0, 0.0, 0.5]).as_matrix())
+    far = homogeneous(np.eye(3), np.array([1000.0, 0, 0]))
+    for other in (found, negative):
+        evidence = Evidence(found, other, found.radius, 0, nested=False)
+        assert evidence.agreement(np.eye(4)).mean() > 0.5 > 0.05 + evidence.agreement(turned).mean()
+        assert np.abs(evidence.agreement(far)).max() == 0
+        assert evidence.clearly_better(np.eye(4), turned) and not evidence.clearly_better(turned, np.eye(4))
+        assert not evidence.clearly_better(np.eye(4), np.eye(4))
