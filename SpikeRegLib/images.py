@@ -38,12 +38,17 @@ class Volume:
     warnings: tuple[str, ...] = ()
 
 
-def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -> Volume:
+def read_image(
+    path: str | os.PathLike[str], *, allow_nonfinite: bool = False, allow_few_values: bool = False
+) -> Volume:
     """Read a scalar 3-D image (NIfTI, NRRD, MetaImage, MGZ; whatever else SimpleITK reads) as float32.
 
     Args:
         path: the file.
-        allow_nonfinite: replace NaN and infinite voxels by 0 and count them in `Volume.nonfinite`, instead of refusing.
+        allow_nonfinite: take NaN and infinite voxels as background (see `background_value`) and count them in
+            `Volume.nonfinite`, instead of refusing.
+        allow_few_values: take an image of few grey values with sharp edges, as of a phantom, for what it is, instead of
+            for a label map.
 
     Raises:
         InputError: missing or unreadable file, not a scalar 3-D volume, an axis under 16 voxels, unusable header,
@@ -57,16 +62,16 @@ def read_image(path: str | os.PathLike[str], *, allow_nonfinite: bool = False) -
         raise InputError(
             f"{path}: the image is empty or constant, every voxel is {float(data.min()):g}; check the file"
         )
-    if _looks_like_labels(array):
+    if not allow_few_values and _looks_like_labels(array):
         raise InputError(
             f"{path}: this looks like a label map, not an image; give the intensity image here "
-            "and the label map as the segmentation"
+            "and the label map as the segmentation, or add --allow-few-values if it is an image"
         )
     return Volume(data, frame, str(path), nonfinite, header_warnings(frame, path))
 
 
 def finite_voxels(data: torch.Tensor, where: str | os.PathLike[str], *, allowed: bool) -> tuple[torch.Tensor, int]:
-    """`data` with NaN and infinite voxels replaced by 0, and how many there were.
+    """`data` with NaN and infinite voxels replaced by the background's value, and how many there were.
 
     Args:
         data: an image.
@@ -83,9 +88,13 @@ def finite_voxels(data: torch.Tensor, where: str | os.PathLike[str], *, allowed:
     if not allowed:
         raise InputError(
             f"{where}: {nonfinite} of {data.numel()} voxels are NaN or infinite; "
-            "repair the image, or ask for non-finite voxels to be replaced by 0"
+            "repair the image, or add --allow-nonfinite to take them as background"
         )
-    return torch.where(finite, data, torch.zeros(())), nonfinite
+    if nonfinite == data.numel():
+        return torch.zeros_like(data), nonfinite
+    # The corners alone may be the ones that are missing: what is darkest stands for them.
+    data = torch.where(finite, data, data[finite].min())
+    return torch.where(finite, data, _fourth_corner(data)), nonfinite
 
 
 def read_labels(path: str | os.PathLike[str]) -> Volume:
@@ -144,8 +153,11 @@ def background_value(volume: Volume) -> float:
     As Slicer fills what it hardens (vtkMRMLVolumeNode::GetImageBackgroundScalarComponentAsDouble): air in CT, 0 in most
     MR images.
     """
-    corners = volume.data[[0, -1]][:, [0, -1]][:, :, [0, -1]].flatten()
-    return float(corners.sort().values[3])
+    return float(_fourth_corner(volume.data))
+
+
+def _fourth_corner(data: torch.Tensor) -> torch.Tensor:
+    return data[[0, -1]][:, [0, -1]][:, :, [0, -1]].flatten().sort().values[3]
 
 
 # Size, in parts of the largest region's, from which another one belongs to the anatomy.

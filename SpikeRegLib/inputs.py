@@ -59,27 +59,32 @@ def load_side(
     labels: Source | None = None,
     points: torch.Tensor | str | os.PathLike[str] | None = None,
     allow_nonfinite: bool = False,
+    allow_few_values: bool = False,
     role: str = "image",
 ) -> Side:
     """Read one image and what belongs to it.
 
     Args:
         source, mask, leave_out, labels, points: files, or what was read from them.
-        allow_nonfinite: take NaN and infinite voxels as 0.
+        allow_nonfinite: take NaN and infinite voxels as background.
+        allow_few_values: take a file of few grey values for an image, see `images.read_image`.
         role: what a message calls an image that came from no file.
 
     Raises:
         InputError: any of it is unusable; the message names the file.
     """
-    side = bare_side(load_image(source, allow_nonfinite=allow_nonfinite, role=role), mask, leave_out, role=role)
+    image = load_image(source, allow_nonfinite=allow_nonfinite, allow_few_values=allow_few_values, role=role)
+    side = bare_side(image, mask, leave_out, role=role)
     return with_points(replace(side, labels=load_labels(labels, side.image)), points, role=role)
 
 
-def load_image(source: Source, *, allow_nonfinite: bool = False, role: str = "image") -> Volume:
+def load_image(
+    source: Source, *, allow_nonfinite: bool = False, allow_few_values: bool = False, role: str = "image"
+) -> Volume:
     """The image of a side; arguments and errors as in `load_side`."""
     if isinstance(source, Volume):
         return _checked(source, role, allow_nonfinite=allow_nonfinite)
-    return read_image(source, allow_nonfinite=allow_nonfinite)
+    return read_image(source, allow_nonfinite=allow_nonfinite, allow_few_values=allow_few_values)
 
 
 def bare_side(

@@ -78,6 +78,7 @@ def register(
     tile: int | None = None,
     spike_maps: bool = False,
     allow_nonfinite: bool = False,
+    allow_few_values: bool = False,
     background: float | None = None,
     listener: Listener = silent,
     memory: Memory | None = None,
@@ -113,6 +114,7 @@ def register(
         tile: run the networks on overlapping tiles of so many of their voxels along each axis; whole if not given.
         spike_maps: keep a spike-rate volume of every layer.
         allow_nonfinite: take NaN and infinite voxels as background.
+        allow_few_values: take files of few grey values with sharp edges for images, instead of for label maps.
         background: of the warped image where the moving one does not reach; see `images.background_value` if not given.
         listener: hears the progress; raises Cancelled to stop the run.
         memory: what an earlier run read and found; used where nothing it depends on has changed, then kept up to date.
@@ -171,8 +173,8 @@ def register(
         ("moving", moving, moving_mask, moving_leave_out, moving_labels, moving_points),
     ):
         side = recall_side(
-            memory, name, source, mask, leave_out, labels, allow_nonfinite=allow_nonfinite, threads=count,
-            listener=listener,
+            memory, name, source, mask, leave_out, labels, allow_nonfinite=allow_nonfinite,
+            allow_few_values=allow_few_values, threads=count, listener=listener,
         )  # fmt: skip
         tell_reading(listener, points, fraction=len(sides) / 2)
         sides.append(with_points(side, points, role=f"{name} image"))

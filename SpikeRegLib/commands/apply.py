@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--points", action="store_true", help="INPUT is a list of points")
     parser.add_argument("--inverse", action="store_true", help="carry from the fixed image to the moving image")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in INPUT as background")
+    parser.add_argument(
+        "--allow-few-values",
+        action="store_true",
+        help="INPUT may be an image of few grey values with sharp edges: no label map",
+    )
     add_background_option(parser, "OUTPUT")
     add_model_option(parser)
 
@@ -122,7 +127,9 @@ def run(options: argparse.Namespace) -> int:
     volume = (
         read_labels(options.input)
         if options.labels
-        else read_image(options.input, allow_nonfinite=options.allow_nonfinite)
+        else read_image(
+            options.input, allow_nonfinite=options.allow_nonfinite, allow_few_values=options.allow_few_values
+        )
     )
     for warning in volume.warnings:
         print(f"spikereg: warning: {warning}", file=sys.stderr)

@@ -124,6 +124,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--spike-maps", action="store_true", help="write the spike rate of every layer as a volume")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take NaN and Inf in the images as background")
+    parser.add_argument(
+        "--allow-few-values",
+        action="store_true",
+        help="the images may be of few grey values with sharp edges: no label map",
+    )
     add_background_option(parser, "warped.nii.gz")
     add_run_options(parser)
 
@@ -196,6 +201,7 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
         tile=options.tile,
         spike_maps=options.spike_maps,
         allow_nonfinite=options.allow_nonfinite,
+        allow_few_values=options.allow_few_values,
         background=options.background,
         **how,
     )

@@ -65,7 +65,7 @@ def recall_field_model(memory: Memory, path: Path | None, method: str, timesteps
 
 def recall_side(
     memory: Memory, name: str, source: Source, mask: Source | None, leave_out: Source | None, labels: Source | None, *,
-    allow_nonfinite: bool, threads: int, listener: Listener = silent,
+    allow_nonfinite: bool, allow_few_values: bool, threads: int, listener: Listener = silent,
 ) -> Side:  # fmt: skip
     """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
     image_part, role = f"{name} image", f"{name} image"
@@ -74,10 +74,11 @@ def recall_side(
         tell_reading(listener, *files, fraction=0.0 if name == "fixed" else 0.5)
         return load()
 
+    allowed = {"allow_nonfinite": allow_nonfinite, "allow_few_values": allow_few_values}
     image = memory.recall(
         image_part,
-        lambda: reading((source,), lambda: load_image(source, allow_nonfinite=allow_nonfinite, role=role)),
-        key=(file_key(source), allow_nonfinite),
+        lambda: reading((source,), lambda: load_image(source, **allowed, role=role)),
+        key=(file_key(source), *allowed.values()),
     )
     side = memory.recall(
         f"{name} mask",

@@ -18,6 +18,7 @@ from SpikeRegLib.frames import Frame
 from SpikeRegLib.image_files import atomic_output
 from SpikeRegLib.images import (
     Volume,
+    background_value,
     foreground_mask,
     from_sitk,
     normalise_intensity,
@@ -113,8 +114,27 @@ def test_nonfinite_voxels_are_counted_and_replaced_only_on_request(tmp_path):
         read_image(path)
     volume = read_image(path, allow_nonfinite=True)
     assert volume.nonfinite == 4
-    assert volume.data[3, 4, 5:8].tolist() == [0, 0, 0]
+    assert volume.data[3, 4, 5:8].tolist() == [background_value(volume)] * 3
     assert torch.isfinite(volume.data).all()
+
+
+def test_what_a_ct_has_no_value_for_becomes_air(tmp_path):
+    array = noise() + 40
+    array[:4] = -1024
+    array[:, :, -3:] = np.nan
+    array[-1, :, :] = np.nan
+    array[0, 0, 0] = -1023
+    volume = read_image(save(array, tmp_path / "ct.nrrd"), allow_nonfinite=True)
+    assert bool((volume.data[:, :, -3:] == -1024).all()) and background_value(volume) == -1024
+
+
+def test_an_image_of_few_grey_values_is_read_on_request(tmp_path):
+    phantom = np.zeros(FRAME.shape, np.uint8)
+    phantom[8:20, 8:20, 8:20] = 100
+    path = save(phantom, tmp_path / "phantom.nrrd")
+    with pytest.raises(InputError, match=r"phantom\.nrrd: .*label map.* --allow-few-values"):
+        read_image(path)
+    assert read_image(path, allow_few_values=True).data.unique().tolist() == [0, 100]
 
 
 def four_dimensional(frames: int) -> sitk.Image:
