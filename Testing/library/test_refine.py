@@ -289,18 +289,21 @@ def test_a_listener_can_stop_the_run_and_sees_every_iteration() -> None:
 
 
 def test_mask_decides_what_counts(known_warp: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    """Outside the mask the moving image is garbage; inside the warp is found as if it were not."""
+    """Outside the mask the fixed image is garbage, which windows on the mask's edge still see: inside, the mask
+    saves a third or more of what that costs, and away from its edge the warp is found as if there were none."""
     fixed, moving, field = known_warp
     mask = torch.zeros(SHAPE, dtype=torch.bool)
     mask[:, :, :24] = True
-    broken = torch.where(mask, fixed, torch.rand(SHAPE))
-    schedule = SHORT
-    clean = refine(fixed, moving, spacing_mm=1.0, schedule=schedule, mask=mask)
-    masked = refine(broken, moving, spacing_mm=1.0, schedule=schedule, mask=mask)
+    broken = torch.where(mask, fixed, noise(SHAPE, 3.0, 0))
+    clean, masked, unmasked = (
+        (refine(image, moving, spacing_mm=1.0, schedule=SHORT, mask=where).displacement - field).square().sum(0).sqrt()
+        for image, where in ((fixed, mask), (broken, mask), (broken, None))
+    )
     inside = (fixed > 0.2) & mask
-    inside[:, :, 18:] = False
-    errors = [(r.displacement - field).square().sum(0).sqrt()[inside].mean() for r in (clean, masked)]
-    assert errors[1] < errors[0] + 0.2
+    lost, lost_without = (float((error - clean)[inside].mean()) for error in (masked, unmasked))
+    assert lost < 0.65 * lost_without and lost_without > 0.4
+    inside[:, :, 16:] = False
+    assert float((masked - clean)[inside].mean()) < 0.2
 
 
 def test_what_the_mask_leaves_out_moves_nothing() -> None:
