@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from cosmic_ray.ast import ast_nodes, get_ast_from_path
@@ -102,17 +103,31 @@ def _mutants(path: Path) -> Iterator[MutationSpec]:
 
 
 def judge(tree: Path, spec: MutationSpec, reach: Reach, budget_s: float) -> Finding:
-    """Run the tests that reach the mutant until one fails."""
+    """Run the tests that reach the mutant until one fails that passes without it."""
     file, line = spec.module_path.relative_to(tree).as_posix(), spec.start_pos[0]
     operator = get_operator(spec.operator_name)()
-    with use_mutation(spec.module_path, operator, spec.occurrence) as (was, becomes):
-        tests = [
-            *(test for test in ALWAYS if (tree / file_of(test)).is_file()),
-            *reach.tests(file, was, line, budget_s),
-        ]
-        began = time.monotonic()
-        by = failing(tree, tests, PATIENCE_S + PATIENCE * reach.longest(tests)) if tests else ""
-        return Finding.of(file, line, was, becomes, by, len(tests), time.monotonic() - began)
+    began, broken = time.monotonic(), set[str]()
+    while True:
+        with use_mutation(spec.module_path, operator, spec.occurrence) as (was, becomes):
+            always = [test for test in ALWAYS if (tree / file_of(test)).is_file()]
+            tests = [test for test in (*always, *reach.tests(file, was, line, budget_s)) if test not in broken]
+            by = failing(tree, tests, _patience_s(reach, tests)) if tests else ""
+        # A test may have broken since it was measured: then it says nothing of the mutant.
+        named = [test for test in tests if by in (test, file_of(test))]  # a file, where it cannot be loaded
+        if not named or _passes(tree, named[0], reach):
+            return Finding.of(file, line, was, becomes, by, len(tests), time.monotonic() - began)
+        print(f"{by} fails without a mutant and is left out", flush=True)
+        broken.update(named)
+
+
+@cache
+def _passes(tree: Path, test: str, reach: Reach) -> bool:
+    """Whether the test passes on the tree as it is, without a mutant."""
+    return not failing(tree, [test], _patience_s(reach, [test]))
+
+
+def _patience_s(reach: Reach, tests: list[str]) -> float:
+    return PATIENCE_S + PATIENCE * reach.longest(tests)
 
 
 def _files_of_tests(tree: Path, pattern: str) -> list[str]:

@@ -76,24 +76,35 @@ def test_a_finding_names_the_changed_line_alone():
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
-    """Every mutant of a library of two functions, one of which no test calls, as the tool judges it."""
+def judge_all(tmp_path_factory):
+    """Function: every mutant of a library of two functions, one of which no test calls, as the tool judges it."""
     pytest.importorskip("cosmic_ray", reason="the mutation tool runs where the extra `mutation` is installed")
     import mutants
     from reach import Reach, measure
 
-    source, tree, store = (tmp_path_factory.mktemp(name) for name in ("source", "tree", "store"))
-    files = {"SpikeRegLib/__init__.py": "", "SpikeRegLib/room.py": LIBRARY, "Testing/test_room.py": TESTS}
-    for name, text in files.items():
-        (source / name).parent.mkdir(exist_ok=True)
-        (source / name).write_text(text, encoding="utf-8")
-    subprocess.run(["git", "init", "-q"], cwd=source, check=True)
-    mutants.copy_tree(source, tree)
-    measure(tree, "Testing/test_room.py", store)
-    drawn = mutants.draw(tree, ["SpikeRegLib/room.py"], seed=1, count=100)
-    findings = [mutants.judge(tree, spec, Reach(store), 60.0) for _, spec in drawn]
-    assert (tree / "SpikeRegLib/room.py").read_text(encoding="utf-8") == LIBRARY
-    return findings
+    def run(tests, meanwhile=lambda tree: None, line=None):
+        source, tree, store = (tmp_path_factory.mktemp(name) for name in ("source", "tree", "store"))
+        files = {"SpikeRegLib/__init__.py": "", "SpikeRegLib/room.py": LIBRARY, "Testing/test_room.py": tests}
+        for name, text in files.items():
+            (source / name).parent.mkdir(exist_ok=True)
+            (source / name).write_text(text, encoding="utf-8")
+        subprocess.run(["git", "init", "-q"], cwd=source, check=True)
+        mutants.copy_tree(source, tree)
+        measure(tree, "Testing/test_room.py", store)
+        meanwhile(tree)
+        drawn = mutants.draw(tree, ["SpikeRegLib/room.py"], seed=1, count=100)
+        findings = [
+            mutants.judge(tree, spec, Reach(store), 60.0) for _, spec in drawn if line in (None, spec.start_pos[0])
+        ]
+        assert (tree / "SpikeRegLib/room.py").read_text(encoding="utf-8") == LIBRARY
+        return findings
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def judged(judge_all):
+    return judge_all(TESTS)
 
 
 @pytest.mark.slow
@@ -109,6 +120,40 @@ def test_a_mutant_is_caught_exactly_where_a_test_sees_it(judged):
 @pytest.mark.slow
 def test_the_test_that_failed_is_named(judged):
     assert {finding.by for finding in judged if finding.by} == {"Testing/test_room.py::test_half"}
+
+
+@pytest.mark.slow
+def test_a_test_that_fails_without_a_mutant_catches_none(judge_all, capsys):
+    """It was measured when it passed; then something else broke it."""
+    broken = "\n\ndef test_broken():\n    assert half(8) == 4 and not (ROOT / 'broken').exists()\n"
+    tests = f"from pathlib import Path\nROOT = Path(__file__).parent\n{TESTS}{broken}"
+    findings = judge_all(tests, lambda tree: (tree / "Testing/broken").touch(), line=4)
+    assert len(findings) > 1 and all(finding.tests and not finding.by for finding in findings)
+    assert "test_broken fails without a mutant and is left out" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["import time; time.sleep(99)", "import os; os._exit(3)"])
+def test_a_file_of_tests_without_a_result_is_named_and_left_out_and_the_others_go_on(tmp_path, capsys, text):
+    pytest.importorskip("coverage", reason="the mutation tool runs where the extra `mutation` is installed")
+    from reach import Reach, measure
+
+    for name, content in {
+        "SpikeRegLib/room.py": LIBRARY,
+        "Testing/test_room.py": TESTS,
+        "Testing/test_not.py": text,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "SpikeRegLib/__init__.py").touch()
+    store = tmp_path / "store"
+    store.mkdir()
+    measure(tmp_path, "Testing/test_not.py", store, longest_s=4.0)
+    measure(tmp_path, "Testing/test_room.py", store)
+    assert "Testing/test_not.py gave no result in 4 s and is left out" in capsys.readouterr().out
+    assert Reach(store).tests("SpikeRegLib/room.py", LIBRARY, 5, 60.0) == ["Testing/test_room.py::test_half"]
+    measure(tmp_path, "Testing/test_not.py", store, longest_s=4.0)
+    assert capsys.readouterr().out == ""  # it is not tried again until it changes
 
 
 @pytest.mark.slow
