@@ -90,6 +90,19 @@ def refine_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor) -> Ref
     return refine(comparison.of_fixed(fixed), comparison.of_moving(moving), spacing_mm=1.0, schedule=SHORT)
 
 
+def test_a_curve_of_intensities_follows_bends_between_tissues_and_no_noise():
+    fixed = torch.linspace(0.1, 1, 48_000)[:, None, None]
+    everywhere = torch.ones(fixed.shape, dtype=torch.bool)
+    ripple = 0.5 + 0.2 * (1 - 2 * ((fixed * 48).long() % 2))  # up and down from knot to knot
+    step = torch.where(fixed < 0.55, 0.2, 0.8)
+    noise, bend = (
+        compare_by("multicontrast", fixed, moving, everywhere).of_fixed(fixed)[1] for moving in (ripple, step)
+    )
+    inner = (fixed > 0.2) & (fixed < 0.9)
+    assert float((noise - 0.5)[inner].abs().max()) < 0.02
+    assert float((bend - step)[inner & ((fixed - 0.55).abs() > 0.08)].abs().max()) < 0.02
+
+
 def test_one_contrast_is_compared_as_it_is():
     t1, t2 = phantom()
     comparison = compare_by("lncc", t1, t2, inside() > 0.5)

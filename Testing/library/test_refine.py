@@ -83,6 +83,7 @@ def test_coarse_grid_is_nested_and_interpolates_the_same_function() -> None:
     upsampled = resample(values, coarse, fine)
     torch.testing.assert_close(upsampled[:, ::2, ::2, ::2], values)
     torch.testing.assert_close(upsampled[:, 1::2, ::2, ::2], (values[:, 1:] + values[:, :-1]) / 2)
+    assert resample(values, coarse, coarse) is values
 
 
 def test_smoothing_to_a_coarser_grid_makes_no_denormal_numbers() -> None:
