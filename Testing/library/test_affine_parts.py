@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
-from SpikeRegLib.affine import _one_itk_thread, steps
+from SpikeRegLib.affine import _one_itk_thread, align, steps
 from SpikeRegLib.affine.anatomy import Anatomy, Prepared, _holes, find, prepare
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import homogeneous
@@ -22,6 +22,7 @@ from SpikeRegLib.filters import gaussian
 from SpikeRegLib.frames import Frame
 from SpikeRegLib.images import Volume, set_frame
 from SpikeRegLib.progress import Progress, silent
+from SpikeRegLib.transforms import AffineTransform
 
 STEP = 0.1  # between voxels, in radii
 
@@ -261,3 +262,11 @@ def test_gradients_agree_at_the_right_pose_whatever_their_sign_and_not_at_all_fa
         assert np.abs(evidence.agreement(far)).max() == 0
         assert evidence.clearly_better(np.eye(4), turned) and not evidence.clearly_better(turned, np.eye(4))
         assert not evidence.clearly_better(np.eye(4), np.eye(4))
+
+
+def test_one_contrast_is_compared_by_correlation_another_by_mutual_information():
+    image = body()
+    other = replace(image, data=torch.where(ball(BODY, 15), 150 - image.data, torch.zeros(())))
+    start = AffineTransform(np.eye(4))
+    measures = [align(image, moving, model="rigid", initial=start).measure for moving in (image, other)]
+    assert measures == ["correlation", "mutual information"]
