@@ -68,6 +68,9 @@ def measurements(result: dict[str, Any]) -> str:
             course(part["similarity"], ("lncc_before", "lncc_aligned", "lncc_after")),
         )
     ]
+    if part["similarity"].get("above_chance") is not None:
+        times = number(part["similarity"]["above_chance"], "{:.2f} times")
+        rows.append(("Similarity aligned, against one image turned over", times))
     if part["dice"]:
         rows.append(("Mean Dice", course(part["dice"], means)))
     if part["hd95_mm"]:

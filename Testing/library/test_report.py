@@ -213,6 +213,14 @@ def test_what_was_not_measured_is_said_or_left_out():
     assert "not measured" in text and "nan" not in re.sub(r"[A-Za-z]nan|nan[A-Za-z]", "", text)
 
 
+def test_agreement_against_chance_is_shown_where_it_was_measured():
+    similarity = {"measure": "lncc", "lncc_before": 0.1, "lncc_aligned": 0.4, "lncc_after": 0.8}
+    title = "Similarity aligned, against one image turned over"
+    for above, shown in ((1.234, ["1.23 times"]), (None, [])):
+        html = render_report(a_registration(similarity={**similarity, "above_chance": above}))
+        assert re.findall(rf"<t[hd][^>]*>{title}</t[hd]><td[^>]*>([^<]*)</td>", html) == shown
+
+
 def test_labels_and_landmarks_are_shown_before_and_after():
     landmarks = {"before_mean": 9.0, "aligned_mean": 4.0, "after_mean": 1.0, "per_point": [1.0]}
     html = render_report(a_registration(tre_mm=landmarks | {"per_point_before": [9.0], "per_point_aligned": [4.0]}))

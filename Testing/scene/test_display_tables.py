@@ -27,6 +27,8 @@ def test_metrics_go_from_before_to_after(scene, result):
     shown = {row[0]: row[1:] for row in rows(tables.metricsTable(scene, result))}
     lncc = result["similarity"]
     assert shown["Similarity (LNCC)"] == [f"{lncc[f'lncc_{when}']:.3f}" for when in ("before", "aligned", "after")]
+    turned = "Similarity against one image turned over (times)"
+    assert shown[turned] == ["–", f"{lncc['above_chance']:.2f}", "–"]
     assert shown["Dice, mean of the labels"][2] == f"{result['dice']['after_mean']:.3f}"
     assert shown["Jacobian, smallest"] == ["–", "–", f"{result['deformation']['jacobian_min']:.3f}"]
     assert not any(name.startswith("Landmark") for name in shown), "no landmarks were given"

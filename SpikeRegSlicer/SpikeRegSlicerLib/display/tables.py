@@ -20,6 +20,8 @@ def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
     part = {name: result.get(name) or {} for name in ("similarity", "dice", "hd95_mm", "tre_mm", "deformation")}
     lncc = {when: part["similarity"].get(f"lncc_{when}") for when in ("before", "aligned", "after")}
     rows = [_course(f"Similarity ({measure_name(result)})", lncc, "{:.3f}")]
+    above = {"aligned": part["similarity"].get("above_chance")}
+    rows.append(_course("Similarity against one image turned over (times)", above, "{:.2f}"))
     for name, title, text in (
         ("dice", "Dice, mean of the labels", "{:.3f}"),
         ("hd95_mm", "95 % surface distance, mean (mm)", "{:.2f}"),
