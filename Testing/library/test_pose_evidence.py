@@ -33,6 +33,7 @@ def test_vessels_of_two_lungs_end_nearer_than_the_headers_leave_them(lungs):
     assert apart_mm(lungs, found.transform.matrix) < 0.3 * apart_mm(lungs, np.eye(4))
 
 
+@pytest.mark.slow
 def test_a_turned_chest_that_a_search_likes_better_is_not_believed(lungs, monkeypatch):
     """Each image known by one lung only, not the same one: the search turns the chest by 160 mm."""
 
