@@ -1,8 +1,9 @@
-"""Tables of the cohort, the comparisons, the eight pairs, the robustness and the contrasts."""
+"""Tables of the cohort, the comparisons, the eight pairs, the robustness, the contrasts and the doubtful pairs."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -167,3 +168,24 @@ def warp_table() -> str:
     seeds = len({row["seed"] for row in rows})
     note = f"One subject; means over the voxels of the brain and {seeds} random smooth warps."
     return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def doubtful_table() -> str:
+    """What the verdict says of pairs that cannot be registered, of halves of heads, and of sparse vessels."""
+    rows = read("doubtful_pairs")["now"]
+    groups: dict[tuple, list[dict]] = {}
+    for name, row in rows.items():
+        shown = row["kind"] if row["error_mm"] is None else name.rsplit(" (", 1)[0]
+        groups.setdefault((shown, row["preset"]), []).append(row)
+    lines = []
+    for (shown, preset), mine in groups.items():
+        levels = Counter(row["verdict"]["level"] for row in mine)
+        above = [f"{row['similarity']['above_chance']:.2f}" for row in mine if row["similarity"]["above_chance"]]
+        lines.append([
+            shown, preset, " or ".join(mine[0]["expected"]),
+            ", ".join(level if len(mine) == 1 else f"{count} {level}" for level, count in levels.items()),
+            " to ".join(dict.fromkeys((min(above), max(above)))) if above else "-",
+            mean_of(mine, "error_before_mm", "{:.1f}"), mean_of(mine, "error_mm", "{:.1f}"),
+        ])  # fmt: skip
+    headings = ["pair", "preset", "right", "verdict", "similarity, times chance", "error before, mm", "after"]
+    return markdown_table(headings, lines)
