@@ -1,4 +1,4 @@
-"""Registrations of images that are known in part: a lesion, a cut field of view, electrodes; one table of errors.
+"""Registrations of images that are known in part: a lesion, a cut field of view, electrodes.
 
     python Benchmarks/partly_known.py [--only lesion slab electrodes] [--out Benchmarks/results/partly_known.json]
 
@@ -7,7 +7,8 @@ the run of the healthy brain. Volume of the region relative to that run, mean di
 slab: a part of a head onto the whole head it was cut from, either one fixed; nothing should move. Mean and 99th
 percentile of what does inside the part, and the most elsewhere.
 electrodes: 60 balls, 1,000 against 255, on the scalp of one of two heads; how far the deep brain moves from where the
-run without them puts it. One thread, the presets' own settings. Data: $SPIKEREG_DATA (see CONTRIBUTING.md).
+run without them puts it. One thread, the presets' own settings. The file is written after every run. Data:
+$SPIKEREG_DATA (see CONTRIBUTING.md).
 """
 
 from __future__ import annotations
@@ -112,11 +113,11 @@ def part(volume: Volume, head: torch.Tensor, cut: str) -> Volume:
 
 
 def slabs(preset: str = "any-anatomy") -> Iterator[dict]:
-    for name, path in HEADS.items():
-        whole = read_image(DATA / path)
-        head = foreground_mask(whole)
-        points = places(whole.frame, head.nonzero()[::7])
-        for cut in CUTS:
+    for cut in CUTS:
+        for name, path in HEADS.items():
+            whole = read_image(DATA / path)
+            head = foreground_mask(whole)
+            points = places(whole.frame, head.nonzero()[::7])
             seen = part(whole, head, cut)
             inverse = torch.from_numpy(seen.frame.inverse_matrix)
             index = points @ inverse[:3, :3].t() + inverse[:3, 3]
@@ -183,16 +184,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    results = {name: list(EXPERIMENTS[name]()) for name in options.only}
-    for name, rows in results.items():
-        columns = [column for column in rows[0] if column not in ("case", "verdict")]
-        print(f"\n| {name} | " + " | ".join(columns) + " | verdict |\n" + "|---" * (len(columns) + 2) + "|")
-        for facts in rows:
-            cells = [f"{facts[column]:.3g}" for column in columns]
-            print(f"| {facts['case']} | " + " | ".join(cells) + f" | {facts['verdict']} |")
-    if options.out:
-        kept = json.loads(options.out.read_text()) if options.out.exists() else {}
-        options.out.write_text(json.dumps({**kept, **results}, indent=1) + "\n")
+    kept = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    for name in options.only:
+        kept[name] = []
+        for facts in EXPERIMENTS[name]():
+            kept[name].append(facts)
+            if options.out:
+                options.out.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

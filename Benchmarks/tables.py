@@ -27,6 +27,7 @@ from cohort_tables import (
     warp_table,
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
+from known_tables import known_table
 from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,6 +116,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),
     "doubtful": (doubtful_table, ("doubtful_pairs",)),
+    "partly-known": (known_table, ("partly_known",)),
     "contrasts": (contrast_table, ("multicontrast_subjects",)),
     "contrast-warps": (warp_table, ("contrast_warps",)),
     "methods": (methods_table, ("methods",)),
