@@ -49,7 +49,7 @@ RULES = (
         "similarity",
         "above_chance",
         1.6,
-        1.2,
+        1.25,
         False,
         "aligned, the images agree hardly better than with one of them turned over ({value:.2f} times as well)",
     ),
