@@ -218,6 +218,7 @@ def write_sitk(image: sitk.Image, path: str | os.PathLike[str]) -> None:
     """Write a SimpleITK image (scalar or vector) as `write_volume` does."""
     if extension(path) not in WRITABLE_EXTENSIONS:
         raise InputError(f"{path}: unknown image file type; use one of {', '.join(WRITABLE_EXTENSIONS)}")
+    itk_name(path)  # what no reader would open is not written under another name either
     with atomic_output(path) as temporary:
         if extension(path) == ".nii.gz" and np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
             _write_packed(image, temporary)

@@ -62,7 +62,7 @@ def test_curves_of_two_contrasts_are_learned_from_what_lies_above_in_both(side, 
 def test_the_mask_of_a_registration_without_one_is_what_lies_above():
     ramp = torch.linspace(0, 0.06, 40)[None, None, :] * torch.ones(40, 40, 1)
     ramp[10:30, 10:30, 10:30] = 1.0
-    ramp[:2], ramp[-2:], ramp[:, :2], ramp[:, -2:], ramp[:, :, :2] = 0, 0, 0, 0, 0
+    ramp[:2], ramp[-2:], ramp[:, :2], ramp[:, -2:], ramp[:, :, :2], ramp[:, :, -2:] = 0, 0, 0, 0, 0, 0
     volume = Volume(ramp, Frame((40, 40, 40), spacing=(2.0, 2.0, 2.0)))
     side = load_side(volume)
     run = Run(side, side, load_preset("fast-preview"), "cpu", 1, 0, silent)

@@ -327,7 +327,7 @@ from SpikeRegLib.transforms import AffineTransform
 frame = Frame((160, 256, 256))
 mask = torch.ones(frame.shape, dtype=torch.bool)
 labels = Volume(mask.to(torch.int16), frame)
-side = SimpleNamespace(image=labels, mask=mask)
+side = SimpleNamespace(image=labels, mask=mask, left_out=None)
 identity = AffineTransform(np.eye(4))
 def resident(line):
     with open("/proc/self/status") as file:

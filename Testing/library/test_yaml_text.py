@@ -137,7 +137,7 @@ def test_a_wrong_yaml_recipe_names_file_and_field(tmp_path):
     for text, message in (
         ("teacher:\n  steps: many", "field teacher.steps must be int"),
         ("modle: x", "unknown field modle"),
-        ("timesteps: 0", "timesteps: must be at least 1"),
+        ("timesteps: 0", "timesteps: must be between 1 and 1024"),
         ("a: yes", "not YAML that settings are read from .line 1"),
         ("- 1", "holds no table of settings"),
     ):

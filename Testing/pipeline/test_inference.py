@@ -136,7 +136,7 @@ def test_recipes_are_checked(tmp_path):
     file = tmp_path / "mine.toml"
     for text, message in (
         ("timesteps = 0", "timesteps: must be between 1 and"),
-        ("percentile = 101", "percentile: must be in"),
+        ("percentile = 101", "percentile: must be between 0.001 and 100"),
         ("steps = 3", "unknown field steps"),
         ("[teacher]\nsteps = 'many'", "field teacher.steps must be int"),
         ("timesteps = ", "mine.toml: "),

@@ -311,7 +311,7 @@ def test_stdout_carries_events_alone_and_quit_stops_everything(files, tmp_path):
 FAILING = """
 import SpikeRegLib.finish as finish
 judge = finish.judge
-def failing(result):
+def failing(result, **given):
     finish.judge = judge
     raise MemoryError
 finish.judge = failing
