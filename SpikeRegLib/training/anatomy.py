@@ -129,6 +129,22 @@ def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -
     return Anatomy(name, shares, torch.from_numpy(distance).half(), push.half(), fine_labels)
 
 
+def read_label_map(path: Path) -> sitk.Image:
+    """A three-dimensional label map with 16-bit codes.
+
+    Raises:
+        InputError: the file is missing or unreadable, or has another number of dimensions.
+    """
+    try:
+        image = sitk.ReadImage(itk_name(path), sitk.sitkInt16)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        raise InputError(f"{path}: not a readable label map ({reason}); give NIfTI, NRRD or MHA") from error
+    if image.GetDimension() != 3:
+        raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one three-dimensional label map")
+    return image
+
+
 def load_anatomies(paths: list[Path]) -> list[Anatomy]:
     """Read whole-head label maps (FreeSurfer codes) and bring them to the common space.
 
@@ -137,13 +153,7 @@ def load_anatomies(paths: list[Path]) -> list[Anatomy]:
     """
     heads = []
     for path in paths:
-        try:
-            image = sitk.ReadImage(itk_name(path), sitk.sitkInt16)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1]
-            raise InputError(f"{path}: not a readable label map ({reason}); give NIfTI, NRRD or MHA") from error
-        if image.GetDimension() != 3:
-            raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one three-dimensional label map")
+        image = read_label_map(path)
         labels = fold_labels(sitk.GetArrayFromImage(image))
         missing = set(LABELS) - set(np.unique(labels).tolist())
         if missing:

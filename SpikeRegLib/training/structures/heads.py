@@ -13,6 +13,7 @@ from torch.nn import functional
 from SpikeRegLib.anatomy.structures import CLASS_OF, CLASSES, CSF, FOLDED, LABELS, OUTSIDE, VENTRICLES
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.filters import gaussian
+from SpikeRegLib.training.anatomy import read_label_map
 
 # The grid of a head: 1 mm along the axes of LPS, the middle of the brain in its centre (z, y, x).
 SHAPE = (224, 256, 224)
@@ -64,13 +65,7 @@ def load_heads(paths: list[Path], shape: tuple[int, int, int] = SHAPE) -> list[W
 
 
 def _prepare(path: Path, shape: tuple[int, int, int]) -> WholeHead:
-    try:
-        image = sitk.ReadImage(str(path), sitk.sitkInt16)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1]
-        raise InputError(f"{path}: not a readable label map ({reason}); give NIfTI, NRRD or MHA") from error
-    if image.GetDimension() != 3:
-        raise InputError(f"{path}: has {image.GetDimension()} dimensions; give one three-dimensional label map")
+    image = read_label_map(path)
     codes = code_table()[sitk.GetArrayFromImage(image).clip(0, 1023)]
     found = set(np.unique(codes).tolist())
     if missing := [label for label, code in CLASS_OF.items() if code not in found]:
