@@ -41,8 +41,8 @@ def main() -> None:
     import torch
 
     from SpikeRegLib.affine import align
-    from SpikeRegLib.images import read_image
-    from SpikeRegLib.transforms import write_transform
+    from SpikeRegLib.images.volumes import read_image
+    from SpikeRegLib.space.transforms import write_transform
 
     torch.set_num_threads(threads)
     rows: list[tuple[float, ...]] = []

@@ -17,8 +17,8 @@ from inference import FLOATS, ready
 from paired_statistics import compare
 from pareto import point
 
-from SpikeRegLib.configuration import load_preset
-from SpikeRegLib.spiking.integer_convolution import available
+from SpikeRegLib.networks.integer_convolution import available
+from SpikeRegLib.presets.preset import load_preset
 
 # Dice that rounding may cost or give.
 MARGIN = 0.001

@@ -39,15 +39,15 @@ from evaluation import Pair
 from paired_statistics import compare
 
 from SpikeRegLib import models, register
-from SpikeRegLib.cascade import predict_fine
-from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
-from SpikeRegLib.predict import Prediction, predict
+from SpikeRegLib.networks.fine_pass import predict_fine
+from SpikeRegLib.networks.passes import Prediction, predict
+from SpikeRegLib.presets.preset import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.diffeomorphic import remove_folds
-from SpikeRegLib.refinement.displacement import hold_border
+from SpikeRegLib.similarity.pair import itk_reading
+from SpikeRegLib.space.displacement import hold_border
+from SpikeRegLib.space.folds import remove_folds
+from SpikeRegLib.space.transforms import DisplacementTransform, compose
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.transforms import DisplacementTransform, compose
-from SpikeRegLib.working import itk_reading
 
 GREEDY = "-m NCC 2x2x2 -n 100x50x10"
 # Dice within which two methods count as equivalent.

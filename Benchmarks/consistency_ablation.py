@@ -25,17 +25,17 @@ import torch
 from evaluation import Pair
 from paired_statistics import compare
 
-from SpikeRegLib import metrics
-from SpikeRegLib.frames import Frame
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.models import load_field
+from SpikeRegLib.networks.deploy import deploy
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.field import NeuralField
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.refinement.grids import Grid
-from SpikeRegLib.spiking.deploy import deploy
+from SpikeRegLib.quality import metrics
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import DisplacementTransform, compose
 from SpikeRegLib.training.config import TrainingConfig, load_config
 from SpikeRegLib.training.recipe import train_field
-from SpikeRegLib.transforms import DisplacementTransform, compose
 
 NETWORK_MM, WORKING_MM = 2.0, 1.0
 # Dice within which two trainings count as equal.

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from evaluation import ROOT  # noqa: F401  puts the library on the path
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.space.filters import gaussian
 
 # Rician noise, share of the white matter's intensity: BrainWeb's highest level.
 NOISE = 0.09

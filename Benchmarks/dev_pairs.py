@@ -76,9 +76,9 @@ def true_folding(fixed: str, transform: Path) -> float:
     sys.path.insert(0, str(ROOT))
     import SimpleITK as sitk
 
-    from SpikeRegLib.image_files import frame_of
-    from SpikeRegLib.metrics import deformation_summary
-    from SpikeRegLib.transforms import read_transform
+    from SpikeRegLib.images.files import frame_of
+    from SpikeRegLib.quality.metrics import deformation_summary
+    from SpikeRegLib.space.transforms import read_transform
 
     frame = frame_of(sitk.ReadImage(str(DATA / f"dev/oasis_{fixed}_seg.nii.gz")))
     return deformation_summary(read_transform(transform).displacement_on(frame), frame)["folding_percent"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.space.filters import gaussian
 
 # Half axes of a lung (left-right, front-back, up-down) and where the two are, mm, LPS.
 _LUNG_MM, _LUNGS_MM = (58.0, 85.0, 125.0), (-75.0, 75.0)

@@ -46,7 +46,7 @@ def cases() -> Iterator[Case]:
     from dev_pairs import listed_pairs
     from doubtful_inputs import blobs, lung_vessels, noise
 
-    from SpikeRegLib.images import read_image
+    from SpikeRegLib.images.volumes import read_image
 
     for preset in ("fast-preview", "any-anatomy"):
         for sigma in (0.0, 2.0):
@@ -125,7 +125,7 @@ def _error_of_half(done: Any, truth: Any, moving: Any) -> float:
     """Mean distance from the whole head's registration, over fixed voxels of the head that it puts into the half."""
     import torch
 
-    from SpikeRegLib.images import foreground_mask
+    from SpikeRegLib.images.volumes import foreground_mask
 
     index = torch.nonzero(foreground_mask(done.fixed))[::97].double().flip(1)
     matrix = torch.from_numpy(done.fixed.frame.matrix)

@@ -28,17 +28,17 @@ from meaning import meaning
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
-from SpikeRegLib.allocator import keep_freed_memory
-from SpikeRegLib.configuration import read_toml
-from SpikeRegLib.filters import FOREGROUND
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, read_labels
-from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
-from SpikeRegLib.refinement.contrast import compare_by
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, warp_image
-from SpikeRegLib.working import Working
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, read_labels
+from SpikeRegLib.pipeline.inputs import Side, load_side, on_working_frame, working_frame
+from SpikeRegLib.presets.preset import read_toml
+from SpikeRegLib.quality import metrics
+from SpikeRegLib.similarity.contrast import compare_by
+from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.space.filters import FOREGROUND
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, warp_image
+from SpikeRegLib.system.allocator import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))

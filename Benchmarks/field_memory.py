@@ -34,11 +34,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from SpikeRegLib.networks.deploy import deploy  # noqa: E402
 from SpikeRegLib.neural_field.field import NeuralField  # noqa: E402
 from SpikeRegLib.neural_field.model import FieldNetwork  # noqa: E402
-from SpikeRegLib.neural_field.options import paper_options  # noqa: E402
-from SpikeRegLib.refinement.grids import Grid  # noqa: E402
-from SpikeRegLib.spiking.deploy import deploy  # noqa: E402
+from SpikeRegLib.neural_field.sizes import paper_options  # noqa: E402
+from SpikeRegLib.space.grids import Grid  # noqa: E402
 from SpikeRegLib.spiking.spec import named_spec  # noqa: E402
 from SpikeRegLib.spiking.unet import AnalogUNet  # noqa: E402
 from SpikeRegLib.training.config import load_config  # noqa: E402

@@ -26,16 +26,16 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from SpikeRegLib.fields import warp  # noqa: E402
-from SpikeRegLib.filters import gaussian  # noqa: E402
-from SpikeRegLib.frames import Frame  # noqa: E402
-from SpikeRegLib.inputs import load_side, on_working_frame, working_frame  # noqa: E402
+from SpikeRegLib.images.frames import Frame  # noqa: E402
 from SpikeRegLib.neural_field.codes import positions_on  # noqa: E402
 from SpikeRegLib.neural_field.consistency import jacobians  # noqa: E402
 from SpikeRegLib.neural_field.field import NeuralField  # noqa: E402
 from SpikeRegLib.neural_field.optimise import OptimisationOptions, optimise  # noqa: E402
-from SpikeRegLib.neural_field.options import FieldOptions  # noqa: E402
-from SpikeRegLib.refinement.grids import Grid  # noqa: E402
+from SpikeRegLib.neural_field.sizes import FieldOptions  # noqa: E402
+from SpikeRegLib.pipeline.inputs import load_side, on_working_frame, working_frame  # noqa: E402
+from SpikeRegLib.space.fields import warp  # noqa: E402
+from SpikeRegLib.space.filters import gaussian  # noqa: E402
+from SpikeRegLib.space.grids import Grid  # noqa: E402
 
 SAMPLE = ROOT / "SpikeRegLib" / "sample" / "fixed.nii.gz"
 NOISE = 0.02

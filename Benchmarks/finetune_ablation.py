@@ -22,7 +22,7 @@ import torch
 from cohort import load_networks
 from pareto import point, thresholds_of
 
-from SpikeRegLib.configuration import load_preset
+from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.spiking.conversion import convert
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
 from SpikeRegLib.training.anatomy import load_anatomies

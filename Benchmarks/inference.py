@@ -24,11 +24,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from SpikeRegLib import models  # noqa: E402
-from SpikeRegLib.precision import Precision  # noqa: E402
-from SpikeRegLib.spiking.deploy import FloatUNet  # noqa: E402
-from SpikeRegLib.spiking.integer import IntegerUNet  # noqa: E402
-from SpikeRegLib.spiking.integer_convolution import available  # noqa: E402
-from SpikeRegLib.spiking.tiles import reach, tiled_output  # noqa: E402
+from SpikeRegLib.networks.deploy import FloatUNet  # noqa: E402
+from SpikeRegLib.networks.integer import IntegerUNet  # noqa: E402
+from SpikeRegLib.networks.integer_convolution import available  # noqa: E402
+from SpikeRegLib.networks.precision import Precision  # noqa: E402
+from SpikeRegLib.networks.tiles import reach, tiled_output  # noqa: E402
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet  # noqa: E402
 
 SAMPLE = ROOT / "SpikeRegLib" / "sample"
@@ -38,7 +38,7 @@ Shape = tuple[int, int, int]
 
 def sample_image(shape: Shape) -> torch.Tensor:
     """[1, 2, D, H, W]: the bundled pair, cropped or padded to `shape` (activity depends on what is seen)."""
-    from SpikeRegLib.images import normalise_intensity, read_image
+    from SpikeRegLib.images.volumes import normalise_intensity, read_image
 
     channels = []
     for role in ("fixed", "moving"):

@@ -29,10 +29,10 @@ from evaluation import Pair
 from paired_statistics import compare
 
 from SpikeRegLib import models
-from SpikeRegLib.configuration import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.inputs import working_frame
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.pipeline.inputs import working_frame
+from SpikeRegLib.presets.preset import PRESET_FOLDER, Preset, load_preset
+from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.energy import MAC_PJ, dense_table
 from SpikeRegLib.spiking.spec import NetworkSpec
 

@@ -22,10 +22,10 @@ import evaluation as data
 import numpy as np
 import torch
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.images import Volume, foreground_mask, read_image
+from SpikeRegLib.images.volumes import Volume, foreground_mask, read_image
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import DisplacementTransform, warp_image
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import DisplacementTransform, warp_image
 
 # Standard deviation of the Gaussian that makes noise the warp: its correlation falls to 1/e at twice this.
 SMOOTHNESS_MM = 17.0

@@ -20,7 +20,7 @@ from statistics import fmean
 import evaluation as data
 
 from SpikeRegLib import register
-from SpikeRegLib.transforms import CompositeTransform
+from SpikeRegLib.space.transforms import CompositeTransform
 
 BETWEEN = {name: data.DATA / "small" / f"kirby113_v2_{name.lower()}brain.nii.gz" for name in ("T1", "T2")}
 # Contrast of the subject between, and preset.

@@ -23,8 +23,8 @@ import torch
 from cohort import activity, load_networks, network_map
 
 from SpikeRegLib import models
-from SpikeRegLib.configuration import load_preset
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
 from SpikeRegLib.training.anatomy import load_anatomies

@@ -28,11 +28,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from SpikeRegLib.frames import Frame  # noqa: E402
-from SpikeRegLib.images import Volume, foreground_mask, read_image  # noqa: E402
+from SpikeRegLib.images.frames import Frame  # noqa: E402
+from SpikeRegLib.images.volumes import Volume, foreground_mask, read_image  # noqa: E402
+from SpikeRegLib.outputs.registration import Registration  # noqa: E402
 from SpikeRegLib.pipeline import register  # noqa: E402
-from SpikeRegLib.registration import Registration  # noqa: E402
-from SpikeRegLib.transforms import Transform, warp_image  # noqa: E402
+from SpikeRegLib.space.transforms import Transform, warp_image  # noqa: E402
 
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))
 HEADS = {"head 1.6 mm": "small/T1_head_1p6mm.nii.gz", "template": "heads/spm152.nii.gz"}

@@ -17,7 +17,7 @@ from cohort import load_networks
 from pareto import point
 
 from SpikeRegLib import models
-from SpikeRegLib.configuration import load_preset
+from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.spiking.synchronous import SynchronousUNet
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
 

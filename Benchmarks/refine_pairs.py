@@ -20,18 +20,18 @@ from dev_pairs import DATA, ROOT, listed_pairs, score, table
 sys.path.insert(0, str(ROOT))
 
 from SpikeRegLib.affine import align
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.inputs import Side, load_side, on_working_frame, working_frame
-from SpikeRegLib.metrics import deformation_summary, inverse_consistency_mm
-from SpikeRegLib.refine import DEFAULT, THOROUGH, Refinement, RefinementSchedule, refine
-from SpikeRegLib.transforms import (
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.pipeline.inputs import Side, load_side, on_working_frame, working_frame
+from SpikeRegLib.quality.metrics import deformation_summary, inverse_consistency_mm
+from SpikeRegLib.refinement.refine import DEFAULT, THOROUGH, Refinement, RefinementSchedule, refine
+from SpikeRegLib.similarity.pair import itk_reading
+from SpikeRegLib.space.transforms import (
     CompositeTransform,
     DisplacementTransform,
     Transform,
     read_transform,
     write_transform,
 )
-from SpikeRegLib.working import itk_reading
 
 SCHEDULES = {"default": DEFAULT, "thorough": THOROUGH, "coarse": RefinementSchedule(DEFAULT.levels[:2])}
 COLUMNS = ("dice", "folding_percent", "true_folding_percent", "sdlogj", "inverse_consistency_mm", "cpu_s")

@@ -25,12 +25,13 @@ import numpy as np
 import torch
 from corruptions import CORRUPTIONS, Damaged
 
-from SpikeRegLib import metrics, models, register
-from SpikeRegLib.configuration import PRESET_FOLDER, load_preset
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.registration import Registration
-from SpikeRegLib.transforms import AffineTransform, CompositeTransform, DisplacementTransform, warp_image
+from SpikeRegLib import models, register
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.outputs.registration import Registration
+from SpikeRegLib.presets.preset import PRESET_FOLDER, load_preset
+from SpikeRegLib.quality import metrics
+from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform, warp_image
 
 LARGE_DROP = 0.02
 

@@ -18,11 +18,12 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from SpikeRegLib import __version__, interrupt
-from SpikeRegLib.allocator import keep_freed_memory
+from SpikeRegLib import __version__
 from SpikeRegLib.commands import COMMANDS, streams
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
-from SpikeRegLib.itk_names import check_utf8
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.system.allocator import keep_freed_memory
+from SpikeRegLib.system.itk_names import check_utf8
 
 
 class _Parser(argparse.ArgumentParser):

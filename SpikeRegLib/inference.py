@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from SpikeRegLib.arrays import Array, Spacing, array_frame, array_volume, is_array
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, background_value, read_image, read_labels
-from SpikeRegLib.inputs import Source
+from SpikeRegLib.images.arrays import Array, Spacing, array_frame, array_volume, is_array
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, background_value, read_image, read_labels
 from SpikeRegLib.models import find, read_header
+from SpikeRegLib.outputs.registration import Registration
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.registration import Registration
+from SpikeRegLib.pipeline.inputs import Source
+from SpikeRegLib.space.transforms import DisplacementTransform, Transform, check_finite, warp_image
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.training.config import TrainingConfig, load_config
-from SpikeRegLib.transforms import DisplacementTransform, Transform, check_finite, warp_image
 
 # What else of a registration may be an array, and on whose grid it then lies.
 _ON_GRID_OF = {

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.json_text import read_json
-from SpikeRegLib.ranges import TENSOR, within
+from SpikeRegLib.text.json_text import read_json
+from SpikeRegLib.text.ranges import TENSOR, within
 
 if TYPE_CHECKING:
     import torch
@@ -200,7 +200,7 @@ def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | No
         InputError: see `load_model`.
     """
     from SpikeRegLib.neural_field.model import FieldNetwork
-    from SpikeRegLib.neural_field.options import FieldOptions
+    from SpikeRegLib.neural_field.sizes import FieldOptions
 
     header = read_header(path)
     if header.kind not in ("field", "spiking-field") or kind not in (None, header.kind):

@@ -27,9 +27,9 @@ from SpikeRegLib.affine.matrices import unit_map
 from SpikeRegLib.affine.pair import Pair
 from SpikeRegLib.affine.search import search
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.progress import Listener, Progress, silent
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.space.transforms import AffineTransform
 
 _NESTED = 0.6  # ratio of foreground volumes below which one image shows much more than the other
 _SAME_CONTRAST = 0.2  # interior correlation above which two images count as the same contrast

@@ -11,11 +11,11 @@ from torch.nn.functional import max_pool3d
 
 from SpikeRegLib.affine.matrices import to_itk, unit_map
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.field_of_view import Faces, cut_faces, field_of_view
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, foreground_mask, frame_of, set_frame, to_sitk, without_outliers
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, foreground_mask, frame_of, set_frame, to_sitk, without_outliers
+from SpikeRegLib.space.field_of_view import Faces, cut_faces, field_of_view
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import AffineTransform
 
 _BLOCKS = 96  # voxels per axis, about, that an image is reduced to before anything else
 _SPACING = 0.055  # of the working grid, in radii: 3 mm for an adult brain

@@ -16,9 +16,9 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.affine.anatomy import Anatomy
-from SpikeRegLib.fields import values_at
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.images import frame_of
+from SpikeRegLib.images.volumes import frame_of
+from SpikeRegLib.space.fields import values_at
+from SpikeRegLib.space.filters import gaussian
 
 # Smoothing before the gradients, and edge of a block, in radii of the anatomy: 3 mm and 25 mm for an adult brain.
 _SMOOTHING, _BLOCK = 0.055, 0.45

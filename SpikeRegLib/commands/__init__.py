@@ -21,6 +21,6 @@ COMMANDS = {
     "interpolate": Command("SpikeRegLib.commands.interpolate", "write the path between two code files as transforms"),
     "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform with two segmentations"),
     "models": Command("SpikeRegLib.commands.models", "list the trained networks that ship with SpikeReg"),
-    "energy": Command("SpikeRegLib.spiking.energy_command", "count operations and estimate the energy of a network"),
+    "energy": Command("SpikeRegLib.commands.energy", "count operations and estimate the energy of a network"),
     "train": Command("SpikeRegLib.training.command", "train a network: teacher, convert, finetune"),
 }

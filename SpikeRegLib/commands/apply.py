@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.commands.register import add_background_option
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.foreign_prints import without_foreign_prints
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.publishing import settle
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.outputs.publishing import settle
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.system.foreign_prints import without_foreign_prints
 
 if TYPE_CHECKING:
     from SpikeRegLib.neural_field.coded import CodedDeformation
-    from SpikeRegLib.transforms import Transform
+    from SpikeRegLib.space.transforms import Transform
 
 _DIRECTIONS = """\
 A saved transform maps points of the FIXED image to points of the MOVING image (LPS mm). Therefore:
@@ -89,7 +89,7 @@ def load_transform(
     """
     settle(path.parent)  # a run into this folder may have been killed
     from SpikeRegLib.neural_field.files import SUFFIX, read_codes  # imports torch
-    from SpikeRegLib.transforms import read_transform
+    from SpikeRegLib.space.transforms import read_transform
 
     if path.suffix == SUFFIX:
         coded = read_codes(path, model=model)
@@ -109,10 +109,10 @@ def run(options: argparse.Namespace) -> int:
     if options.background is not None and (options.points or options.labels):
         raise InputError("--background: of images; points have none and labels 0, so leave it out")
 
-    from SpikeRegLib.image_files import WRITABLE_EXTENSIONS, check_output
-    from SpikeRegLib.images import background_value, read_image, read_labels, write_volume  # imports torch
-    from SpikeRegLib.points import POINT_EXTENSIONS, read_points, write_points
-    from SpikeRegLib.transforms import warp_image
+    from SpikeRegLib.images.files import WRITABLE_EXTENSIONS, check_output
+    from SpikeRegLib.images.points import POINT_EXTENSIONS, read_points, write_points
+    from SpikeRegLib.images.volumes import background_value, read_image, read_labels, write_volume  # imports torch
+    from SpikeRegLib.space.transforms import warp_image
 
     kinds = POINT_EXTENSIONS if options.points else WRITABLE_EXTENSIONS
     check_output(options.output, kinds, (options.transform, options.input, options.reference, options.model))
@@ -147,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
 
 def grid_of(path: Path) -> Frame:
     """The frame of an image or, which serves as well, a label map."""
-    from SpikeRegLib.images import read_image, read_labels
+    from SpikeRegLib.images.volumes import read_image, read_labels
 
     try:
         return read_image(path, allow_nonfinite=True).frame

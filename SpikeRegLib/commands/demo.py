@@ -7,7 +7,7 @@ from pathlib import Path
 
 from SpikeRegLib.commands.events import listener_for
 from SpikeRegLib.commands.register import add_run_options, finish
-from SpikeRegLib.outputs import check_results_folder
+from SpikeRegLib.outputs.folder import check_results_folder
 
 SAMPLE = Path(__file__).parents[1] / "sample"
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_results_folder(options.out)
 
-    from SpikeRegLib.devices import set_threads  # imports torch
     from SpikeRegLib.pipeline import register
+    from SpikeRegLib.system.devices import set_threads  # imports torch
 
     set_threads(options.threads)  # also for what is written afterwards
     registration = register(

@@ -6,12 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.json_text import read_json
-from SpikeRegLib.outputs import finite_or_null
-from SpikeRegLib.publishing import settle
-from SpikeRegLib.ranges import LABEL, within_all
+from SpikeRegLib.outputs.folder import finite_or_null
+from SpikeRegLib.outputs.publishing import settle
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.text.json_text import read_json
+from SpikeRegLib.text.ranges import LABEL, within_all
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
     import numpy as np  # with torch, below: imported only when the command runs
 
-    from SpikeRegLib.images import read_labels
-    from SpikeRegLib.metrics import deformation_summary, dice, hd95_mm
-    from SpikeRegLib.transforms import AffineTransform, read_transform, warp_image
+    from SpikeRegLib.images.volumes import read_labels
+    from SpikeRegLib.quality.metrics import deformation_summary, dice, hd95_mm
+    from SpikeRegLib.space.transforms import AffineTransform, read_transform, warp_image
 
     fixed, moving = read_labels(options.fixed_seg), read_labels(options.moving_seg)
     settle(options.transform.parent)  # a run into that folder may have been killed

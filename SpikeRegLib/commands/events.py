@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.commands.streams import say, say_error
 from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.system import interrupt
 
 _BAR_WIDTH = 24
 

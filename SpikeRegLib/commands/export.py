@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of, load_transform
 from SpikeRegLib.commands.register import option
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.foreign_prints import without_foreign_prints
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.system.foreign_prints import without_foreign_prints
 
 _EXAMPLES = """\
 The field holds the whole map from fixed to moving points (LPS mm vectors, as ITK has it).
@@ -34,9 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from SpikeRegLib.image_files import check_output
-    from SpikeRegLib.inputs import check_size
-    from SpikeRegLib.transforms import WRITABLE_EXTENSIONS, DisplacementTransform, write_transform  # imports torch
+    from SpikeRegLib.images.files import check_output
+    from SpikeRegLib.pipeline.inputs import check_size
+    from SpikeRegLib.space.transforms import (  # imports torch
+        WRITABLE_EXTENSIONS,
+        DisplacementTransform,
+        write_transform,
+    )
 
     check_output(options.output, WRITABLE_EXTENSIONS, (options.transform, options.reference, options.model))
     transform, coded = load_transform(options.transform, options.model, spacing_mm=options.spacing)

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.commands.apply import add_model_option, grid_of
 from SpikeRegLib.commands.register import add_background_option, option
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import check_writable, staged
-from SpikeRegLib.publishing import settle
+from SpikeRegLib.outputs.folder import check_writable, staged
+from SpikeRegLib.outputs.publishing import settle
+from SpikeRegLib.system import interrupt
 
 if TYPE_CHECKING:
     from SpikeRegLib.neural_field.coded import CodedDeformation
@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> int:
     settle(options.out)
     nothing_replaced(options.out)
 
-    from SpikeRegLib.images import background_value, read_image, write_volume  # imports torch
+    from SpikeRegLib.images.volumes import background_value, read_image, write_volume  # imports torch
     from SpikeRegLib.neural_field.coded import between, scaled
     from SpikeRegLib.neural_field.files import read_codes
-    from SpikeRegLib.transforms import warp_image, write_transform
+    from SpikeRegLib.space.transforms import warp_image, write_transform
 
     last = read_codes(options.second, model=options.model)
     first = None if options.first == IDENTITY else read_codes(options.first, model=options.model)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from SpikeRegLib.commands.events import emit, listener_for
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.commands.summary import summary_lines
-from SpikeRegLib.configuration import METHODS, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import check_results_folder, write_outputs
-from SpikeRegLib.ranges import OPTIONS, whole, within
+from SpikeRegLib.outputs.folder import check_results_folder, write_outputs
+from SpikeRegLib.presets.preset import METHODS, load_preset, preset_for, preset_names
+from SpikeRegLib.text.ranges import OPTIONS, whole, within
 
 if TYPE_CHECKING:
-    from SpikeRegLib.registration import Registration
+    from SpikeRegLib.outputs.registration import Registration
 
 _OUTPUTS = """\
 written to DIR, all at the end and all at once:
@@ -166,8 +166,8 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
     load_preset(preset)  # an unknown one is refused before torch is loaded
     check_results_folder(options.out)
 
-    from SpikeRegLib.devices import set_threads  # imports torch
     from SpikeRegLib.pipeline import register
+    from SpikeRegLib.system.devices import set_threads  # imports torch
 
     set_threads(options.threads)  # also for what is written afterwards
     return register(

@@ -8,11 +8,11 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from SpikeRegLib import interrupt
 from SpikeRegLib.commands import register
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.json_text import read_json
-from SpikeRegLib.outputs import OUTPUT_NAMES
+from SpikeRegLib.outputs.folder import OUTPUT_NAMES
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.text.json_text import read_json
 
 # Options of the command that have no meaning for a request.
 _LEFT_OUT = ("progress",)

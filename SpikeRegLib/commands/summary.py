@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from SpikeRegLib.verdict import measure_name
+from SpikeRegLib.quality.verdict import measure_name
 
 # What is shown, from which table of the result, and how; a row is left out when one of its values was not measured.
 _ROWS = (

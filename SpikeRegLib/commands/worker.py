@@ -17,16 +17,17 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from SpikeRegLib import __version__, interrupt
-from SpikeRegLib.allocator import give_back_freed_memory
+from SpikeRegLib import __version__
 from SpikeRegLib.cli import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
 from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, read_object
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
-from SpikeRegLib.outputs import write_outputs
+from SpikeRegLib.outputs.folder import write_outputs
+from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.warm import Memory
+from SpikeRegLib.system import interrupt
+from SpikeRegLib.system.allocator import give_back_freed_memory
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -150,7 +151,7 @@ def serve(lines: Iterable[bytes], events: Events, desk: Desk, *, debug: bool = F
         desk: where requests wait.
         debug: show the traceback of every error on stderr.
     """
-    import SpikeRegLib.pipeline  # noqa: F401  torch takes a second: better before "ready" than after the first request
+    import SpikeRegLib.pipeline.engine  # noqa: F401  torch takes a second: better before "ready" than after the first request
 
     memory = Memory()
     reader = threading.Thread(target=_read, args=(lines, Understanding(), events, desk), name="requests", daemon=True)

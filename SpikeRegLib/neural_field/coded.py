@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from SpikeRegLib.fields import taper
-from SpikeRegLib.frames import Frame
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.sampled import sampled
-from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose
-from SpikeRegLib.working import settled
+from SpikeRegLib.similarity.pair import settled
+from SpikeRegLib.space.fields import taper
+from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, Transform, compose
 
 # Distance of the nodes that stand for everything far from the anatomy, in voxels of the grid of the field.
 WIDE = 4

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from SpikeRegLib.fields import values_at
-from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.space.fields import values_at
+from SpikeRegLib.space.grids import Grid, resample
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import nn
 
-from SpikeRegLib.devices import seed_cpu
-from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.system.devices import seed_cpu
 
 
 class FourierFeatures(nn.Module):

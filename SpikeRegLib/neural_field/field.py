@@ -9,8 +9,8 @@ from torch import nn
 
 from SpikeRegLib.neural_field.codes import Codes, positions_on, slabs_of
 from SpikeRegLib.neural_field.decoder import Decoder
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.grids import Grid
 
 # Points decoded at once: few enough for what they need to stay in the processor's cache, which is a third faster.
 POINTS_AT_ONCE = 4_096

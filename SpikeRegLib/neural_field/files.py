@@ -20,14 +20,16 @@ from safetensors.torch import load_file, save
 
 from SpikeRegLib import __version__, models
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.image_files import atomic_output, check_frame
-from SpikeRegLib.json_text import read_json
+from SpikeRegLib.images.files import atomic_output, check_frame
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, steps_of, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.ranges import (
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.text.json_text import read_json
+from SpikeRegLib.text.ranges import (
     AXIS,
     CODED_SPACING_MM,
     CODES,
@@ -39,8 +41,6 @@ from SpikeRegLib.ranges import (
     within,
     within_all,
 )
-from SpikeRegLib.refinement.grids import Grid
-from SpikeRegLib.transforms import AffineTransform
 
 FORMAT = "spikereg-codes-1"
 SUFFIX = ".safetensors"

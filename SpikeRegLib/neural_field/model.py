@@ -7,8 +7,8 @@ from torch import nn
 
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.spec import Layer
 from SpikeRegLib.spiking.unet import Recorder, RegistrationUNet, SpikingUNet
 

@@ -18,12 +18,12 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.learn import loosen
-from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.neural_field.search import Goal, OptimisationOptions, Search
+from SpikeRegLib.neural_field.sizes import FieldOptions
 from SpikeRegLib.progress import Listener, silent
-from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.refinement.image_pair import Images
-from SpikeRegLib.refinement.known import Known
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.known import Known
 
 __all__ = ["Optimised", "OptimisationOptions", "new_codes", "optimise"]
 

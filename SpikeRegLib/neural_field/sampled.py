@@ -9,7 +9,7 @@ from torch.nn.functional import max_pool3d
 
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.field import NeuralField
-from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.space.grids import Grid, resample
 
 # Spacing of the nodes that stand for everything outside the content.
 WIDE_MM = 8.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from SpikeRegLib.fields import compose
 from SpikeRegLib.neural_field.codes import Codes, positions_on
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
@@ -17,10 +16,11 @@ from SpikeRegLib.neural_field.learn import Lesson, learn_decoder
 from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.climb import climb
-from SpikeRegLib.refinement.grids import Grid, resample
 from SpikeRegLib.refinement.image_pair import ImagePair, Images
 from SpikeRegLib.refinement.landmarks import displacement_at
 from SpikeRegLib.refinement.schedule import Level
+from SpikeRegLib.space.fields import compose
+from SpikeRegLib.space.grids import Grid, resample
 
 # Spacing of the images on which fields are compared, and of the nodes at which stages are sampled for that.
 _JUDGE_MM, _SAMPLED_MM = 2.0, 3.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.text.ranges import check_numbers
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import torch
 
-from SpikeRegLib.fields import compose
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.refinement.displacement import hold_border
-from SpikeRegLib.refinement.grids import Grid
 from SpikeRegLib.refinement.image_pair import ImagePair
 from SpikeRegLib.refinement.landmarks import Pull, add_within
 from SpikeRegLib.refinement.schedule import Level
+from SpikeRegLib.space.displacement import hold_border
+from SpikeRegLib.space.fields import compose
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.grids import Grid
 
 # A level ends when so many iterations together gained less than this.
 _PATIENCE, _SMALLEST_GAIN = 4, 5e-4

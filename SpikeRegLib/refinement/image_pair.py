@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from SpikeRegLib.refinement.displacement import sample
-from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.known import FADE_MM, Known, counting, extrapolated, resample_known
-from SpikeRegLib.refinement.known_correlation import KnownCorrelation
-from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
+from SpikeRegLib.similarity.known_lncc import KnownCorrelation
+from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
+from SpikeRegLib.space.displacement import sample
+from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.known import FADE_MM, Known, counting, extrapolated, resample_known
 
 # The images are smoothed by this fraction of a level's spacing before they are sub-sampled to it.
 _ANTI_ALIAS = 0.35

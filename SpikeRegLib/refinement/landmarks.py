@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from SpikeRegLib.fields import taper, values_at
-from SpikeRegLib.refinement.displacement import sample
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.space.displacement import sample
+from SpikeRegLib.space.fields import taper, values_at
+from SpikeRegLib.space.grids import Grid
 
 # At brain scale: an isolated landmark carries what is 9 mm away half as far, and nothing beyond 30 mm.
 REACH_MM = 30.0

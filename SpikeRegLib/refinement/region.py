@@ -7,8 +7,8 @@ import math
 import torch
 from torch.nn.functional import max_pool3d, pad
 
-from SpikeRegLib.refinement.diffeomorphic import remove_folds
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.space.folds import remove_folds
+from SpikeRegLib.space.grids import Grid
 
 # Over so many mm (at brain scale) inside the edge, changes grow from nothing to their full size.
 TAPER_MM = 6.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.space.grids import Grid
 
 
 @dataclass(frozen=True)

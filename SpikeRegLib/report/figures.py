@@ -7,9 +7,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from SpikeRegLib.quality.verdict import measure_name
 from SpikeRegLib.report.charts import overlap_rows
 from SpikeRegLib.report.elements import course, number, section, table, tile
-from SpikeRegLib.verdict import measure_name
 
 _VERDICTS = {
     "good": ("Good", "nothing measured speaks against this registration"),

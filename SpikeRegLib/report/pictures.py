@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.report.colours import DIVERGING, FOLD, OUTSIDE, SEQUENTIAL
 
 JACOBIAN_LIMIT = 3.0  # the scale runs from 1/3 to 3

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, foreground_mask
-from SpikeRegLib.transforms import AffineTransform, CompositeTransform, Transform, compose, warp_image
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, foreground_mask
+from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, Transform, compose, warp_image
 
 PIXELS = 256  # along the longer side of every plane
 _MARGIN = 0.06

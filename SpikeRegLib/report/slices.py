@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from SpikeRegLib.images import background_value
+from SpikeRegLib.images.volumes import background_value
 from SpikeRegLib.report import pictures
 from SpikeRegLib.report.colours import DIVERGING, FOLD, SEQUENTIAL
 from SpikeRegLib.report.elements import colour_bar, panel, picture, section
 from SpikeRegLib.report.planes import Plane, affine_part, deformed_coordinates, slice_of
 
 if TYPE_CHECKING:
-    from SpikeRegLib.registration import Registration
+    from SpikeRegLib.outputs.registration import Registration
 
 
 def slices_part(registration: Registration, planes: list[Plane]) -> str:

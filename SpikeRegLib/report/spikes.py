@@ -13,10 +13,10 @@ from SpikeRegLib.report.colours import SEQUENTIAL
 from SpikeRegLib.report.elements import colour_bar, number, percent, picture, section, table
 from SpikeRegLib.report.pictures import grey
 from SpikeRegLib.report.planes import Plane, slice_of
-from SpikeRegLib.spiking.memory import COLUMNS, memory_result
+from SpikeRegLib.spiking.traffic import COLUMNS, memory_result
 
 if TYPE_CHECKING:
-    from SpikeRegLib.images import Volume
+    from SpikeRegLib.images.volumes import Volume
 
 
 def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Plane) -> str:

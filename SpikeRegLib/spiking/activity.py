@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch.nn import functional
 
-from SpikeRegLib.spiking.memory import dense_bytes, spiking_bytes
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec
+from SpikeRegLib.spiking.traffic import dense_bytes, spiking_bytes
 
 
 def axis_fan_out(length: int, layer: Layer, factor: int = 1) -> list[int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
-from SpikeRegLib.json_text import read_json
-from SpikeRegLib.ranges import SEED, within
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import SpikingUNet
+from SpikeRegLib.text.json_text import read_json
+from SpikeRegLib.text.ranges import SEED, within
 
 # T is the spec's.
 _OF_NEURONS = tuple(field.name for field in fields(NeuronDynamics) if field.name != "timesteps")

@@ -101,7 +101,7 @@ def smoothing_macs(spec: NetworkSpec, shape: tuple[int, int, int]) -> int:
 def dense_rows(spec: NetworkSpec, shape: tuple[int, int, int]) -> list[dict[str, Any]]:
     """What is known of every layer without running it, named as in `LayerActivity`; None for what spikes decide."""
     from SpikeRegLib.spiking.activity import dense_macs
-    from SpikeRegLib.spiking.memory import dense_bytes
+    from SpikeRegLib.spiking.traffic import dense_bytes
 
     macs = dense_macs(spec, shape)
     unknown = ("synaptic_ops", "neuron_updates", "rate", "silent_percent", "sram_bytes", "dram_bytes")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 
-from SpikeRegLib.filters import FOREGROUND
+from SpikeRegLib.space.filters import FOREGROUND
 
 # What `standardise` gives the foreground.
 MEAN, SPREAD = 0.5, 0.2

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.text.ranges import check_numbers
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 
-from SpikeRegLib.json_text import read_json
-from SpikeRegLib.names import is_name
-from SpikeRegLib.ranges import LAYERS, NETWORK_WEIGHTS, check_numbers, within
+from SpikeRegLib.text.json_text import read_json
+from SpikeRegLib.text.names import is_name
+from SpikeRegLib.text.ranges import LAYERS, NETWORK_WEIGHTS, check_numbers, within
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from SpikeRegLib.fields import exponential, upsample
+from SpikeRegLib.space.fields import exponential, upsample
 from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.spiking.neurons import (
     NeuronDynamics,

@@ -11,9 +11,9 @@ import torch
 
 from SpikeRegLib.anatomy.structures import CSF, FOLDED, LABELS, VENTRICLES
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.itk_names import itk_name
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.system.itk_names import itk_name
 
 # The common space: 2 mm, world-aligned, large enough for any adult brain (z, y, x), multiples of 16 voxels.
 SHAPE = (80, 96, 80)

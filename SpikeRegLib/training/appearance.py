@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.anatomy.structures import FLUID, LABELS, MIRRORED
-from SpikeRegLib.filters import FOREGROUND, gaussian
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.space.filters import FOREGROUND, gaussian
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.stream import Stream
 
 # T1-weighted mean intensity of every label, white matter 160, from the SynthSeg priors (Apache-2.0).

@@ -89,10 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.step == "anatomy":
         return anatomy.run(arguments)
-    from SpikeRegLib.devices import choose_device, set_threads
     from SpikeRegLib.errors import InputError
     from SpikeRegLib.models import find
-    from SpikeRegLib.outputs import check_writable
+    from SpikeRegLib.outputs.folder import check_writable
+    from SpikeRegLib.system.devices import choose_device, set_threads
     from SpikeRegLib.training import recipe
     from SpikeRegLib.training.config import load_config
     from SpikeRegLib.training.processes import join

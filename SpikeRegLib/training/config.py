@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.configuration import read_toml, read_yaml, settings_from_table
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.presets.preset import read_toml, read_yaml, settings_from_table
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.field_objective import FieldWeights
 from SpikeRegLib.training.loop import LoopOptions

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS
-from SpikeRegLib.fields import compose
-from SpikeRegLib.filters import FOREGROUND, gaussian
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.space.fields import compose
+from SpikeRegLib.space.filters import FOREGROUND, gaussian
 from SpikeRegLib.spiking.intensity import MEAN, SPREAD
 from SpikeRegLib.spiking.unet import RegistrationUNet
 from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from SpikeRegLib.fields import values_at
-from SpikeRegLib.filters import FOREGROUND
-from SpikeRegLib.losses import lncc_map, soft_dice
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.consistency import inverse_consistency
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.similarity.losses import lncc_map, soft_dice
+from SpikeRegLib.space.fields import values_at
+from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import SpikingUNet
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
 
 # Points decoded together while training.

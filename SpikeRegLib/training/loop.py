@@ -20,12 +20,12 @@ import torch
 from tqdm import tqdm
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.ranges import check_numbers
 from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
 from SpikeRegLib.training.objective import ObjectiveWeights, echo, first_pass, objective
 from SpikeRegLib.training.processes import Processes

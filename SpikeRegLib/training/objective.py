@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from SpikeRegLib.fields import compose, exponential, warp
-from SpikeRegLib.filters import FOREGROUND
-from SpikeRegLib.losses import diffusion, lncc, soft_dice
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.similarity.losses import diffusion, lncc, soft_dice
+from SpikeRegLib.space.fields import compose, exponential, warp
+from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.stream import Stream
 from SpikeRegLib.training.synthetic import SyntheticPair
 

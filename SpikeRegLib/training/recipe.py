@@ -15,8 +15,8 @@ import torch
 from SpikeRegLib import __version__
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.models import find, load_field, load_model, read_header, save_model
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.precision import Precision
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet

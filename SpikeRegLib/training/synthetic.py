@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import FOREGROUND
-from SpikeRegLib.refinement.contrast import Comparison, compare_by
+from SpikeRegLib.similarity.contrast import Comparison, compare_by
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import (
     SyntheticOptions,

@@ -14,11 +14,11 @@ import torch
 
 from SpikeRegLib import __version__
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import FOREGROUND
-from SpikeRegLib.losses import lncc
 from SpikeRegLib.models import save_model
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.similarity.losses import lncc
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
 from SpikeRegLib.training.config import TrainingConfig, load_config
 from SpikeRegLib.training.loop import train

@@ -9,15 +9,15 @@ from statistics import fmean
 
 import torch
 
-from SpikeRegLib import metrics
 from SpikeRegLib.affine import align
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.inputs import load_side, on_working_frame, working_frame
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.pipeline.inputs import load_side, on_working_frame, working_frame
+from SpikeRegLib.quality import metrics
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, compose, warp_image
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, compose, warp_image
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from SpikeRegLib.configuration import parse_preset
-from SpikeRegLib.toml_text import toml_text
+from SpikeRegLib.presets.preset import parse_preset
+from SpikeRegLib.text.toml_text import toml_text
 from SpikeRegSlicerLib.exchange import Exchange
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import Task, WorkerProcess

@@ -16,7 +16,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from SpikeRegLib.configuration import METHODS
+from SpikeRegLib.presets.preset import METHODS
 from SpikeRegSlicerLib.display.compare import MODES
 from SpikeRegSlicerLib.scene.inputs import Inputs
 

@@ -7,7 +7,8 @@ import os
 
 from slicer.i18n import tr as _
 
-from SpikeRegLib.configuration import (
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.presets.preset import (
     FIELD_METHODS,
     Preset,
     load_preset,
@@ -16,7 +17,6 @@ from SpikeRegLib.configuration import (
     preset_names,
     write_preset,
 )
-from SpikeRegLib.errors import InputError
 from SpikeRegSlicerLib.parameters import Method, Parameters
 
 DEFAULT = "brain-t1"

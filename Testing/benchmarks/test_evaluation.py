@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 
 import evaluation
 
-from SpikeRegLib.image_files import frame_of
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.files import frame_of
+from SpikeRegLib.images.volumes import Volume
 
 SCORER = evaluation.DATA.parent / "score" / "score.py"
 

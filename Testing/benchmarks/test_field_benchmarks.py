@@ -21,13 +21,13 @@ import methods
 
 from SpikeRegLib.cli import build_parser
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.frames import Frame
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.grids import Grid
 
 
 def shifting_field(there_mm: float, back_mm: float) -> tuple[NeuralField, Frame, Grid]:

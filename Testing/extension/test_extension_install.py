@@ -97,11 +97,12 @@ def test_a_file_that_is_not_listed_is_missed_after_installation(tmp_path):
     source = linked_copy(tmp_path)
     path = source / "SpikeRegLib" / "CMakeLists.txt"
     text = path.read_text(encoding="utf-8")
-    scripts = [file for file in cmake_lists.listed(text, "LIBRARY_PYTHON_SCRIPTS") if file != "verdict.py"]
+    scripts = [file for file in cmake_lists.listed(text, "LIBRARY_PYTHON_SCRIPTS") if file != "quality/verdict.py"]
     path.write_text(cmake_lists.relisted(text, "LIBRARY_PYTHON_SCRIPTS", scripts), encoding="utf-8")
     incomplete = install(source, tmp_path, compiled=False)
-    assert incomplete.differences() == ["SpikeRegLib/verdict.py is not installed"]
-    assert "No module named 'SpikeRegLib.verdict'" in incomplete.python("-c", "import SpikeRegLib.verdict").stderr
+    assert incomplete.differences() == ["SpikeRegLib/quality/verdict.py is not installed"]
+    error = incomplete.python("-c", "import SpikeRegLib.quality.verdict").stderr
+    assert "No module named 'SpikeRegLib.quality.verdict'" in error
 
 
 def test_a_listed_file_that_is_gone_stops_the_configuration(tmp_path):

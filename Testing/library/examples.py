@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.registration import Registration
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.outputs.registration import Registration
+from SpikeRegLib.space.transforms import AffineTransform
 
 ANGLE = 0.4
 OBLIQUE = (np.cos(ANGLE), -np.sin(ANGLE), 0.0, np.sin(ANGLE), np.cos(ANGLE), 0.0, 0.0, 0.0, 1.0)

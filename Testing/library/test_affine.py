@@ -14,10 +14,10 @@ import torch
 from SpikeRegLib import affine
 from SpikeRegLib.affine import align
 from SpikeRegLib.errors import Cancelled, InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, read_image
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, read_image
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.space.transforms import AffineTransform
 
 SEMI_AXES = np.array([68.0, 84.0, 62.0])
 BRAIN_FRAME = Frame((50, 64, 54), (-79.5, -94.5, -73.5), (3.0, 3.0, 3.0))

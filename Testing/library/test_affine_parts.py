@@ -18,11 +18,11 @@ from SpikeRegLib.affine.matrices import homogeneous
 from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, Pair
 from SpikeRegLib.affine.search import _quaternions, _rotation, search
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, set_frame
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, set_frame
 from SpikeRegLib.progress import Progress, silent
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import AffineTransform
 
 STEP = 0.1  # between voxels, in radii
 

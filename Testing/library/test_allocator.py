@@ -13,7 +13,7 @@ import pytest
 PROBE = """
 import ctypes, sys
 sys.path.insert(0, {root!r})
-from SpikeRegLib.allocator import keep_freed_memory
+from SpikeRegLib.system.allocator import keep_freed_memory
 
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
@@ -52,7 +52,7 @@ def test_large_blocks_come_from_the_heap_and_stay_there(pytestconfig: pytest.Con
 SCATTERED = """
 import ctypes, os, sys
 sys.path.insert(0, {root!r})
-from SpikeRegLib.allocator import give_back_freed_memory
+from SpikeRegLib.system.allocator import give_back_freed_memory
 
 library = ctypes.CDLL(None)
 library.malloc.restype = ctypes.c_void_p

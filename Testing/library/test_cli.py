@@ -19,13 +19,14 @@ import SimpleITK as sitk
 import torch
 from examples import FRAMES, a_registration, head
 
-from SpikeRegLib import interrupt, outputs
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
-from SpikeRegLib.images import Volume, read_image, read_labels, write_volume
+from SpikeRegLib.images.volumes import Volume, read_image, read_labels, write_volume
+from SpikeRegLib.outputs import folder as outputs
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, read_transform, write_transform
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, read_transform, write_transform
+from SpikeRegLib.system import interrupt
 
 ROOT = Path(__file__).parents[2]
 COMPLETE = {
@@ -262,7 +263,7 @@ def test_a_failure_while_writing_names_the_folder_asked_for(tmp_path, pipeline, 
     def refuse(volume, path):
         raise InputError(f"{path}: cannot be written (why); choose another folder")
 
-    monkeypatch.setattr("SpikeRegLib.images.write_volume", refuse)
+    monkeypatch.setattr("SpikeRegLib.images.volumes.write_volume", refuse)
     assert run("register", "a", "b", "--out", tmp_path / "out", "--progress", "none") == 2
     assert f"{tmp_path / 'out' / 'warped.nii.gz'}: cannot be written (why)" in capsys.readouterr().err
     assert left_in(tmp_path) == []
@@ -274,7 +275,8 @@ _SCRIPT = """
 import sys, time, types
 sys.path[:0] = [{root!r}, {tests!r}]
 from examples import a_registration
-from SpikeRegLib import outputs, report
+from SpikeRegLib import report
+from SpikeRegLib.outputs import folder as outputs
 from SpikeRegLib.cli import entry
 from SpikeRegLib.progress import Progress
 where = {where!r}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from SpikeRegLib.configuration import Preset, load_preset, preset_for, preset_names, settings_from_table
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.presets.preset import Preset, load_preset, preset_for, preset_names, settings_from_table
 
 VALID = """
 description = "mine"

@@ -7,16 +7,16 @@ import math
 import pytest
 import torch
 
-from SpikeRegLib.configuration import SIMILARITIES
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.refine import Level, Refinement, RefinementSchedule, refine
-from SpikeRegLib.refinement.contrast import MEASURES, compare_by
-from SpikeRegLib.verdict import judge
+from SpikeRegLib.presets.preset import SIMILARITIES
+from SpikeRegLib.quality.verdict import judge
+from SpikeRegLib.refinement.refine import Level, Refinement, RefinementSchedule, refine
+from SpikeRegLib.similarity.contrast import MEASURES, compare_by
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import gaussian
 
 SHAPE = (44, 52, 48)
 SHORT = RefinementSchedule((Level(2.0, 20, 4.0, 6.9, 3.0), Level(1.0, 10, 4.0, 5.0, 2.5)), window=3)

@@ -16,9 +16,9 @@ import SimpleITK as sitk
 
 from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.image_files import read_array
-from SpikeRegLib.images import read_image, read_labels
-from SpikeRegLib.transforms import AffineTransform, read_transform, write_transform
+from SpikeRegLib.images.files import read_array
+from SpikeRegLib.images.volumes import read_image, read_labels
+from SpikeRegLib.space.transforms import AffineTransform, read_transform, write_transform
 
 SHAPE = (20, 22, 24)
 
@@ -309,7 +309,7 @@ def test_a_damaged_file_is_one_line_and_the_rest_is_for_debug(damaged, capfd):
 def test_a_process_without_stderr_reads_as_any_other(damaged):
     """fd 2 is closed: there is nothing to silence, and nothing to trip over."""
     code = (
-        "import os, sys; os.close(2); from SpikeRegLib.images import read_image; "
+        "import os, sys; os.close(2); from SpikeRegLib.images.volumes import read_image; "
         f"print(read_image({damaged['cut.h5'][2]!r}).frame.shape)"
     )
     done = subprocess.run(

@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 from scipy.linalg import expm
 
-from SpikeRegLib.fields import compose, exponential, upsample, warp
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.space.fields import compose, exponential, upsample, warp
+from SpikeRegLib.space.filters import gaussian
 
 SHAPE = (12, 14, 16)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from SpikeRegLib.filters import box_sum, gaussian
+from SpikeRegLib.space.filters import box_sum, gaussian
 
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 11))
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from SpikeRegLib.configuration import load_preset
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.inputs import load_side
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.pipeline.align import make_pair
+from SpikeRegLib.pipeline.inputs import load_side
+from SpikeRegLib.pipeline.run import Run
+from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.contrast import compare_by
+from SpikeRegLib.similarity.contrast import compare_by
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import AffineTransform
 from SpikeRegLib.spiking.intensity import standardise
-from SpikeRegLib.stages.align import make_pair
-from SpikeRegLib.stages.run import Run
 from SpikeRegLib.training.objective import importance
-from SpikeRegLib.transforms import AffineTransform
 
 # Written out: a test that reads the constant could not see it change.
 AT = 0.02

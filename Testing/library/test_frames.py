@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from SpikeRegLib.frames import Frame, world_aligned
-from SpikeRegLib.image_files import frame_of, set_frame
+from SpikeRegLib.images.files import frame_of, set_frame
+from SpikeRegLib.images.frames import Frame, world_aligned
 
 angles = st.tuples(*[st.floats(-180, 180)] * 3)
 spacings = st.tuples(*[st.floats(0.3, 5)] * 3)

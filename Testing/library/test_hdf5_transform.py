@@ -9,12 +9,12 @@ import torch
 from examples import FRAMES, a_registration
 from scipy.spatial.transform import Rotation
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.inverse import fine_inverse
-from SpikeRegLib.metrics import inverse_consistency_mm
-from SpikeRegLib.outputs import write_outputs
-from SpikeRegLib.transforms import (
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.outputs.folder import write_outputs
+from SpikeRegLib.quality.metrics import inverse_consistency_mm
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.fine_inversion import fine_inverse
+from SpikeRegLib.space.transforms import (
     AffineTransform,
     DisplacementTransform,
     Transform,

@@ -14,9 +14,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.image_files import atomic_output
-from SpikeRegLib.images import (
+from SpikeRegLib.images.files import atomic_output
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import (
     Volume,
     background_value,
     foreground_mask,

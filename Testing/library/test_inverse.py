@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from SpikeRegLib import inverse as inverse_module
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.inverse import fine_inverse
-from SpikeRegLib.refinement.diffeomorphic import remove_folds
-from SpikeRegLib.refinement.displacement import hold_border
-from SpikeRegLib.refinement.grids import Grid
-from SpikeRegLib.transforms import DisplacementTransform
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.space import fine_inversion as inverse_module
+from SpikeRegLib.space.displacement import hold_border
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.fine_inversion import fine_inverse
+from SpikeRegLib.space.folds import remove_folds
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import DisplacementTransform
 
 
 @pytest.fixture(scope="module")

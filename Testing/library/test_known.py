@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_refine import noise
 
-from SpikeRegLib.filters import box_sum
-from SpikeRegLib.losses import known_lncc_map, lncc, lncc_map
-from SpikeRegLib.refinement.known import continued
-from SpikeRegLib.refinement.known_correlation import KnownCorrelation
-from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
+from SpikeRegLib.similarity.known_lncc import KnownCorrelation
+from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
+from SpikeRegLib.similarity.losses import known_lncc_map, lncc, lncc_map
+from SpikeRegLib.space.filters import box_sum
+from SpikeRegLib.space.known import continued
 
 SHAPE = (18, 20, 22)
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.guidance import landmarks_on, unmet
-from SpikeRegLib.refine import Level, RefinementSchedule, refine
-from SpikeRegLib.refinement.diffeomorphic import smallest_jacobian
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.refinement.guidance import landmarks_on, unmet
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at, preimage
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform
+from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.folds import smallest_jacobian
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform
 
 FRAME = Grid((64, 64, 64), 2.0)
 SCHEDULE = RefinementSchedule((Level.usual(4.0, 4), Level.usual(2.0, 2)))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.losses import bending_energy, diffusion, lncc, lncc_map, soft_dice
+from SpikeRegLib.similarity.losses import bending_energy, diffusion, lncc, lncc_map, soft_dice
+from SpikeRegLib.space.filters import gaussian
 
 SHAPE = (12, 13, 14)
 

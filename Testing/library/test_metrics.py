@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.image_files import set_frame
-from SpikeRegLib.images import Volume, to_sitk
-from SpikeRegLib.metrics import (
+from SpikeRegLib.images.files import set_frame
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.points import check_inside, read_points, write_points
+from SpikeRegLib.images.volumes import Volume, to_sitk
+from SpikeRegLib.quality.metrics import (
     _drawn,
     _first_of_permutation,
     deformation_summary,
@@ -29,8 +29,8 @@ from SpikeRegLib.metrics import (
     jacobian_determinant,
     target_registration_error_mm,
 )
-from SpikeRegLib.points import check_inside, read_points, write_points
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform
 
 ROTATION = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 FRAME = Frame((21, 33, 27), (5.0, -40.0, 12.0), (1.5, 0.9, 2.2), tuple(ROTATION.ravel()))
@@ -318,11 +318,11 @@ import sys
 import numpy as np, torch
 sys.path.insert(0, {root!r})
 from types import SimpleNamespace
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.inputs import working_frame
-from SpikeRegLib.metrics import dice, inverse_consistency_mm
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.pipeline.inputs import working_frame
+from SpikeRegLib.quality.metrics import dice, inverse_consistency_mm
+from SpikeRegLib.space.transforms import AffineTransform
 
 frame = Frame((160, 256, 256))
 mask = torch.ones(frame.shape, dtype=torch.bool)

@@ -15,7 +15,7 @@ from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.models import load_field, load_model, save_model
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldOptions
 from SpikeRegLib.spiking.behaviour import behaviour_of
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import code_unet, velocity_unet

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from SpikeRegLib.configuration import PRESET_FOLDER, load_preset, parse_preset, preset_names
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.names import is_name
+from SpikeRegLib.presets.preset import PRESET_FOLDER, load_preset, parse_preset, preset_names
 from SpikeRegLib.spiking.spec import velocity_unet
+from SpikeRegLib.text.names import is_name
 
 PATHS = [
     "",

@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import read_image, read_labels
-from SpikeRegLib.transforms import read_transform
+from SpikeRegLib.images.volumes import read_image, read_labels
+from SpikeRegLib.space.transforms import read_transform
 
 AFFINE = np.array([[0, 2.0, 0, -10], [-1.5, 0, 0, 20], [0, 0, 3, -30], [0, 0, 0, 1]])
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.points import read_points
+from SpikeRegLib.images.points import read_points
 
 RAS = torch.tensor([[10.0, 20.0, 30.0], [-1.0, 2.0, -3.0]], dtype=torch.float64)
 LPS = RAS * torch.tensor([-1.0, -1.0, 1.0])

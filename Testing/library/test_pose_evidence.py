@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from SpikeRegLib.affine import align, anatomy
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, foreground_mask
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, foreground_mask
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 from doubtful_inputs import SparsePair, lung_vessels

@@ -14,7 +14,7 @@ import pytest
 
 from SpikeRegLib.cli import build_parser
 from SpikeRegLib.commands import COMMANDS
-from SpikeRegLib.configuration import preset_names, read_toml
+from SpikeRegLib.presets.preset import preset_names, read_toml
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "SpikeRegLib"
@@ -127,5 +127,6 @@ def test_records_cannot_be_changed_once_they_are_made():
 
 
 def test_the_first_lines_a_newcomer_reads_import_nothing_heavy():
-    for name in ("__init__", "cli", "configuration", "errors", "interrupt", "outputs", "progress", "models"):
+    light = "__init__ cli presets/preset errors system/interrupt outputs/folder progress models"
+    for name in light.split():
         assert imported_at_file_scope(LIBRARY / f"{name}.py") & {"torch", "SimpleITK", "numpy"} == set(), name

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from examples import a_registration
 
-from SpikeRegLib import accounts, outputs, publishing
 from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import check_results_folder, check_writable, write_outputs
-from SpikeRegLib.publishing import settle
+from SpikeRegLib.outputs import accounts, publishing
+from SpikeRegLib.outputs import folder as outputs
+from SpikeRegLib.outputs.folder import check_results_folder, check_writable, write_outputs
+from SpikeRegLib.outputs.publishing import settle
 
 ROOT = Path(__file__).parents[2]
 NOTES = "a person's own"
@@ -188,7 +189,7 @@ _KILL = """
 import os, shutil, signal, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from SpikeRegLib import accounts, outputs, publishing
+from SpikeRegLib.outputs import accounts, folder as outputs, publishing
 first, second, place = Path({first!r}), Path({second!r}), Path({place!r})
 
 def dying(function):
@@ -309,7 +310,7 @@ def test_two_runs_that_end_together_leave_one_whole_result(results, tmp_path, mo
     started: list[subprocess.Popen] = []
     code = (
         f"import sys, shutil; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path; from SpikeRegLib import accounts, outputs\n"
+        "from pathlib import Path; from SpikeRegLib.outputs import accounts, folder as outputs\n"
         f"with outputs.staged(Path({str(folder)!r}), accounts.replaceable) as staging:\n"
         f"    shutil.copytree({str(first)!r}, staging, dirs_exist_ok=True)\n"
     )

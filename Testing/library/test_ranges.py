@@ -14,13 +14,20 @@ import pytest
 from SpikeRegLib import cli
 from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.commands.requests import Understanding
-from SpikeRegLib.configuration import Preset, RefinementLevel, load_preset, preset_names, read_toml, settings_from_table
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldOptions
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.ranges import FIELDS, OPTIONS
+from SpikeRegLib.presets.preset import (
+    Preset,
+    RefinementLevel,
+    load_preset,
+    preset_names,
+    read_toml,
+    settings_from_table,
+)
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec, velocity_unet
+from SpikeRegLib.text.ranges import FIELDS, OPTIONS
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.structures.recipe import StructureTraining
 

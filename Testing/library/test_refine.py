@@ -10,15 +10,15 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.errors import Cancelled, InputError
-from SpikeRegLib.fields import compose, warp
-from SpikeRegLib.filters import box_sum, gaussian
-from SpikeRegLib.losses import lncc_map
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.refine import Level, RefinementSchedule, refine
-from SpikeRegLib.refinement.diffeomorphic import as_itk_sees, remove_folds, smallest_jacobian
-from SpikeRegLib.refinement.displacement import hold_border, sample
-from SpikeRegLib.refinement.grids import Grid, resample
-from SpikeRegLib.refinement.lncc_gradient import LocalCorrelation
+from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
+from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
+from SpikeRegLib.similarity.losses import lncc_map
+from SpikeRegLib.space.displacement import hold_border, sample
+from SpikeRegLib.space.fields import compose, warp
+from SpikeRegLib.space.filters import box_sum, gaussian
+from SpikeRegLib.space.folds import as_itk_sees, remove_folds, smallest_jacobian
+from SpikeRegLib.space.grids import Grid, resample
 
 SHAPE = (40, 44, 48)
 SHORT = RefinementSchedule((Level.usual(4.0, 15), Level.usual(2.0, 15), Level.usual(1.0, 6)))

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.guidance import landmarks_on, read_region, region_on
-from SpikeRegLib.images import Volume
-from SpikeRegLib.refine import Level, RefinementSchedule, refine
-from SpikeRegLib.refinement.diffeomorphic import smallest_jacobian
-from SpikeRegLib.refinement.grids import Grid, resample
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.refinement.guidance import landmarks_on, read_region, region_on
 from SpikeRegLib.refinement.landmarks import Landmarks, displacement_at
+from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.refinement.region import Region
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.folds import smallest_jacobian
+from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.transforms import AffineTransform
 
 FRAME = Grid((64, 64, 64), 2.0)
 SCHEDULE = RefinementSchedule((Level.usual(4.0, 5), Level.usual(2.0, 4)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from SpikeRegLib.configuration import load_preset
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.guidance import RefinementOptions
+from SpikeRegLib.presets.preset import load_preset
+from SpikeRegLib.refinement.guidance import RefinementOptions
 
 
 def test_every_level_is_smoothed_by_the_factor_and_nothing_else_changes():
@@ -35,8 +35,8 @@ def test_options_that_cannot_be_used_are_refused_by_name(options, message):
 
 
 def test_the_result_names_what_was_asked_for():
-    from SpikeRegLib.frames import Frame
-    from SpikeRegLib.images import Volume
+    from SpikeRegLib.images.frames import Frame
+    from SpikeRegLib.images.volumes import Volume
 
     region = Volume(torch.ones(2, 2, 2), Frame((2, 2, 2)), "roi.nii.gz")
     options = RefinementOptions(landmark_weight=0.5, regularisation=2.0, region=region)

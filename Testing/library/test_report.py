@@ -12,13 +12,13 @@ import pytest
 import torch
 from examples import FRAMES, OBLIQUE, a_registration, ball, head
 
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.report import render_report, write_report
 from SpikeRegLib.report.colours import DIVERGING, FOLD, OUTSIDE, SEQUENTIAL
 from SpikeRegLib.report.pictures import GRID_STEP_MM, checkerboard, grid_over, jacobian_picture
 from SpikeRegLib.report.planes import affine_part, deformed_coordinates, planes_through, slice_of
 from SpikeRegLib.report.png import encode
-from SpikeRegLib.transforms import AffineTransform, CompositeTransform, DisplacementTransform
+from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform
 
 
 class Reader(HTMLParser):

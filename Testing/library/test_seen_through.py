@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from SpikeRegLib.affine.given import frame_seen_through
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
-from SpikeRegLib.initial import frame_seen_through
-from SpikeRegLib.transforms import AffineTransform
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.space.transforms import AffineTransform
 
 FIXED = Frame((40, 60, 50), (-60.0, 20.0, 5.0), (2.0, 2.0, 3.0))
 MOVING_FRAME = Frame((30, 20, 40), (100.0, -80.0, 40.0), (1.5, 2.5, 2.0))

@@ -12,8 +12,8 @@ import pytest
 
 from SpikeRegLib import cli
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import read_image, read_labels, write_volume
-from SpikeRegLib.transforms import read_transform
+from SpikeRegLib.images.volumes import read_image, read_labels, write_volume
+from SpikeRegLib.space.transforms import read_transform
 
 ROOT = Path(__file__).parents[2]
 # `spikereg` with a pipeline of two reports, as the command starts it.

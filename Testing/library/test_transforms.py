@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from SpikeRegLib import sampling
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.image_files import set_frame
-from SpikeRegLib.images import Volume, to_sitk
-from SpikeRegLib.transforms import (
+from SpikeRegLib.images.files import set_frame
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, to_sitk
+from SpikeRegLib.space import sampling
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.transforms import (
     AffineTransform,
     CompositeTransform,
     DisplacementTransform,

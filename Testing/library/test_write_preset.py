@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from SpikeRegLib.configuration import (
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.presets.preset import (
     Preset,
     RefinementLevel,
     RefinementSettings,
@@ -14,7 +15,6 @@ from SpikeRegLib.configuration import (
     preset_names,
     write_preset,
 )
-from SpikeRegLib.errors import InputError
 
 LEVEL = RefinementLevel(2.5, 5.0, 7, 1 / 3, 1e-5, step=0.25)
 OWN = Preset(

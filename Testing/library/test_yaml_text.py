@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from SpikeRegLib import load_config
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.text.yaml_text import YamlError, read_yaml_text
 from SpikeRegLib.training.config import RECIPES
-from SpikeRegLib.yaml_text import YamlError, read_yaml_text
 
 TEXT = """\
 ---

@@ -10,32 +10,17 @@ from pathlib import Path
 
 # Room -> patterns of its files, below the root of the repository.
 ROOMS = {
-    "geometry": (
-        "SpikeRegLib/frames.py",
-        "SpikeRegLib/fields.py",
-        "SpikeRegLib/sampling.py",
-        "SpikeRegLib/filters.py",
-        "SpikeRegLib/inverse.py",
-        "SpikeRegLib/points.py",
+    "geometry": ("SpikeRegLib/images/frames.py", "SpikeRegLib/images/points.py", "SpikeRegLib/space/*.py"),
+    "alignment": ("SpikeRegLib/affine/*.py",),
+    "refinement": ("SpikeRegLib/similarity/*.py", "SpikeRegLib/refinement/*.py", "SpikeRegLib/pipeline/refine.py"),
+    "spiking": (
+        "SpikeRegLib/spiking/*.py",
+        "SpikeRegLib/networks/deploy.py",
+        "SpikeRegLib/networks/integer*.py",
+        "SpikeRegLib/networks/rounding.py",
+        "SpikeRegLib/networks/tiles.py",
     ),
-    "transforms": (
-        "SpikeRegLib/transforms.py",
-        "SpikeRegLib/initial.py",
-        "SpikeRegLib/affine/*.py",
-    ),
-    "refinement": (
-        "SpikeRegLib/refine.py",
-        "SpikeRegLib/refinement/*.py",
-        "SpikeRegLib/stages/refine.py",
-        "SpikeRegLib/guidance.py",
-    ),
-    "spiking": ("SpikeRegLib/spiking/*.py",),
-    "outputs": (
-        "SpikeRegLib/outputs.py",
-        "SpikeRegLib/finish.py",
-        "SpikeRegLib/metrics.py",
-        "SpikeRegLib/verdict.py",
-    ),
+    "outputs": ("SpikeRegLib/outputs/folder.py", "SpikeRegLib/pipeline/assemble.py", "SpikeRegLib/quality/*.py"),
 }
 
 # Operators of Cosmic Ray that make mistakes people make: the neighbouring operator, the number beside, the other sign,

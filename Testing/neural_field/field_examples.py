@@ -6,8 +6,8 @@ import torch
 
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.grids import Grid
 
 FRAME = Grid((40, 36, 32), 1.0)
 SMALL = FieldOptions(global_size=4, local_size=6, frequencies=8, width=16)

@@ -15,17 +15,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.models import save_model, sha256
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, between, rounded, scaled
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.files import read_codes, write_codes
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import AffineTransform
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet
-from SpikeRegLib.transforms import AffineTransform
 
 MODEL_OPTIONS = FieldOptions(global_size=4, local_size=32, frequencies=8, width=16)
 

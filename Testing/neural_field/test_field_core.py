@@ -10,8 +10,8 @@ from SpikeRegLib.neural_field import field as field_module
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
-from SpikeRegLib.neural_field.options import FieldOptions, paper_options
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.neural_field.sizes import FieldOptions, paper_options
+from SpikeRegLib.space.grids import Grid
 
 
 @pytest.mark.parametrize("inverse", [False, True])

@@ -9,15 +9,15 @@ import torch
 from field_examples import SMALL, moving_decoders, random_codes, random_points
 
 from SpikeRegLib.errors import Cancelled, InputError
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.field import NeuralField
 from SpikeRegLib.neural_field.fit import Target, fit_codes
 from SpikeRegLib.neural_field.fixed_points import FixedPoints, Sampling
 from SpikeRegLib.neural_field.optimise import OptimisationOptions, Optimised, new_codes, optimise
 from SpikeRegLib.neural_field.sampled import near_content, sampled
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.grids import Grid
 
 FRAME = Grid((64, 60, 56), 1.0)
 QUICK = OptimisationOptions(iterations=16, learning_steps=25)

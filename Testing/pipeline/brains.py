@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import torch
 
 import SpikeRegLib
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, from_sitk, read_image, read_labels, to_sitk
-from SpikeRegLib.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, from_sitk, read_image, read_labels, to_sitk
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
 
 SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
 ANGLE = np.deg2rad(20.0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from SpikeRegLib.outputs import write_outputs
+from SpikeRegLib.outputs.folder import write_outputs
 from SpikeRegLib.pipeline import register
 
 

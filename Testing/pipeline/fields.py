@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from SpikeRegLib.configuration import load_preset, write_preset
 from SpikeRegLib.models import save_model
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.options import FieldOptions
 from SpikeRegLib.neural_field.settings import FieldSettings
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.presets.preset import load_preset, write_preset
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from brains import SAMPLE, brain_points
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.images import read_labels
-from SpikeRegLib.metrics import dice
-from SpikeRegLib.points import read_points, write_points
+from SpikeRegLib.images.points import read_points, write_points
+from SpikeRegLib.images.volumes import read_labels
+from SpikeRegLib.quality.metrics import dice
 
 
 def apply(*arguments) -> int:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from SpikeRegLib import SpikeRegInference
-from SpikeRegLib.arrays import array_frame, label_values
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import read_image, write_volume
+from SpikeRegLib.images.arrays import array_frame, label_values
+from SpikeRegLib.images.volumes import read_image, write_volume
 
 TURN = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])

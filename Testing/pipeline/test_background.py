@@ -12,11 +12,11 @@ import torch
 from brains import on_grid, sample
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.images import Volume, background_value, read_image, read_labels, write_volume
+from SpikeRegLib.images.volumes import Volume, background_value, read_image, read_labels, write_volume
 from SpikeRegLib.inference import SpikeRegInference
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import AffineTransform, compose, write_transform
-from SpikeRegLib.warm import Memory
+from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.space.transforms import AffineTransform, compose, write_transform
 
 AIR = -1024.0
 SHIFT = AffineTransform(np.array([[1, 0, 0, 40.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
@@ -100,7 +100,7 @@ def test_going_on_from_a_bent_transform_sees_air_beyond_the_edges(ct, monkeypatc
     """The alignment sees the moving image through it, and must see no block of water around a CT."""
     from brains import bump
 
-    from SpikeRegLib import initial
+    from SpikeRegLib.affine import given as initial
 
     class Seen(Exception):
         pass

@@ -21,7 +21,7 @@ from SpikeRegLib import models
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.errors import Cancelled
-from SpikeRegLib.images import write_volume
+from SpikeRegLib.images.volumes import write_volume
 from SpikeRegLib.models import save_model
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.spiking.spec import velocity_unet

@@ -16,7 +16,7 @@ import torch
 
 from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.neural_field.decoder import Decoder
-from SpikeRegLib.neural_field.options import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldOptions
 from SpikeRegLib.pipeline import register
 
 ROOT = Path(__file__).parents[2]

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from SpikeRegLib.cascade import PREFIX, predict_fine
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.predict import Prediction
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.networks.fine_pass import PREFIX, predict_fine
+from SpikeRegLib.networks.passes import Prediction
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.contrast import Comparison
-from SpikeRegLib.refinement.grids import Grid
+from SpikeRegLib.similarity.contrast import Comparison
+from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.energy import dense_table
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
-from SpikeRegLib.working import Working
 
 SPEC = velocity_unet("small", encoder=(4, 6), decoder=(4,), input_spacing_mm=1.0)
 FRAME = Frame((32, 40, 32), origin=(5.0, -7.0, 11.0))

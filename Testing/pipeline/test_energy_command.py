@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.configuration import PRESET_FOLDER
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, write_volume
-from SpikeRegLib.inputs import load_side, working_frame
-from SpikeRegLib.refinement.grids import Grid
-from SpikeRegLib.spiking.memory import COLUMNS
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, write_volume
+from SpikeRegLib.pipeline.inputs import load_side, working_frame
+from SpikeRegLib.presets.preset import PRESET_FOLDER
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.spiking.traffic import COLUMNS
 
 
 def energy(capsys, *arguments) -> dict:

@@ -15,13 +15,13 @@ from fields import SHIFT, write_field_preset, write_model
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands.requests import Request, Understanding
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import Volume, read_image, write_volume
+from SpikeRegLib.images.volumes import Volume, read_image, write_volume
 from SpikeRegLib.neural_field.files import read_codes, to_bytes
 from SpikeRegLib.pipeline import register
+from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.report.figures import key_figures
 from SpikeRegLib.report.spikes import energy_part
-from SpikeRegLib.transforms import AffineTransform, read_transform
-from SpikeRegLib.warm import Memory
+from SpikeRegLib.space.transforms import AffineTransform, read_transform
 
 COMMON = {"skip_affine": True, "threads": 1, "device": "cpu"}
 

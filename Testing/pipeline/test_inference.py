@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from SpikeRegLib import SpikeRegInference, SpikeRegTrainer, SpikeRegUNet, load_config, read_image
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, write_volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, write_volume
 from SpikeRegLib.models import load_model, read_header, save_model
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.training.config import TrainingConfig

@@ -11,10 +11,10 @@ from brains import bump, carried, error_mm, rigid
 
 from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import Volume, write_volume
+from SpikeRegLib.images.points import write_points
+from SpikeRegLib.images.volumes import Volume, write_volume
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.points import write_points
-from SpikeRegLib.transforms import compose, write_transform
+from SpikeRegLib.space.transforms import compose, write_transform
 
 
 @pytest.fixture(scope="module")

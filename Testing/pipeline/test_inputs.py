@@ -13,12 +13,12 @@ import torch
 from brains import on_grid, sample
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, to_sitk
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, to_sitk
 from SpikeRegLib.inference import SpikeRegInference
-from SpikeRegLib.inputs import check_pair, load_side, on_working_frame, same_grid, working_frame
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import AffineTransform, CompositeTransform, DisplacementTransform
+from SpikeRegLib.pipeline.inputs import check_pair, load_side, on_working_frame, same_grid, working_frame
+from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import torch
 from fields import write_model
 
 from SpikeRegLib.cli import main
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import read_image, write_volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import read_image, write_volume
 from SpikeRegLib.models import load_field, sha256
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, rounded
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.files import write_codes
-from SpikeRegLib.refinement.grids import Grid
-from SpikeRegLib.transforms import AffineTransform, read_transform, warp_image
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.transforms import AffineTransform, read_transform, warp_image
 
 FRAME = Frame((30, 32, 28), (-50.0, -60.0, -40.0), (4.0, 4.0, 4.0))
 

@@ -13,9 +13,9 @@ import torch
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands.requests import Request, Understanding
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import Volume, foreground_mask
+from SpikeRegLib.images.volumes import Volume, foreground_mask
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import AffineTransform, warp_image
+from SpikeRegLib.space.transforms import AffineTransform, warp_image
 
 RADIUS_MM = 15.0
 

@@ -12,11 +12,11 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "spiking"))
 from tiny_networks import random_spiking, tiny_velocity
 
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.models import save_model
 from SpikeRegLib.pipeline import register
+from SpikeRegLib.space.filters import gaussian
 
 PRESET = """
 description = "only networks"

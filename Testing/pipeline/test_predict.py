@@ -11,17 +11,17 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "spiking"))
 from tiny_networks import random_spiking, tiny_paper, tiny_velocity
 
-from SpikeRegLib import predict as module
-from SpikeRegLib.fields import warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.losses import lncc
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.networks import passes as module
+from SpikeRegLib.networks.passes import predict
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.predict import predict
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.contrast import Comparison, compare_by
+from SpikeRegLib.similarity.contrast import Comparison, compare_by
+from SpikeRegLib.similarity.losses import lncc
+from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.space.fields import warp
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.working import Working
 
 FRAME = Frame((53, 40, 47), (-11.0, 5.0, 30.0), (2.0, 2.0, 2.0))  # sizes that no stride of the network divides
 
@@ -186,7 +186,7 @@ def test_other_errors_of_a_device_and_a_full_cpu_are_not_hidden(monkeypatch):
 
 def test_the_result_names_the_device_that_did_the_work(known, monkeypatch):
     """register on a device that runs out of memory: finished on the CPU, with the warning in result.json."""
-    from SpikeRegLib import pipeline
+    from SpikeRegLib.pipeline import engine as pipeline
 
     real = module._predict
 

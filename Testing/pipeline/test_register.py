@@ -11,13 +11,13 @@ import SimpleITK as sitk
 import torch
 from brains import brain_points, error_mm, on_grid, sample, stored_differently
 
-from SpikeRegLib.configuration import PRESET_FOLDER
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import AffineTransform, compose, write_transform
-from SpikeRegLib.working import itk_reading
+from SpikeRegLib.presets.preset import PRESET_FOLDER
+from SpikeRegLib.similarity.pair import itk_reading
+from SpikeRegLib.space.transforms import AffineTransform, compose, write_transform
 
 # The sample pair: files ----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import SpikeRegLib
-from SpikeRegLib.images import write_volume
+from SpikeRegLib.images.volumes import write_volume
 
 PAGE = Path(__file__).parents[2] / "Docs" / "research-api.md"
 

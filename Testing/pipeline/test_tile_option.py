@@ -13,10 +13,10 @@ import torch
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands.requests import Request, Understanding
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import write_volume
+from SpikeRegLib.images.volumes import write_volume
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.transforms import AffineTransform, read_transform
-from SpikeRegLib.warm import Memory
+from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.space.transforms import AffineTransform, read_transform
 
 OPTIONS = {"preset": "fast-preview", "skip_affine": True, "threads": 1, "device": "cpu"}
 TILE, WIDE = 64, 1000

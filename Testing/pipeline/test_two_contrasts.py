@@ -8,7 +8,7 @@ import pytest
 import torch
 from brains import sample
 
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
 
 # What a T1-like intensity becomes, as a share of the brightest: fluid bright, grey above white matter.

@@ -11,14 +11,14 @@ import brains
 import pytest
 import torch
 
-from SpikeRegLib.configuration import load_preset, preset_names
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.refinement.contrast import Comparison
-from SpikeRegLib.stages.chance import above_chance
-from SpikeRegLib.verdict import RULES, judge
-from SpikeRegLib.working import Working
+from SpikeRegLib.presets.preset import load_preset, preset_names
+from SpikeRegLib.quality.verdict import RULES, judge
+from SpikeRegLib.similarity.chance import above_chance
+from SpikeRegLib.similarity.contrast import Comparison
+from SpikeRegLib.similarity.pair import Working
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 from doubtful_inputs import blobs, noise

@@ -15,13 +15,14 @@ from pathlib import Path
 import brains
 import pytest
 
-from SpikeRegLib import __version__, interrupt
+from SpikeRegLib import __version__
 from SpikeRegLib.commands.requests import Desk, Request
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.image_files import read_array
-from SpikeRegLib.images import write_volume
-from SpikeRegLib.outputs import OUTPUT_NAMES
+from SpikeRegLib.images.files import read_array
+from SpikeRegLib.images.volumes import write_volume
+from SpikeRegLib.outputs.folder import OUTPUT_NAMES
 from SpikeRegLib.pipeline import register
+from SpikeRegLib.system import interrupt
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 WRITTEN = set(OUTPUT_NAMES) - {"codes.safetensors", "warped_seg.nii.gz", "spikes"}
@@ -252,7 +253,7 @@ def test_with_end_with_stdin_nothing_is_finished_once_it_closes(files, tmp_path)
 def test_with_end_with_stdin_not_even_a_step_that_hears_no_cancel_is_waited_for(files, tmp_path):
     mark = tmp_path / "refining"
     deaf = f"def deaf(*given, **named):\n    open({str(mark)!r}, 'w')\n    time.sleep(1000)\nstage.refine = deaf"
-    host = Host(f"import time, SpikeRegLib.stages.refine as stage\n{deaf}", "--end-with-stdin")
+    host = Host(f"import time, SpikeRegLib.pipeline.refine as stage\n{deaf}", "--end-with-stdin")
     host.send({"id": "r", **files, "out": str(tmp_path / "r")})
     while not mark.exists():
         time.sleep(0.01)
@@ -309,7 +310,7 @@ def test_stdout_carries_events_alone_and_quit_stops_everything(files, tmp_path):
 
 
 FAILING = """
-import SpikeRegLib.finish as finish
+import SpikeRegLib.pipeline.assemble as finish
 judge = finish.judge
 def failing(result, **given):
     finish.judge = judge

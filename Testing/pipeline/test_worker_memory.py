@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from SpikeRegLib.errors import Cancelled
-from SpikeRegLib.images import Volume, write_volume
+from SpikeRegLib.images.points import write_points
+from SpikeRegLib.images.volumes import Volume, write_volume
+from SpikeRegLib.outputs.registration import Registration
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.points import write_points
-from SpikeRegLib.registration import Registration
-from SpikeRegLib.transforms import AffineTransform, write_transform
-from SpikeRegLib.warm import Memory, file_key
+from SpikeRegLib.pipeline.recall import Memory, file_key
+from SpikeRegLib.space.transforms import AffineTransform, write_transform
 
 OF_THIS_RUN = ("timing_s", "cpu_s", "peak_memory_mb", "reused")
 FILES = {"fixed image", "moving image", "fixed segmentation", "moving segmentation"}

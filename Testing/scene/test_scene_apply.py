@@ -22,8 +22,8 @@ from small_pair import FIXED, LABELS, MOVING, SHAPE, smallTransform
 from SpikeRegSlicerLib.scene import grids, review, transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
 
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.images import Volume, background_value
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, background_value
 
 PARENT = translation(6, -3, 12) @ rotation(25, (0.1, 0.9, 0.3)) @ np.diag([1.1, 0.95, 1, 1])
 POINTS = np.random.default_rng(1).uniform(8, 16, (40, 3)) @ FIXED[:3, :3].T + FIXED[:3, 3]

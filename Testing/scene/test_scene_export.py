@@ -28,9 +28,9 @@ from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.inputs import problems
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images import read_image, read_labels
-from SpikeRegLib.points import read_points
-from SpikeRegLib.transforms import read_transform
+from SpikeRegLib.images.points import read_points
+from SpikeRegLib.images.volumes import read_image, read_labels
+from SpikeRegLib.space.transforms import read_transform
 
 RIGID = translation(12, -7, 30) @ rotation(35, (0.2, 0.9, 0.1))
 

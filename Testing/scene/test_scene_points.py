@@ -9,7 +9,7 @@ import slicer
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.points import read_points
+from SpikeRegLib.images.points import read_points
 
 FLIP = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
 VERSION = "# Markups fiducial file version = {}\n"

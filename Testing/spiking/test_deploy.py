@@ -8,19 +8,19 @@ import pytest
 import torch
 from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
-from SpikeRegLib import predict as module
-from SpikeRegLib.frames import Frame
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.predict import predict
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.networks import deploy as deploying
+from SpikeRegLib.networks import integer_convolution
+from SpikeRegLib.networks import passes as module
+from SpikeRegLib.networks.deploy import FloatUNet, deploy
+from SpikeRegLib.networks.integer import IntegerUNet
+from SpikeRegLib.networks.passes import predict
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.progress import silent
-from SpikeRegLib.refinement.contrast import Comparison
-from SpikeRegLib.spiking import deploy as deploying
-from SpikeRegLib.spiking import integer_convolution
-from SpikeRegLib.spiking.deploy import FloatUNet, deploy
-from SpikeRegLib.spiking.integer import IntegerUNet
+from SpikeRegLib.similarity.contrast import Comparison
+from SpikeRegLib.similarity.pair import Working
 from SpikeRegLib.spiking.spec import NetworkSpec, velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
-from SpikeRegLib.working import Working
 
 EXACT, HALF = Precision("cpu", False), Precision("cpu", True)
 

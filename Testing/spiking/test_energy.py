@@ -10,18 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from SpikeRegLib.spiking import energy_command
+from SpikeRegLib.commands import energy as energy_command
 from SpikeRegLib.spiking.activity import dense_macs
-from SpikeRegLib.spiking.energy import (
-    AC_PJ,
-    MAC_PJ,
-    EnergyTable,
-    dense_table,
-    paper_baseline_macs,
-    published_reduction,
-)
-from SpikeRegLib.spiking.memory import DRAM_PJ_PER_BYTE, SRAM_PJ_PER_BYTE
+from SpikeRegLib.spiking.energy import AC_PJ, MAC_PJ, EnergyTable, dense_table, paper_baseline_macs, published_reduction
 from SpikeRegLib.spiking.spec import paper_unet, velocity_unet
+from SpikeRegLib.spiking.traffic import DRAM_PJ_PER_BYTE, SRAM_PJ_PER_BYTE
 
 
 def test_numbers_follow_from_the_table() -> None:

@@ -11,8 +11,8 @@ from tiny_networks import image, random_spiking, tiny_velocity
 from SpikeRegLib.report.spikes import energy_part
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
 from SpikeRegLib.spiking.energy import EnergyTable, dense_rows
-from SpikeRegLib.spiking.memory import COLUMNS, memory_result
 from SpikeRegLib.spiking.spec import NetworkSpec
+from SpikeRegLib.spiking.traffic import COLUMNS, memory_result
 from SpikeRegLib.spiking.unet import SpikingUNet
 
 SHAPE = (16, 17, 20)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
-from SpikeRegLib.spiking import integer as integer_module
-from SpikeRegLib.spiking import integer_convolution
-from SpikeRegLib.spiking.integer import IMAGE_LEVELS, IntegerUNet
+from SpikeRegLib.networks import integer as integer_module
+from SpikeRegLib.networks import integer_convolution
+from SpikeRegLib.networks.integer import IMAGE_LEVELS, IntegerUNet
+from SpikeRegLib.networks.rounding import NotRepresentable, RoundedWeights
 from SpikeRegLib.spiking.neurons import NeuronDynamics
-from SpikeRegLib.spiking.rounding import NotRepresentable, RoundedWeights
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet, convolve, merge_inputs
 

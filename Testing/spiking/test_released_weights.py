@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from SpikeRegLib import models
-from SpikeRegLib.images import normalise_intensity, read_image
-from SpikeRegLib.precision import Precision
-from SpikeRegLib.spiking import integer_convolution
-from SpikeRegLib.spiking.deploy import FloatUNet
-from SpikeRegLib.spiking.integer import IntegerUNet
+from SpikeRegLib.images.volumes import normalise_intensity, read_image
+from SpikeRegLib.networks import integer_convolution
+from SpikeRegLib.networks.deploy import FloatUNet
+from SpikeRegLib.networks.integer import IntegerUNet
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
 
 ROOT = Path(__file__).parents[2]

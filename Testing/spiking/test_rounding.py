@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from SpikeRegLib.spiking import integer_convolution
-from SpikeRegLib.spiking.integer_convolution import IntegerConvolution
-from SpikeRegLib.spiking.rounding import NotRepresentable, RoundedWeights, round_weights
+from SpikeRegLib.networks import integer_convolution
+from SpikeRegLib.networks.integer_convolution import IntegerConvolution
+from SpikeRegLib.networks.rounding import NotRepresentable, RoundedWeights, round_weights
 
 
 def random_parts(seed: int, size: float) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
-from SpikeRegLib.spiking import tiles
+from SpikeRegLib.networks import tiles
+from SpikeRegLib.networks.integer import IntegerUNet
+from SpikeRegLib.networks.tiles import extents, reach, tiled_output
 from SpikeRegLib.spiking.activity import ActivityRecorder
-from SpikeRegLib.spiking.integer import IntegerUNet
 from SpikeRegLib.spiking.spec import NetworkSpec, velocity_unet
-from SpikeRegLib.spiking.tiles import extents, reach, tiled_output
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, merge_inputs
 
 # Twice the reach of the shallow network and more, in whole steps of its stride.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_networks import image, random_spiking, tiny_paper, tiny_patches, tiny_velocity
 
-from SpikeRegLib.fields import compose
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.space.fields import compose
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec

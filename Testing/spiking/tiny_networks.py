@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import NetworkSpec, paper_unet, velocity_unet
 from SpikeRegLib.spiking.unet import SpikingUNet

@@ -11,7 +11,7 @@ from tiny_heads import head
 from torch import nn
 
 from SpikeRegLib.anatomy.structures import LABELS
-from SpikeRegLib.losses import lncc, soft_dice
+from SpikeRegLib.similarity.losses import lncc, soft_dice
 from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.training.appearance import SyntheticOptions
 from SpikeRegLib.training.crops import CropGenerator

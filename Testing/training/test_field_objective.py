@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from SpikeRegLib.fields import values_at
-from SpikeRegLib.losses import lncc_map
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.options import FieldOptions
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.similarity.losses import lncc_map
+from SpikeRegLib.space.fields import values_at
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.training import loop
 from SpikeRegLib.training.loop import gradient_precision

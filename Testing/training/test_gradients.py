@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from SpikeRegLib.fields import compose, exponential, upsample, warp
-from SpikeRegLib.losses import bending_energy, diffusion, lncc, soft_dice
+from SpikeRegLib.similarity.losses import bending_energy, diffusion, lncc, soft_dice
+from SpikeRegLib.space.fields import compose, exponential, upsample, warp
 from SpikeRegLib.spiking.activity import synaptic_operations
 from SpikeRegLib.spiking.neurons import NeuronDynamics, surrogate_counts, surrogate_floor
 from SpikeRegLib.spiking.spec import Layer

@@ -10,10 +10,10 @@ from tiny_heads import head
 from torch.nn import functional
 from trainees import SPEC, new_network
 
-from SpikeRegLib.fields import compose, upsample, warp
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.losses import diffusion, lncc, soft_dice
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.similarity.losses import diffusion, lncc, soft_dice
+from SpikeRegLib.space.fields import compose, upsample, warp
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.spiking.activity import ActivityRecorder, OperationCount
 from SpikeRegLib.spiking.unet import AnalogUNet
 from SpikeRegLib.training.objective import ObjectiveWeights, at_labels, echo, first_pass, importance, objective

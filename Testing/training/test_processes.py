@@ -18,7 +18,7 @@ from torchrun_worker import OPTIONS, SEED, noise_pair
 from trainees import new_network
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.precision import Precision
+from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 from SpikeRegLib.training.loop import make_optimiser, train
 from SpikeRegLib.training.objective import first_pass, objective

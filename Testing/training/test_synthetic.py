@@ -10,7 +10,7 @@ import torch
 from tiny_heads import SHAPE, head
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED
-from SpikeRegLib.losses import lncc, soft_dice
+from SpikeRegLib.similarity.losses import lncc, soft_dice
 from SpikeRegLib.training.anatomy import SPACING_MM, _signed_distance
 from SpikeRegLib.training.appearance import SyntheticOptions, contrast, other_contrast
 from SpikeRegLib.training.stream import Stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 
 SHAPE = (32, 36, 32)

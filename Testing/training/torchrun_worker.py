@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from trainees import new_network
 
-from SpikeRegLib.filters import gaussian
+from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.training.loop import LoopOptions, train
 from SpikeRegLib.training.objective import ObjectiveWeights
 from SpikeRegLib.training.processes import join

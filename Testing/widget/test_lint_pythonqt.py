@@ -105,9 +105,9 @@ CASES = {
         ("def f():\n    import torch", "importlib.util.find_spec('torch')"),
         (
             "def f():\n    from SpikeRegLib.pipeline import register",
-            "from SpikeRegLib.configuration import load_preset",
+            "from SpikeRegLib.presets.preset import load_preset",
         ),
-        ("from SpikeRegLib import refine", "from SpikeRegLib import configuration"),
+        ("from SpikeRegLib.refinement import refine", "from SpikeRegLib.presets import preset"),
     ],
     "simpleitk-import": [("def f():\n    import SimpleITK as sitk", "import vtk")],
     "qt-import": [("import qt", "import slicer"), ("def f():\n    import ctk", "import vtk")],

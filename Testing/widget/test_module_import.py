@@ -13,7 +13,7 @@ import module_tools as tools
 import pytest
 from host import dialogs
 
-from SpikeRegLib.configuration import preset_names
+from SpikeRegLib.presets.preset import preset_names
 
 # Blocks PyTorch and the network, loads the module, and tells what was there.
 _SCRIPT = """

@@ -6,7 +6,7 @@ import re
 
 import module_tools as tools
 
-from SpikeRegLib.configuration import preset_names
+from SpikeRegLib.presets.preset import preset_names
 
 
 def test_a_name_tells_preset_and_time_and_both_ends_of_each_volume():

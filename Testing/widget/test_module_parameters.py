@@ -10,9 +10,9 @@ import slicer
 import slicer_scene
 from host import dialogs, gestures
 
-from SpikeRegLib.configuration import FIELD_METHODS, METHODS, load_preset, preset_for, preset_names
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs import OUTPUT_NAMES
+from SpikeRegLib.outputs.folder import OUTPUT_NAMES
+from SpikeRegLib.presets.preset import FIELD_METHODS, METHODS, load_preset, preset_for, preset_names
 
 pytestmark = pytest.mark.usefixtures("scene")
 
@@ -171,7 +171,7 @@ def test_a_preview_compares_images_as_the_chosen_preset_does(panel, parameters, 
 def test_a_preview_with_a_network_of_ones_own_uses_that(panel, parameters):
     from SpikeRegSlicerLib.widgets.live_part import previewOptions
 
-    from SpikeRegLib.configuration import PRESET_FOLDER
+    from SpikeRegLib.presets.preset import PRESET_FOLDER
 
     text = (PRESET_FOLDER / "brain-t1.toml").read_text().replace('model = "brain-t1"', 'model = "liver.safetensors"', 1)
     parameters.preset, parameters.customPreset = "liver", text
@@ -262,7 +262,7 @@ def test_any_preset_can_be_saved_with_any_method_and_keeps_a_network_that_fits(p
 
 
 def test_a_preset_from_the_scene_reaches_the_worker_whole_in_a_file_of_the_runs_folder(panel, parameters, tmp_path):
-    from SpikeRegLib.configuration import PRESET_FOLDER, parse_preset
+    from SpikeRegLib.presets.preset import PRESET_FOLDER, parse_preset
 
     parameters.customPreset = (PRESET_FOLDER / "nephi.toml").read_text()
     tools.useStandIn(panel, "hang")

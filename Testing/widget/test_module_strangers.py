@@ -12,7 +12,7 @@ import slicer_scene
 from host import dialogs, gestures
 from PySide6.QtCore import Qt
 
-from SpikeRegLib.configuration import PRESET_FOLDER
+from SpikeRegLib.presets.preset import PRESET_FOLDER
 
 pytestmark = pytest.mark.usefixtures("scene")
 TEXT = (PRESET_FOLDER / "any-anatomy.toml").read_text()

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from SpikeRegLib.devices import set_threads
-    from SpikeRegLib.outputs import check_writable
+    from SpikeRegLib.outputs.folder import check_writable
+    from SpikeRegLib.system.devices import set_threads
     from SpikeRegLib.training.command import check_begun
     from SpikeRegLib.training.recipe import train_anatomy
     from SpikeRegLib.training.structures.recipe import load_recipe

@@ -12,8 +12,8 @@ import torch
 from torch.nn import functional
 
 from SpikeRegLib.anatomy.structures import CLASSES, mirrored_classes
-from SpikeRegLib.filters import gaussian
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.appearance import brain_edge, smooth_noise
 from SpikeRegLib.training.stream import Stream
 from SpikeRegLib.training.structures.contrast import TissueContrast, tissue_contrast

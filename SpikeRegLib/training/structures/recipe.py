@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from SpikeRegLib.configuration import read_toml, settings_from_table
-from SpikeRegLib.ranges import check_numbers
+from SpikeRegLib.presets.preset import read_toml, settings_from_table
+from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.structures.images import HeadOptions
 
 RECIPE = Path(__file__).parent / "structures.toml"

@@ -15,7 +15,7 @@ _NONE = "–"
 
 def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
     """What was measured before, after the affine alignment and at the end; what was not measured has no row."""
-    from SpikeRegLib.verdict import measure_name
+    from SpikeRegLib.quality.verdict import measure_name
 
     part = {name: result.get(name) or {} for name in ("similarity", "dice", "hd95_mm", "tre_mm", "deformation")}
     lncc = {when: part["similarity"].get(f"lncc_{when}") for when in ("before", "aligned", "after")}

@@ -11,8 +11,8 @@ import numpy as np
 import slicer
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.names import is_name
-from SpikeRegLib.publishing import settle
+from SpikeRegLib.outputs.publishing import settle
+from SpikeRegLib.text.names import is_name
 
 from . import files, grids, review, transforms
 from .hierarchy import LAYER, RunFolder, isMadeByRun, runFolders

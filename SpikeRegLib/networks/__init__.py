@@ -1,0 +1,1 @@
+"""Networks made ready and run on a pair: arithmetic, tiles, passes."""

@@ -1,0 +1,1 @@
+"""What a registration leaves behind: the object in memory and the folder on disk."""

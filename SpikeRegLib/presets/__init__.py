@@ -1,0 +1,1 @@
+"""Presets: what a registration does when nothing else is said."""

@@ -1,0 +1,1 @@
+"""How good a registration is: figures, and the verdict made from them."""

@@ -1,0 +1,1 @@
+"""How alike two images are, and what to compare them by."""

@@ -1,0 +1,1 @@
+"""The process and its machine: processors, memory, interruption, and what ITK prints."""

@@ -1,0 +1,1 @@
+"""What others wrote, read with care: JSON, TOML, YAML, names and numbers."""
