@@ -30,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 
 from SpikeRegLib.images.frames import Frame  # noqa: E402
 from SpikeRegLib.images.volumes import Volume, foreground_mask, read_image  # noqa: E402
-from SpikeRegLib.outputs.registration import Registration  # noqa: E402
 from SpikeRegLib.pipeline import register  # noqa: E402
+from SpikeRegLib.pipeline.registration import Registration  # noqa: E402
 from SpikeRegLib.space.transforms import Transform, warp_image  # noqa: E402
 
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))

@@ -28,7 +28,7 @@ from corruptions import CORRUPTIONS, Damaged
 from SpikeRegLib import models, register
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.outputs.registration import Registration
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.presets.preset import PRESET_FOLDER, load_preset
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform, warp_image

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 # would replace it.
 _HOME = {
     "register": "pipeline",
-    "Registration": "outputs.registration",
+    "Registration": "pipeline.registration",
     "Frame": "images.frames",
     "Volume": "images.volumes",
     "read_image": "images.volumes",

@@ -15,9 +15,9 @@ from SpikeRegLib.images.arrays import Array, Spacing, array_frame, array_volume,
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, background_value, read_image, read_labels
 from SpikeRegLib.models import find, read_header
-from SpikeRegLib.outputs.registration import Registration
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.inputs import Source
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.space.transforms import DisplacementTransform, Transform, check_finite, warp_image
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import SpikingUNet

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SpikeRegLib.commands.register import add_background_option
+from SpikeRegLib.commands.arguments import add_background_option
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.outputs.publishing import settle

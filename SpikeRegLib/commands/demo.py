@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SpikeRegLib.commands.arguments import add_options, add_progress_option
 from SpikeRegLib.commands.events import listener_for
-from SpikeRegLib.commands.register import add_run_options, finish
+from SpikeRegLib.commands.register import finish
 from SpikeRegLib.outputs.folder import check_results_folder
 
 SAMPLE = Path(__file__).parents[1] / "sample"
@@ -20,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the results (default: spikereg-demo)",
     )
-    add_run_options(parser)
+    add_options(parser, ("device", "threads", "seed"))
+    add_progress_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:

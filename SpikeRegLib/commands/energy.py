@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.arguments import number
 
 if TYPE_CHECKING:
     from SpikeRegLib.presets.preset import Preset
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="P", help="all networks of a preset instead, as `register` runs them: name or .toml file"
     )
     parser.add_argument(
-        "--shape", nargs=3, type=option("shape"), metavar=("D", "H", "W"),
+        "--shape", nargs=3, type=number("shape"), metavar=("D", "H", "W"),
         help="grid of the network's input (default: 80 96 80), or a preset's working grid (default: 160 192 160)",
     )  # fmt: skip
     parser.add_argument(
@@ -46,11 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fixed", type=Path, metavar="F", help="with --moving: the same as --image-pair F M")
     parser.add_argument("--moving", type=Path, metavar="M")
     parser.add_argument(
-        "--threads", type=option("threads"), metavar="N", help="CPU threads for that pair (default: all cores)"
+        "--threads", type=number("threads"), metavar="N", help="CPU threads for that pair (default: all cores)"
     )
     for name, text in CONSTANTS.items():
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=option("picojoules"), metavar="PJ", help=f"picojoules of {text}")
+        parser.add_argument(flag, type=number("picojoules"), metavar="PJ", help=f"picojoules of {text}")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

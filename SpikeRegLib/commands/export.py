@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from SpikeRegLib.commands.apply import add_model_option, grid_of, load_transform
-from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.arguments import number
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.foreign_prints import without_foreign_prints
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("transform", metavar="TRANSFORM", type=Path, help="codes.safetensors or any ITK transform")
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="displacement volume (.nii.gz, .nrrd, .mha) or .h5")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--spacing", type=option("spacing"), metavar="MM", help="of the field, along every axis")
+    where.add_argument("--spacing", type=number("spacing"), metavar="MM", help="of the field, along every axis")
     where.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid the field gets")
     add_model_option(parser)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SpikeRegLib.commands.apply import add_model_option, grid_of
-from SpikeRegLib.commands.register import add_background_option, option
+from SpikeRegLib.commands.arguments import add_background_option, number
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.folder import check_writable, staged
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("first", metavar="A", help="code file of a registration, or the word identity")
     parser.add_argument("second", metavar="B", type=Path, help="code file of the same model, frame and alignment")
-    parser.add_argument("--steps", required=True, type=option("path_steps"), metavar="N", help="from A to B")
+    parser.add_argument("--steps", required=True, type=number("path_steps"), metavar="N", help="from A to B")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the sequence")
     parser.add_argument("--image", type=Path, metavar="MOVING", help="warped by every transform of the sequence")
     parser.add_argument("--reference", type=Path, metavar="FIXED", help="image whose grid the warped ones get")

@@ -21,7 +21,7 @@ from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.foreign_prints import without_foreign_prints
 
 if TYPE_CHECKING:
-    from SpikeRegLib.outputs.registration import Registration
+    from SpikeRegLib.pipeline.registration import Registration
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _PROOF_BYTES = 1 << 16

@@ -3,68 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from SpikeRegLib.affine.given import align_pair
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.pipeline.inputs import on_working_frame, working_frame
-from SpikeRegLib.pipeline.run import Run
-from SpikeRegLib.progress import Progress
-from SpikeRegLib.refinement.guidance import lengths_scale
+from SpikeRegLib.pipeline.inputs import Side, lengths_scale, on_working_frame, working_frame
+from SpikeRegLib.pipeline.known import known_pair
+from SpikeRegLib.pipeline.stage import Stage, Work
+from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.similarity.chance import above_chance
 from SpikeRegLib.similarity.contrast import compare_by
 from SpikeRegLib.similarity.pair import Working, itk_reading
-from SpikeRegLib.space.field_of_view import known_of
 from SpikeRegLib.space.filters import FOREGROUND
-from SpikeRegLib.space.known import FADE_MM, Known, extrapolated
+from SpikeRegLib.space.known import FADE_MM, extrapolated
 from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
 
 JUDGED_VOXELS = 2.0
 
 
 @dataclass(frozen=True)
-class Aligned:
+class BaseMap:
     """The map fixed -> moving before deformation."""
 
     transform: Transform
     warnings: tuple[str, ...] = ()
 
 
-def align_sides(run: Run, given: Transform | None, go_on: bool, skip: bool) -> Aligned:
-    """Of a pair that is not aligned yet, or goes on from a given map."""
-    if given is not None and not go_on:
-        return Aligned(given)
-    if skip:
-        return Aligned(AffineTransform(np.eye(4)))
+def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
+    """The given map, none, or the alignment of a pair, from its headers or from the given map on."""
+    given: Transform | None = work["initial transform"]
+    if given is not None and not settings["align"]:
+        return BaseMap(given)
+    if settings["skip_affine"]:
+        return BaseMap(AffineTransform(np.eye(4)))
+    sides: tuple[Side, Side] = work["fixed mask"], work["moving mask"]
     masks = [
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
-        for side in (run.fixed, run.moving)
+        for side in sides
     ]
     # Of a given mask the alignment finds the holes itself, and takes what lies around it for background.
     left_out = [
         None if side.left_out is None or side.mask_given else Volume(side.left_out.to(torch.int16), side.image.frame)
-        for side in (run.fixed, run.moving)
+        for side in sides
     ]
     transform, alignment = align_pair(
-        run.fixed.image,
-        run.moving.image,
+        sides[0].image,
+        sides[1].image,
         given=given,
         fixed_mask=masks[0],
         moving_mask=masks[1],
         fixed_left_out=left_out[0],
         moving_left_out=left_out[1],
-        seed=run.seed,
-        listener=run.listener,
+        seed=settings["seed"],
+        listener=work.listener,
     )
-    return Aligned(transform, tuple(alignment.warnings))
+    return BaseMap(transform, tuple(alignment.warnings))
 
 
 @dataclass(frozen=True)
-class Pair:
+class WorkingPair:
     """The pair to be deformed.
 
     Attributes:
@@ -80,48 +81,67 @@ class Pair:
     above_chance: float | None
 
 
-def make_pair(run: Run, base: Transform) -> Pair:
-    working = _working(run, base)
+def make_pair(
+    fixed: Side, moving: Side, base: Transform, *, spacing_mm: float, voxels: int, similarity: str, listener: Listener
+) -> WorkingPair:
+    """The pair through `base` (fixed -> moving), on the grid that the preset's `working_...` and `similarity` ask for.
+
+    Raises:
+        InputError: the mask holds nothing there, or the images do not overlap.
+    """
+    working = _working(fixed, moving, base, spacing_mm, voxels, similarity, listener)
     judged = working.coarser(JUDGED_VOXELS * working.frame.spacing[0])
     if not bool(judged.mask.any()):
         raise InputError(
-            f"{run.fixed.image.name or 'fixed image'}: its mask is too small to register by; "
+            f"{fixed.image.name or 'fixed image'}: its mask is too small to register by; "
             "give one that covers the anatomy"
         )
-    return Pair(working, judged, itk_reading(run.fixed.image.frame, base), above_chance(judged))
+    return WorkingPair(working, judged, itk_reading(fixed.image.frame, base), above_chance(judged))
 
 
-def _working(run: Run, base: Transform) -> Working:
-    frame = working_frame(run.fixed, run.preset.working_spacing_mm, run.preset.working_voxels)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    fixed = on_working_frame(run.fixed, frame, None)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    moving = on_working_frame(run.moving, frame, base)
-    run.listener(Progress("align", 1.0, "resampling the pair"))
-    if run.fixed.mask_given:
-        covered = Volume(run.fixed.mask.float(), run.fixed.image.frame)
+def _working(
+    fixed_side: Side, moving_side: Side, base: Transform, spacing_mm: float, voxels: int, similarity: str,
+    listener: Listener,
+) -> Working:  # fmt: skip
+    frame = working_frame(fixed_side, spacing_mm, voxels)
+    listener(Progress("align", 1.0, "resampling the pair"))
+    fixed = on_working_frame(fixed_side, frame, None)
+    listener(Progress("align", 1.0, "resampling the pair"))
+    moving = on_working_frame(moving_side, frame, base)
+    listener(Progress("align", 1.0, "resampling the pair"))
+    if fixed_side.mask_given:
+        covered = Volume(fixed_side.mask.float(), fixed_side.image.frame)
         mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
     else:
         mask = fixed > FOREGROUND
-    known = known_pair(run, frame, base)
+    known = known_pair(fixed_side, moving_side, frame, base)
     if known is not None:
         mask &= known.fixed[0] > 0.5
         fixed, moving = extrapolated(fixed, known.fixed[0]), extrapolated(moving, known.moving[0])
     if not bool((moving > 0).any()):
         raise InputError(
-            f"{run.moving.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
+            f"{moving_side.image.name or 'moving image'}: does not overlap the fixed image after alignment; "
             "check the initial transform or leave out --skip-affine"
         )
     there = mask if known is None else mask & (known.counts > 0.5)
-    comparison = compare_by(run.preset.similarity, fixed, moving, there)
-    return Working(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(run.preset, frame))
+    comparison = compare_by(similarity, fixed, moving, there)
+    return Working(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(voxels, frame))
 
 
-def known_pair(run: Run, frame: Frame, base: Transform | None) -> Known | None:
-    """Where both images are known on the working frame, the moving one seen through `base`; None for everywhere."""
-    identity = AffineTransform(np.eye(4))
-    parts = known_of(run.fixed, frame, identity), known_of(run.moving, frame, base or identity)
-    if parts[0] is None and parts[1] is None:
-        return None
-    whole = torch.ones(2, *frame.shape)
-    return Known(whole if parts[0] is None else parts[0], whole if parts[1] is None else parts[1])
+def _working_pair(work: Work, settings: dict[str, Any]) -> WorkingPair:
+    return make_pair(
+        work["fixed mask"], work["moving mask"], work["alignment"].transform,
+        spacing_mm=settings["preset.working_spacing_mm"], voxels=settings["preset.working_voxels"],
+        similarity=settings["preset.similarity"], listener=work.listener,
+    )  # fmt: skip
+
+
+ALIGNMENT = Stage(
+    "alignment", "align", _base_map, reads=("align", "skip_affine", "seed"),
+    follows=("fixed mask", "moving mask", "initial transform"),
+)  # fmt: skip
+WORKING_PAIR = Stage(
+    "working pair", "align", _working_pair,
+    reads=("preset.working_spacing_mm", "preset.working_voxels", "preset.similarity"),
+    follows=("fixed mask", "moving mask", "alignment"),
+)  # fmt: skip

@@ -18,14 +18,14 @@ from SpikeRegLib.neural_field.optimise import OptimisationOptions, new_codes, op
 from SpikeRegLib.neural_field.sampled import near_content
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.neural_field.sizes import FieldOptions
-from SpikeRegLib.pipeline.align import Pair
-from SpikeRegLib.pipeline.predict import Predicted
+from SpikeRegLib.pipeline.align import WorkingPair
+from SpikeRegLib.pipeline.inputs import lengths_scale
+from SpikeRegLib.pipeline.predict import Start, no_deformation
 from SpikeRegLib.pipeline.prepare import FieldModel
-from SpikeRegLib.pipeline.run import Run
+from SpikeRegLib.pipeline.refine import refinement
+from SpikeRegLib.pipeline.stage import Chosen, Stage, Work
 from SpikeRegLib.presets.preset import FIELD_METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.progress import Progress, part_of_stage
-from SpikeRegLib.refinement.guidance import lengths_scale
-from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.similarity.pair import Deformation
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import AffineTransform, Transform
@@ -35,14 +35,14 @@ TAPER_MM = 12.0
 
 
 @dataclass(frozen=True)
-class PredictedField(Predicted):
+class StartWithCodes(Start):
     """What the encoder found; `codes` is None without one, and where its codes did not improve the similarity."""
 
     codes: Codes | None = None
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedField:
     """The field as it goes on to the refinement of voxels.
 
     Attributes:
@@ -58,6 +58,40 @@ class Fitted:
     coded: CodedDeformation
     optimisation: dict[str, Any] | None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a field is sampled, in mm, or in voxels of the working grid where that follows the image.
+
+    Attributes:
+        grid_mm: distance of the nodes.
+        working_voxels: of the preset.
+    """
+
+    grid_mm: float
+    working_voxels: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the field is fitted to the pair.
+
+    Attributes:
+        field: what preset and options say.
+        seed: of its random choices.
+        regularisation: factor on the smoothing lengths.
+        working_voxels: of the preset.
+    """
+
+    field: FieldSettings
+    seed: int
+    regularisation: float
+    working_voxels: int
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(self.field.grid_mm, self.working_voxels)
 
 
 def field_settings(
@@ -87,47 +121,48 @@ def field_settings(
         raise InputError(f"--field-{error}") from error
 
 
-def predict_field(run: Run, pair: Pair, model: FieldModel | None, spike_maps: bool) -> PredictedField:
+def _predicted(work: Work, settings: tuple[Sampling, str, bool]) -> StartWithCodes:
     """The encoder's codes and the displacement they stand for, kept if they improve the similarity."""
-    judged = pair.judged
-    start = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
-    before = start.similarity(judged)
+    sampling, device, spike_maps = settings
+    pair: WorkingPair = work["working pair"]
+    model: FieldModel | None = work["network"]
+    nothing = no_deformation(pair)
     if model is None:
-        return PredictedField(None, start, before)
+        return StartWithCodes(None, nothing.deformation, nothing.similarity)
     seen = pair.working.coarser(model.network.encoder.spec.input_spacing_mm)
     prediction, codes = predict_codes(
-        model.network, *seen.filled(seen.fixed, seen.moving), seen.frame, device=run.device, spike_maps=spike_maps,
-        listener=part_of_stage(run.listener, 0.0, 0.5),
+        model.network, *seen.filled(seen.fixed, seen.moving), seen.frame, device=device, spike_maps=spike_maps,
+        listener=part_of_stage(work.listener, 0.0, 0.5),
     )  # fmt: skip
-    coded = _coded(run, pair, model.network.decoders, (codes,), None)
-    field = coded.displacement(tick=lambda done: run.listener(Progress("predict", 0.5 + 0.5 * done, "decoding")))
+    coded = _coded(pair, sampling, model.network.decoders, (codes,), None)
+    field = coded.displacement(tick=lambda done: work.listener(Progress("predict", 0.5 + 0.5 * done, "decoding")))
     found = Deformation(field, coded.grid)
-    after = found.similarity(judged)
-    if after > before:
-        return PredictedField(prediction, found, after, codes)
+    after = found.similarity(pair.judged)
+    if after > nothing.similarity:
+        return StartWithCodes(prediction, found, after, codes)
     warning = "the encoder's codes did not improve the similarity; they were dropped"
     dropped = replace(prediction, passes=0, warnings=[*prediction.warnings, warning])
-    return PredictedField(dropped, start, before)
+    return StartWithCodes(dropped, nothing.deformation, nothing.similarity)
 
 
-def fit_field(run: Run, pair: Pair, predicted: PredictedField, model: FieldModel | None, base: Transform) -> Fitted:
-    """The codes fitted to this pair, unless that is left out, and rounded as their file keeps them.
+def _fit_settings(chosen: Chosen, work: Work) -> Fit:
+    regularisation = chosen.preset.regularisation * chosen.regularisation
+    return Fit(chosen.field, chosen.seed, regularisation, chosen.preset.working_voxels)
 
-    Args:
-        predicted: where the optimisation starts.
-        model: whose decoders read the codes; None to make new ones.
-        base: fixed -> moving before the deformation.
-    """
-    settings = _settings(run)
+
+def _fitted(work: Work, fit: Fit) -> FittedField:
+    """The codes fitted to this pair, unless that is left out, and rounded as their file keeps them."""
+    pair, predicted, base = work["working pair"], work["prediction"], work["alignment"].transform
+    model: FieldModel | None = work["network"]
     decoders = model.network.decoders if model is not None else None
     start = None if predicted.codes is None or decoders is None else NeuralField(decoders, (predicted.codes,))
     optimisation, warnings = None, []
     field = start
-    if settings.iterations:
+    if fit.field.iterations:
         if start is None and decoders is not None:
             spacing_mm = decoders.options.code_spacing_mm
             start = NeuralField(decoders, (new_codes(pair.working.grid, decoders.options, spacing_mm),))
-        optimised, optimisation = _optimised(run, pair, start, model)
+        optimised, optimisation = _optimised(work, pair, fit, start, model)
         if optimisation["accepted"]:
             field = optimised
         else:
@@ -137,27 +172,28 @@ def fit_field(run: Run, pair: Pair, predicted: PredictedField, model: FieldModel
     identity = None
     if model is not None and used is model.network.decoders:
         identity = ModelIdentity(model.facts["name"], model.facts["sha256"])
-    coded = _coded(run, pair, used, stages, identity, base=base)
+    coded = _coded(pair, fit.sampling, used, stages, identity, base=base)
     if optimisation is None and predicted.deformation.grid == coded.grid:
-        return Fitted(predicted.deformation, predicted.similarity, coded, None)
-    sampled = coded.displacement(tick=lambda done: run.listener(Progress("refine", 0.9 + 0.1 * done, "decoding")))
+        return FittedField(predicted.deformation, predicted.similarity, coded, None)
+    sampled = coded.displacement(tick=lambda done: work.listener(Progress("refine", 0.9 + 0.1 * done, "decoding")))
     deformation = Deformation(sampled, coded.grid)
-    return Fitted(deformation, deformation.similarity(pair.judged), coded, optimisation, tuple(warnings))
+    return FittedField(deformation, deformation.similarity(pair.judged), coded, optimisation, tuple(warnings))
 
 
-def inside_region(predicted: Predicted, fitted: Fitted, region: Region | None, pair: Pair) -> Predicted:
+def _inside_region(work: Work) -> Start:
     """Where refinement of voxels goes on: the fitted field, outside of the region what was predicted."""
+    predicted, fitted, region = work["prediction"], work["field"], work["region"]
     if region is None or fitted.optimisation is None:
-        return Predicted(predicted.prediction, fitted.deformation, fitted.similarity)
+        return Start(predicted.prediction, fitted.deformation, fitted.similarity)
     grid = fitted.deformation.grid
     before = torch.zeros(3, *grid.shape)
     if predicted.deformation.grid == grid:
         before = predicted.deformation.field
     blended = Deformation(before + region.weight_on(grid) * (fitted.deformation.field - before), grid)
-    return Predicted(predicted.prediction, blended, blended.similarity(pair.judged))
+    return Start(predicted.prediction, blended, blended.similarity(work["working pair"].judged))
 
 
-def field_facts(fitted: Fitted, *, whole: bool) -> dict[str, Any]:
+def field_facts(fitted: FittedField, *, whole: bool) -> dict[str, Any]:
     """What result.json says under `field`.
 
     Args:
@@ -180,17 +216,12 @@ def field_facts(fitted: Fitted, *, whole: bool) -> dict[str, Any]:
     }
 
 
-def _settings(run: Run) -> FieldSettings:
-    assert run.field_settings is not None
-    return run.field_settings
-
-
 def _coded(
-    run: Run, pair: Pair, decoders: Decoders, stages: tuple[Codes, ...], model: ModelIdentity | None, *,
-    base: Transform | None = None,
+    pair: WorkingPair, sampling: Sampling, decoders: Decoders, stages: tuple[Codes, ...], model: ModelIdentity | None,
+    *, base: Transform | None = None,
 ) -> CodedDeformation:  # fmt: skip
-    scale = lengths_scale(run.preset, pair.working.frame)
-    spacing_mm = max(_settings(run).grid_mm * scale, pair.working.frame.spacing[0])
+    scale = lengths_scale(sampling.working_voxels, pair.working.frame)
+    spacing_mm = max(sampling.grid_mm * scale, pair.working.frame.spacing[0])
     grid = pair.working.grid.coarser(spacing_mm)
     wide = wide_grid(grid)
     near = near_content(pair.working.fixed[None], pair.working.grid, wide, wide.spacing_mm)
@@ -207,21 +238,36 @@ def _coded(
 
 
 def _optimised(
-    run: Run, pair: Pair, start: NeuralField | None, model: FieldModel | None
+    work: Work, pair: WorkingPair, fit: Fit, start: NeuralField | None, model: FieldModel | None
 ) -> tuple[NeuralField, dict[str, Any]]:
     """The field fitted to the pair, or as it was where that is no worse, and what result.json says about it."""
-    settings, working = _settings(run), pair.working
+    settings, working = fit.field, pair.working
     # Without a model lengths may count voxels: then one of them is a millimetre to the optimisation.
-    scale = lengths_scale(run.preset, working.frame) if model is None else 1.0
+    scale = lengths_scale(fit.working_voxels, working.frame) if model is None else 1.0
     options = OptimisationOptions(
         stages_mm=settings.stages_mm, iterations=settings.iterations, seconds=settings.seconds,
-        decoder=settings.decoder, regularisation=run.preset.regularisation * run.options.regularisation,
+        decoder=settings.decoder, regularisation=fit.regularisation,
     )  # fmt: skip
     found = optimise(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
         working.mask.float(), Grid(working.frame.shape, working.frame.spacing[0] / scale), start,
-        options=options, seed=run.seed, known=working.known, listener=part_of_stage(run.listener, 0.0, 0.9),
+        options=options, seed=fit.seed, known=working.known, listener=part_of_stage(work.listener, 0.0, 0.9),
     )  # fmt: skip
     facts = {name: getattr(found, name) for name in ("iterations", "seconds", "accepted", "reason")}
     facts |= {"similarity_before": found.similarity_before, "similarity_after": found.similarity_after}
     return (found.field if scale == 1.0 else enlarged(found.field, scale)), facts
+
+
+ENCODED = Stage(
+    "prediction", "predict", _predicted, reads=("field", "device", "spike_maps", "preset.working_voxels"),
+    follows=("network", "working pair"),
+    settings=lambda chosen, work: (
+        Sampling(chosen.field.grid_mm, chosen.preset.working_voxels), chosen.device, chosen.spike_maps,
+    ),
+)  # fmt: skip
+FIELD = Stage(
+    "field", "refine", _fitted,
+    reads=("field", "seed", "regularisation", "preset.regularisation", "preset.working_voxels"),
+    follows=("network", "alignment", "working pair", "prediction"), settings=_fit_settings,
+)  # fmt: skip
+FIELD_REFINEMENT = refinement(_inside_region, "prediction", "field")

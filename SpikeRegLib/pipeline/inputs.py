@@ -200,6 +200,16 @@ def working_frame(fixed: Side, spacing_mm: float, voxels: int = 0) -> Frame:
     return frame
 
 
+def lengths_scale(working_voxels: int, frame: Frame) -> float:
+    """What lengths in mm are multiplied with: where a preset's working grid follows the image, they are in its voxels.
+
+    Args:
+        working_voxels: of the preset; positive where the grid follows the image.
+        frame: of the working grid.
+    """
+    return frame.spacing[0] if working_voxels else 1.0
+
+
 def check_size(frame: Frame, asked: str) -> None:
     """Refuse a grid that no memory holds, before any is taken.
 

@@ -1,24 +1,24 @@
-"""Predict: what the networks find."""
+"""Predict: what the networks find, and where the refinement starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from SpikeRegLib.networks.fine_pass import predict_fine
 from SpikeRegLib.networks.passes import Prediction, predict
-from SpikeRegLib.pipeline.align import Pair
+from SpikeRegLib.pipeline.align import WorkingPair
 from SpikeRegLib.pipeline.prepare import Network
-from SpikeRegLib.pipeline.run import Run
+from SpikeRegLib.pipeline.stage import Stage, Work
 from SpikeRegLib.progress import Progress, part_of_stage
-from SpikeRegLib.similarity.pair import Deformation, Working
-from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.similarity.pair import Deformation
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """What the networks found, None without one; the deformation, and the similarity it reaches."""
+class Start:
+    """Where the refinement starts: the deformation that networks found, if there are any, and its similarity."""
 
     prediction: Prediction | None
     deformation: Deformation
@@ -29,41 +29,56 @@ class Predicted:
         return [] if self.prediction is None else self.prediction.warnings
 
 
-def predict_pair(
-    run: Run, pair: Pair, network: Network | None, fine: Network | None, spike_maps: bool, tile: int | None
-) -> Predicted:
+def no_deformation(pair: WorkingPair) -> Start:
+    """The start without a network."""
     judged = pair.judged
+    deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
+    return Start(None, deformation, deformation.similarity(judged))
+
+
+def _predicted(work: Work, settings: dict[str, Any]) -> Start:
+    pair: WorkingPair = work["working pair"]
+    network: Network | None = work["network"]
+    fine: Network | None = work["fine network"]
     if network is None:
-        deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
-        return Predicted(None, deformation, deformation.similarity(judged))
+        return no_deformation(pair)
+    how = {name: settings[name] for name in ("device", "spike_maps", "tile")}
     seen = pair.working.coarser(network.network.spec.input_spacing_mm)
     prediction = predict(
-        network.network, seen, passes=max(1, run.preset.passes), device=run.device, spike_maps=spike_maps,
-        listener=run.listener if fine is None else part_of_stage(run.listener, 0.0, 0.5), tile=tile,
+        network.network, seen, passes=max(1, settings["preset.passes"]), **how,
+        listener=work.listener if fine is None else part_of_stage(work.listener, 0.0, 0.5),
     )  # fmt: skip
     deformation = Deformation(prediction.displacement, seen.grid)
     if fine is None:
-        run.listener(Progress("predict", 1.0, "measuring the similarity"))
-        return Predicted(prediction, deformation, deformation.similarity(judged))
-    finer = pair.working.coarser(fine.network.spec.input_spacing_mm)
-    return Predicted(*_fine_pass(run, fine.network, finer, judged, prediction, deformation, spike_maps, tile))
+        work.listener(Progress("predict", 1.0, "measuring the similarity"))
+        return Start(prediction, deformation, deformation.similarity(pair.judged))
+    return _fine_pass(work, fine, pair, prediction, deformation, how)
 
 
 def _fine_pass(
-    run: Run, network: RegistrationUNet, pair: Working, judged: Working, coarse: Prediction, start: Deformation,
-    spike_maps: bool, tile: int | None,
-) -> tuple[Prediction, Deformation, float]:  # fmt: skip
-    """The second network's pass, kept if it improves the similarity, and what that is; its cost counts either way."""
+    work: Work, fine: Network, pair: WorkingPair, coarse: Prediction, start: Deformation, how: dict[str, Any]
+) -> Start:
+    """The second network's pass, kept if it improves the similarity; its cost counts either way."""
+    finer = pair.working.coarser(fine.network.spec.input_spacing_mm)
     prediction, grid = predict_fine(
-        network, pair, coarse=coarse, coarse_grid=start.grid, device=run.device, spike_maps=spike_maps,
-        listener=part_of_stage(run.listener, 0.5, 1.0), tile=tile,
+        fine.network, finer, coarse=coarse, coarse_grid=start.grid, **how,
+        listener=part_of_stage(work.listener, 0.5, 1.0),
     )  # fmt: skip
     found = Deformation(prediction.displacement, grid)
-    run.listener(Progress("predict", 1.0, "measuring the similarity"))
-    before, after = start.similarity(judged), found.similarity(judged)
+    work.listener(Progress("predict", 1.0, "measuring the similarity"))
+    before, after = start.similarity(pair.judged), found.similarity(pair.judged)
     if after > before:
-        return prediction, found, after
+        return Start(prediction, found, after)
     warning = "the fine pass did not improve the similarity; its prediction was dropped"
     warnings = [*prediction.warnings, warning]
     kept = replace(prediction, displacement=coarse.displacement, passes=coarse.passes, warnings=warnings)
-    return kept, start, before
+    return Start(kept, start, before)
+
+
+PREDICTION = Stage(
+    "prediction", "predict", _predicted, reads=("preset.passes", "device", "spike_maps", "tile"),
+    follows=("network", "fine network", "working pair"),
+)  # fmt: skip
+NO_PREDICTION = Stage(
+    "prediction", "predict", lambda work, settings: no_deformation(work["working pair"]), follows=("working pair",)
+)

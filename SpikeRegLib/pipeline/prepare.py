@@ -1,28 +1,25 @@
-"""Prepare: networks and both sides read, or taken over from an earlier run."""
+"""Prepare: networks, both images and what belongs to them, read and checked before any work is spent."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
 
 from SpikeRegLib import models
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.networks.passes import check_tile
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.pipeline.inputs import Side, Source, bare_side, load_image, load_labels
-from SpikeRegLib.pipeline.recall import Memory, Value, file_key
-from SpikeRegLib.progress import Listener, silent, tell_reading
+from SpikeRegLib.pipeline.inputs import Side, bare_side, check_pair, load_image, load_labels, with_points
+from SpikeRegLib.pipeline.stage import Stage, Tracked, Work
+from SpikeRegLib.progress import Progress, tell_reading
 from SpikeRegLib.space.transforms import Transform, check_finite, read_transform
 from SpikeRegLib.spiking.unet import RegistrationUNet
 
-
-def as_transform(given: Transform | str | os.PathLike[str] | None, listener: Listener = silent) -> Transform | None:
-    if given is None or not isinstance(given, Transform):
-        tell_reading(listener, given)
-        return None if given is None else read_transform(given)
-    check_finite(given, "initial_transform")
-    return given
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -33,16 +30,6 @@ class Network:
     facts: dict[str, Any]
 
 
-def recall_network(memory: Memory, part: str, path: Path | None, method: str, timesteps: int | None) -> Network | None:
-    def load() -> Network | None:
-        if path is None:
-            return None
-        network = models.load_for(path, method, timesteps)  # first: its message tells what is wrong with a file
-        return Network(network, {"name": path.stem, "sha256": models.sha256(path)})
-
-    return memory.recall(part, load, key=(file_key(path), method, timesteps))
-
-
 @dataclass(frozen=True)
 class FieldModel:
     """A neural deformation field with its encoder, and the name and digest of its file."""
@@ -51,45 +38,89 @@ class FieldModel:
     facts: dict[str, Any]
 
 
-def recall_field_model(memory: Memory, path: Path | None, method: str, timesteps: int | None) -> FieldModel | None:
-    """The model of a neural field; takes the place of a network in memory."""
-
-    def load() -> FieldModel | None:
+def _network_stage(name: str, file: str) -> Stage:
+    def load(work: Work, settings: dict[str, Any]) -> Network | None:
+        path = settings[file].given
         if path is None:
             return None
-        network = models.load_field(path, kind="field" if method == "nephi" else "spiking-field", timesteps=timesteps)
-        return FieldModel(network, {"name": path.stem, "sha256": models.sha256(path)})
+        # First: its message tells what is wrong with a file.
+        network = models.load_for(path, settings["method"], settings["timesteps"])
+        return Network(network, {"name": path.stem, "sha256": models.sha256(path)})
 
-    return memory.recall("network", load, key=(file_key(path), method, timesteps))
+    return Stage(name, "prepare", load, reads=(file, "method", "timesteps"))
 
 
-def recall_side(
-    memory: Memory, name: str, source: Source, mask: Source | None, leave_out: Source | None, labels: Source | None, *,
-    allow_nonfinite: bool, allow_few_values: bool, threads: int, listener: Listener = silent,
-) -> Side:  # fmt: skip
-    """One side without its points. Everything that is computed depends on the mask, so the threads are its key."""
-    image_part, role = f"{name} image", f"{name} image"
+def _field_model(work: Work, settings: dict[str, Any]) -> FieldModel | None:
+    path = settings["network_file"].given
+    if path is None:
+        return None
+    kind = "field" if settings["method"] == "nephi" else "spiking-field"
+    network = models.load_field(path, kind=kind, timesteps=settings["timesteps"])
+    return FieldModel(network, {"name": path.stem, "sha256": models.sha256(path)})
 
-    def reading(files: tuple[Source | None, ...], load: Callable[[], Value]) -> Value:
-        tell_reading(listener, *files, fraction=0.0 if name == "fixed" else 0.5)
+
+def _tile(*networks: str) -> Stage:
+    def check(work: Work, settings: dict[str, Any]) -> None:
+        loaded = (work[name] for name in networks)
+        check_tile(settings["tile"], *(part.network for part in loaded if part is not None))
+
+    return Stage("tile", "prepare", check, reads=("tile",), follows=networks, kept=False)
+
+
+def _initial_transform(work: Work, settings: dict[str, Tracked]) -> Transform | None:
+    given = settings["initial_transform"].given
+    if given is None or not isinstance(given, Transform):
+        tell_reading(work.listener, given)
+        return None if given is None else read_transform(given)
+    check_finite(given, "initial_transform")
+    return given
+
+
+def _side_stages(side: str, done: float) -> tuple[Stage, ...]:
+    """The stages that read one image and what belongs to it; `done` is the share of the reading that came before."""
+    image, mask, points = f"{side} image", f"{side} mask", f"{side}_points"
+
+    def reading(work: Work, files: tuple[Tracked, ...], load: Callable[[], Value]) -> Value:
+        tell_reading(work.listener, *(file.given for file in files), fraction=done)
         return load()
 
-    allowed = {"allow_nonfinite": allow_nonfinite, "allow_few_values": allow_few_values}
-    image = memory.recall(
-        image_part,
-        lambda: reading((source,), lambda: load_image(source, **allowed, role=role)),
-        key=(file_key(source), *allowed.values()),
+    def read_image(work: Work, settings: dict[str, Any]) -> Volume:
+        allowed = {name: settings[name] for name in ("allow_nonfinite", "allow_few_values")}
+        source = settings[side]
+        return reading(work, (source,), lambda: load_image(source.given, **allowed, role=image))
+
+    def read_masks(work: Work, settings: dict[str, Any]) -> Side:
+        given = settings[f"{side}_mask"], settings[f"{side}_leave_out"]
+        return reading(work, given, lambda: bare_side(work[image], *(file.given for file in given), role=image))
+
+    def read_labels(work: Work, settings: dict[str, Tracked]) -> Volume | None:
+        labels = settings[f"{side}_labels"]
+        return reading(work, (labels,), lambda: load_labels(labels.given, work[image]))
+
+    def read_points(work: Work, settings: dict[str, Tracked]) -> Side:
+        given: torch.Tensor | str | os.PathLike[str] | None = settings[points].given
+        tell_reading(work.listener, given, fraction=done + 0.5)
+        found = with_points(work[mask], given, role=image)
+        work.listener(Progress("prepare", done + 0.5, f"read the {image}"))
+        return found
+
+    return (
+        Stage(image, "prepare", read_image, reads=(side, "allow_nonfinite", "allow_few_values")),
+        # Everything that is computed depends on the mask, so the threads are its settings, too.
+        Stage(mask, "prepare", read_masks, reads=(f"{side}_mask", f"{side}_leave_out", "threads"), follows=(image,)),
+        Stage(f"{side} segmentation", "prepare", read_labels, reads=(f"{side}_labels",), follows=(image,)),
+        Stage(f"{side} points", "prepare", read_points, reads=(points,), follows=(mask,), kept=False),
     )
-    side = memory.recall(
-        f"{name} mask",
-        lambda: reading((mask, leave_out), lambda: bare_side(image, mask, leave_out, role=role)),
-        key=(file_key(mask), file_key(leave_out), threads),
-        after=(image_part,),
-    )
-    segmentation = memory.recall(
-        f"{name} segmentation",
-        lambda: reading((labels,), lambda: load_labels(labels, image)),
-        key=file_key(labels),
-        after=(image_part,),
-    )
-    return replace(side, labels=segmentation)
+
+
+def _check_pair(work: Work, settings: dict[str, Any]) -> None:
+    check_pair(work["fixed points"], work["moving points"])
+
+
+NETWORK = _network_stage("network", "network_file")
+FINE_NETWORK = _network_stage("fine network", "fine_network_file")
+FIELD_MODEL = Stage("network", "prepare", _field_model, reads=("network_file", "method", "timesteps"))
+TILE, NO_TILE = _tile("network", "fine network"), _tile()
+INITIAL_TRANSFORM = Stage("initial transform", "prepare", _initial_transform, reads=("initial_transform",))
+SIDES = (*_side_stages("fixed", 0.0), *_side_stages("moving", 0.5))
+PAIR = Stage("pair", "prepare", _check_pair, follows=("fixed points", "moving points"), kept=False)

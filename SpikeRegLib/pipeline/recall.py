@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,9 +37,11 @@ class Memory:
         self._parts: dict[str, _Part] = {}
         self.reused: list[str] = []
 
-    def begin(self) -> None:
-        """A new run."""
+    def begin(self, parts: Collection[str] | None = None) -> None:
+        """A new run, of these parts; what is known of others is forgotten."""
         self.reused = []
+        for other in [] if parts is None else [name for name in self._parts if name not in parts]:
+            self._forget(other)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from SpikeRegLib import __version__
 
 if TYPE_CHECKING:
-    from SpikeRegLib.outputs.registration import Registration
+    from SpikeRegLib.pipeline.registration import Registration
 
 __all__ = ["render_report", "write_report"]
 

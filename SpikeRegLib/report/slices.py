@@ -13,7 +13,7 @@ from SpikeRegLib.report.elements import colour_bar, panel, picture, section
 from SpikeRegLib.report.planes import Plane, affine_part, deformed_coordinates, slice_of
 
 if TYPE_CHECKING:
-    from SpikeRegLib.outputs.registration import Registration
+    from SpikeRegLib.pipeline.registration import Registration
 
 
 def slices_part(registration: Registration, planes: list[Plane]) -> str:

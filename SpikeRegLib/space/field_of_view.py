@@ -1,18 +1,12 @@
-"""Where an image is known: inside its field of view, and where no mask leaves it out."""
+"""Where an image is known: inside its field of view."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 
 from SpikeRegLib.images.frames import Frame
-from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.space import sampling
-from SpikeRegLib.space.transforms import Transform, warp_image
-
-if TYPE_CHECKING:
-    from SpikeRegLib.pipeline.inputs import Side
+from SpikeRegLib.space.transforms import Transform
 
 # A face of the grid cuts the anatomy if it covers more than this share of it; a skull-stripped brain may touch a face.
 _CUT = 0.01
@@ -49,19 +43,3 @@ def field_of_view(image: Frame, cut: Faces, frame: Frame, transform: Transform) 
             if last:
                 within[start:stop] &= along <= edge
     return within
-
-
-def known_of(side: Side, frame: Frame, transform: Transform) -> torch.Tensor | None:
-    """[2, D, H, W] in [0, 1] on `frame`, seen through `transform`: what of an image counts, and its field of view.
-
-    None where it is all known.
-    """
-    cut = any(face for faces in side.cut for face in faces)
-    if side.left_out is None and not cut:
-        return None
-    within = field_of_view(side.image.frame, side.cut, frame, transform).float()
-    counts = within
-    if side.left_out is not None:
-        out = Volume(side.left_out.float(), side.image.frame)
-        counts = within * (1 - warp_image(out, transform, frame).data)
-    return torch.stack((counts, within))

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
-from SpikeRegLib.errors import InputError
-
 Range = tuple[float, float]
 
 # What torch and SimpleITK both take, also after a recipe has made other seeds of it.
@@ -30,26 +28,7 @@ TRAINING_STEPS: Range = (1, 10**7)
 REGULARISATION: Range = (0.25, 4.0)
 # Coordinates of points in mm; no scanner reaches farther from its centre.
 COORDINATE_MM: Range = (-1e5, 1e5)
-
-# Options of commands and of `register`, which a request to the worker names, too.
-OPTIONS: dict[str, Range] = {
-    "threads": (1, 1024),
-    "seed": SEED,
-    "timesteps": TIMESTEPS,
-    "tile": (1, 4096),
-    "refine_iterations": ITERATIONS,
-    "field_iterations": ITERATIONS,
-    "field_seconds": SECONDS,
-    "landmark_weight": WEIGHT,
-    "regularisation": REGULARISATION,
-    "background": (-1e9, 1e9),
-    "spacing": (0.1, 64),
-    "shape": (16, 4096),
-    "picojoules": (1e-9, 1e9),
-    "percentile": (1e-3, 100),
-    "steps": TRAINING_STEPS,
-    "path_steps": (1, 10_000),
-}
+PERCENTILE: Range = (1e-3, 100)
 
 # Fields of the settings that are read from presets, recipes, model files and code files.
 FIELDS: dict[str, dict[str, Range]] = {
@@ -112,7 +91,7 @@ FIELDS: dict[str, dict[str, Range]] = {
         "seed": SEED,
         "weights_seed": SEED,
         "timesteps": TIMESTEPS,
-        "percentile": OPTIONS["percentile"],
+        "percentile": PERCENTILE,
         "calibration_pairs": (1, 10_000),
     },
     "LoopOptions": {
@@ -276,20 +255,6 @@ def check_numbers(settings: Any, *, where: str = "") -> None:
         if "tuple[str" in fields[name]:  # pairs of a name and a number
             values = [pair[-1] for pair in values]
         within_all(f"{where}{name}", values, limits, whole_numbers="float" not in fields[name])
-
-
-def check_option(name: str, value: float | None) -> None:
-    """Refuse an option of `register` out of its range; None is not given.
-
-    Raises:
-        InputError: names the option as the command has it.
-    """
-    if value is None:
-        return
-    try:
-        within_all(f"--{name.replace('_', '-')}", [value], OPTIONS[name], whole_numbers=whole(OPTIONS[name]))
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def one_of(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.arguments import number
 from SpikeRegLib.commands.streams import say
 from SpikeRegLib.training.structures import command as anatomy
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         recipe = "nephi" if name == "nephi" else "brain-t1"
         step.add_argument("--recipe", default=recipe, metavar="R", help=f"name or .toml file (default: {recipe})")
         step.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-        step.add_argument("--threads", type=option("threads"), metavar="N", help="CPU threads (default: all cores)")
+        step.add_argument("--threads", type=number("threads"), metavar="N", help="CPU threads (default: all cores)")
         if name in ("all", "teacher", "nephi"):
             step.set_defaults(source=None)
         elif name == "convert":
@@ -60,11 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             )
             step.add_argument(
                 "--percentile",
-                type=option("percentile"),
+                type=number("percentile"),
                 metavar="P",
                 help="of positive activations (default: the recipe's)",
             )
-            step.add_argument("--timesteps", type=option("timesteps"), metavar="T", help="default: the recipe's")
+            step.add_argument("--timesteps", type=number("timesteps"), metavar="T", help="default: the recipe's")
         else:
             step.add_argument(
                 "--model", dest="source", required=True, type=Path, metavar="M",
@@ -74,10 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name != "convert":
             of = " of every step" if name == "all" else ""
             step.add_argument(
-                "--steps", type=option("steps"), metavar="N", help=f"training pairs{of} (default: the recipe's)"
+                "--steps", type=number("steps"), metavar="N", help=f"training pairs{of} (default: the recipe's)"
             )
             if name != "all":
-                step.add_argument("--seed", type=option("seed"), metavar="N", help="default: the recipe's")
+                step.add_argument("--seed", type=number("seed"), metavar="N", help="default: the recipe's")
             step.add_argument("--resume", action="store_true", help="continue the run in --out")
             step.add_argument("--no-progress", action="store_true", help="no progress bar")
             step.add_argument(

@@ -7,7 +7,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.outputs.registration import Registration
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.space.transforms import AffineTransform
 
 ANGLE = 0.4

@@ -10,7 +10,6 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.align import make_pair
 from SpikeRegLib.pipeline.inputs import load_side
-from SpikeRegLib.pipeline.run import Run
 from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.progress import silent
 from SpikeRegLib.similarity.contrast import compare_by
@@ -65,8 +64,11 @@ def test_the_mask_of_a_registration_without_one_is_what_lies_above():
     ramp[:2], ramp[-2:], ramp[:, :2], ramp[:, -2:], ramp[:, :, :2], ramp[:, :, -2:] = 0, 0, 0, 0, 0, 0
     volume = Volume(ramp, Frame((40, 40, 40), spacing=(2.0, 2.0, 2.0)))
     side = load_side(volume)
-    run = Run(side, side, load_preset("fast-preview"), "cpu", 1, 0, silent)
-    pair = make_pair(run, AffineTransform(np.eye(4)))
+    preset = load_preset("fast-preview")
+    pair = make_pair(
+        side, side, AffineTransform(np.eye(4)), spacing_mm=preset.working_spacing_mm, voxels=preset.working_voxels,
+        similarity=preset.similarity, listener=silent,
+    )  # fmt: skip
     fixed, mask = pair.working.fixed, pair.working.mask
     assert torch.equal(mask, fixed > AT)
     near = ((fixed > 0.015) & (fixed < 0.025)).sum()

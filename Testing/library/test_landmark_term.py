@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from SpikeRegLib.images.frames import Frame
-from SpikeRegLib.refinement.guidance import landmarks_on, unmet
+from SpikeRegLib.pipeline.landmarks import landmarks_on, unmet
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at, preimage
 from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.space.filters import gaussian

@@ -16,6 +16,7 @@ from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.commands.requests import Understanding
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.options.numbers import NUMBERS as OPTIONS
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import (
     Preset,
@@ -27,7 +28,7 @@ from SpikeRegLib.presets.preset import (
 )
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec, velocity_unet
-from SpikeRegLib.text.ranges import FIELDS, OPTIONS
+from SpikeRegLib.text.ranges import FIELDS
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.structures.recipe import StructureTraining
 

@@ -8,7 +8,8 @@ import torch
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.refinement.guidance import landmarks_on, read_region, region_on
+from SpikeRegLib.pipeline.landmarks import landmarks_on
+from SpikeRegLib.pipeline.region import read_region, region_on
 from SpikeRegLib.refinement.landmarks import Landmarks, displacement_at
 from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.refinement.region import Region

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.options.options import Options
+from SpikeRegLib.pipeline.assemble import asked_of_refinement
 from SpikeRegLib.presets.preset import load_preset
-from SpikeRegLib.refinement.guidance import RefinementOptions
 
 
 def test_every_level_is_smoothed_by_the_factor_and_nothing_else_changes():
@@ -21,16 +22,16 @@ def test_every_level_is_smoothed_by_the_factor_and_nothing_else_changes():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (RefinementOptions(regularisation=0.2), "--regularisation: must be between 0.25 and 4"),
-        (RefinementOptions(regularisation=float("nan")), "--regularisation: must be between"),
-        (RefinementOptions(landmark_weight=-1.0), "--landmark-weight: must be between 0 and "),
-        (RefinementOptions(landmark_weight=float("inf")), "--landmark-weight: must be between 0 and "),
-        (RefinementOptions(landmark_weight=1.0), "--landmark-weight: needs landmarks; give --fixed-points"),
+        (dict(regularisation=0.2), "--regularisation: must be between 0.25 and 4"),
+        (dict(regularisation=float("nan")), "--regularisation: must be between"),
+        (dict(landmark_weight=-1.0), "--landmark-weight: must be between 0 and "),
+        (dict(landmark_weight=float("inf")), "--landmark-weight: must be between 0 and "),
+        (dict(landmark_weight=1.0), "--landmark-weight: needs landmarks; give --fixed-points"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_by_name(options, message):
     with pytest.raises(InputError) as caught:
-        options.check(points_given=False)
+        Options.of(**options)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
@@ -39,6 +40,6 @@ def test_the_result_names_what_was_asked_for():
     from SpikeRegLib.images.volumes import Volume
 
     region = Volume(torch.ones(2, 2, 2), Frame((2, 2, 2)), "roi.nii.gz")
-    options = RefinementOptions(landmark_weight=0.5, regularisation=2.0, region=region)
-    assert options.as_result() == {"landmark_weight": 0.5, "regularisation": 2.0, "region": "roi.nii.gz"}
-    assert options.guided and not RefinementOptions().guided
+    asked = asked_of_refinement(landmark_weight=0.5, regularisation=2.0, region=region)
+    assert asked == {"landmark_weight": 0.5, "regularisation": 2.0, "region": "roi.nii.gz"}
+    assert asked_of_refinement(0.0, 1.0, None) == {"landmark_weight": 0.0, "regularisation": 1.0, "region": None}

@@ -74,7 +74,7 @@ def test_every_piece_of_work_is_followed_by_a_report(sample_run):
 
 def test_large_images_are_resampled_in_slabs_that_report(known, quick, monkeypatch):
     """The same result, whatever the size of the slabs; one report for each."""
-    from SpikeRegLib.pipeline import assemble as finish
+    from SpikeRegLib.pipeline import resampling as finish
 
     start = known.truth.transforms[1]
     seg = Volume((known.moving.data > 60).short(), known.moving.frame)

@@ -13,9 +13,9 @@ import torch
 from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.images.points import write_points
 from SpikeRegLib.images.volumes import Volume, write_volume
-from SpikeRegLib.outputs.registration import Registration
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.recall import Memory, file_key
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.space.transforms import AffineTransform, write_transform
 
 OF_THIS_RUN = ("timing_s", "cpu_s", "peak_memory_mb", "reused")

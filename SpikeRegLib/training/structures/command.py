@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from SpikeRegLib.commands.register import option
+from SpikeRegLib.commands.arguments import number
 from SpikeRegLib.commands.streams import say
 
 TEXT = "train the dense network that names the structures in one image, from new weights (on the CPU)"
@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", required=True, type=Path, metavar="DIR", help="folder of whole-head label maps")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets checkpoint, log and weights")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help=".toml file (default: the shipped one)")
-    parser.add_argument("--threads", type=option("threads"), metavar="N", help="CPU threads (default: all cores)")
-    parser.add_argument("--steps", type=option("steps"), metavar="N", help="training images (default: the recipe's)")
+    parser.add_argument("--threads", type=number("threads"), metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--steps", type=number("steps"), metavar="N", help="training images (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 

@@ -1,110 +1,27 @@
-"""What a user adds to a refinement beyond its preset: landmarks that pull, a region, another smoothness."""
+"""Landmarks that pull: placed on the working grid, brought together, and named where that fails."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
-from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.frames import Frame
-from SpikeRegLib.images.volumes import Volume, read_labels
-from SpikeRegLib.pipeline.inputs import Source, same_grid
-from SpikeRegLib.presets.preset import Preset
+from SpikeRegLib.pipeline.inputs import lengths_scale
+from SpikeRegLib.pipeline.refine import RefinedDeformation, optimised, schedule_of
+from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
+from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.landmarks import REACH_MM, Landmarks, displacement_at, preimage
-from SpikeRegLib.refinement.region import TAPER_MM, Region
+from SpikeRegLib.refinement.region import Region
+from SpikeRegLib.refinement.schedule import RefinementSchedule
 from SpikeRegLib.space.grids import Grid
-from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
-from SpikeRegLib.text.ranges import check_option
+from SpikeRegLib.space.transforms import AffineTransform, Transform
 
 # Landmarks further apart than this at the end are named; so are neighbours closer than this that are pulled apart.
 UNMET_MM = 2.0
+# Similarity that landmarks may cost before a warning says so; smaller losses are the ordinary price of a constraint.
+NOTABLE_LOSS = 0.01
 _NAMED = 8
-
-
-@dataclass(frozen=True)
-class RefinementOptions:
-    """How this one run refines.
-
-    Attributes:
-        landmark_weight: what 1 mm of mean landmark error counts, in units of similarity; 0 leaves landmarks out.
-        regularisation: factor on the smoothing lengths of every level.
-        iterations: per level instead of the preset's; 0 leaves the levels out, None takes the preset's.
-        region: on the grid of the fixed image; outside of it (0) the deformation stays what it was.
-    """
-
-    landmark_weight: float = 0.0
-    regularisation: float = 1.0
-    iterations: int | None = None
-    region: Volume | None = None
-
-    def check(self, *, points_given: bool) -> None:
-        """Refuse what no run can use.
-
-        Raises:
-            InputError: a value out of range, or a weight without landmarks.
-        """
-        check_option("regularisation", self.regularisation)
-        check_option("landmark_weight", self.landmark_weight)
-        if self.landmark_weight > 0 and not points_given:
-            raise InputError(
-                "--landmark-weight: needs landmarks; give --fixed-points and --moving-points, or leave it out"
-            )
-
-    @property
-    def guided(self) -> bool:
-        """Whether a region or another smoothness is asked for, which need a refinement to matter."""
-        return self.region is not None or self.regularisation != 1
-
-    def as_result(self) -> dict[str, Any]:
-        """What result.json says about it."""
-        return {
-            "landmark_weight": self.landmark_weight,
-            "regularisation": self.regularisation,
-            "region": None if self.region is None else self.region.name or "given",
-        }
-
-
-def read_region(source: Source, fixed: Volume) -> Volume:
-    """The mask that limits a refinement.
-
-    Raises:
-        InputError: unreadable, empty, or on another grid than the fixed image.
-    """
-    region = source if isinstance(source, Volume) else read_labels(source)
-    name = region.name or "region"
-    if not same_grid(region.frame, fixed.frame):
-        raise InputError(f"{name}: the region is on another grid than the fixed image; resample it onto that image")
-    if not bool((region.data > 0).any()):
-        raise InputError(f"{name}: the region is empty; mark where to refine, or leave out --region")
-    return region
-
-
-def lengths_scale(preset: Preset, frame: Frame) -> float:
-    """What lengths in mm are multiplied with: where the working grid follows the image, they are in its voxels."""
-    return frame.spacing[0] if preset.working_voxels else 1.0
-
-
-def region_on(frame: Frame, region: Volume, *, scale: float = 1.0) -> Region:
-    """The region on a working frame.
-
-    Args:
-        frame: isotropic, with the axes of the patient.
-        region: > 0 inside, on any grid.
-        scale: factor on the width over which changes fade in.
-    """
-    # A voxel of the frame is inside if nothing near it is outside: thin gaps in the region are kept.
-    reach = [math.ceil(frame.spacing[0] / spacing) for spacing in reversed(region.frame.spacing)]
-    outside = (region.data <= 0).float()[None]
-    for axis, n in enumerate(reach):
-        kernel, padding = [1, 1, 1], [0, 0, 0]
-        kernel[axis], padding[axis] = 2 * n + 1, n
-        outside = torch.nn.functional.max_pool3d(outside, kernel, stride=1, padding=padding)
-    inside = warp_image(Volume(1 - outside[0], region.frame), AffineTransform(np.eye(4)), frame).data > 0.999
-    return Region(inside, Grid(frame.shape, frame.spacing[0]), taper_mm=TAPER_MM * scale)
 
 
 def landmarks_on(
@@ -182,3 +99,75 @@ def _numbers(which: torch.Tensor) -> str:
     more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
     text = ", ".join(str(n) for n in numbers[:_NAMED]) + more
     return f"landmark {text} lies" if len(numbers) == 1 else f"landmarks {text} lie"
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What landmarks are to do.
+
+    Attributes:
+        weight, reach: see `landmarks_on`.
+        schedule: of the images, on the way.
+        fixed, moving: [N, 3] LPS mm, known by their coordinates.
+    """
+
+    weight: float
+    reach: float
+    schedule: RefinementSchedule
+    fixed: Tracked
+    moving: Tracked
+
+
+def _settings(chosen: Chosen, work: Work) -> Pull | None:
+    """None where landmarks are only measured."""
+    fixed, moving = (work[f"{side} points"].points for side in ("fixed", "moving"))
+    if not chosen.landmark_weight or fixed is None or moving is None:
+        return None
+    scale = lengths_scale(chosen.preset.working_voxels, work["working pair"].working.frame)
+    return Pull(
+        weight=chosen.landmark_weight,
+        reach=scale * chosen.preset.regularisation * chosen.regularisation,
+        schedule=schedule_of(chosen, work) or RefinementSchedule((), window=chosen.preset.refine.window),
+        fixed=Tracked(fixed, fixed.tolist()),
+        moving=Tracked(moving, moving.tolist()),
+    )
+
+
+def _pulled(work: Work, pull: Pull | None) -> RefinedDeformation | None:
+    """The deformation with landmarks brought together; None where they are only measured."""
+    if pull is None:
+        return None
+    pair, refined, region = work["working pair"], work["refinement"], work["region"]
+    start = refined.deformation
+    landmarks, found = landmarks_on(
+        pair.working.frame, pull.fixed.given, pull.moving.given, work["alignment"].transform, weight=pull.weight,
+        region=region, reach=pull.reach,
+    )  # fmt: skip
+    warnings = [*refined.warnings, *found]
+    if landmarks is None or not bool(landmarks.unmet(start.field, start.grid).any()):
+        return replace(refined, warnings=tuple(warnings))
+    pulled, accepted = optimised(work, pair, start, pull.schedule, region=region, landmarks=landmarks)
+    if not accepted:
+        warnings.append(
+            "the landmarks were not worth what they cost in similarity and did not pull; raise their weight"
+        )
+        return replace(refined, warnings=tuple(warnings))
+    work.listener(Progress("refine", 1.0, "measuring the similarity"))
+    # The optimisation has weighed landmarks against images; what these lost is said, and no reason to undo it.
+    before, after = refined.similarity["lncc_after"], pulled.similarity(pair.judged)
+    if after < before - NOTABLE_LOSS:
+        warnings.append(f"the landmarks lowered the similarity of the images from {before:.3f} to {after:.3f}")
+    similarity = {**refined.similarity, "lncc_after": after, "lncc_without_landmarks": before}
+    iterations = start.iterations or pulled.iterations
+    return RefinedDeformation(replace(pulled, iterations=iterations), similarity, tuple(warnings))
+
+
+LANDMARKS = Stage(
+    "landmarks", "refine", _pulled,
+    reads=(
+        "landmark_weight", "refine_iterations", "regularisation", "preset.name", "preset.refine",
+        "preset.regularisation", "preset.working_voxels",
+    ),
+    follows=("fixed points", "moving points", "alignment", "working pair", "region", "refinement"),
+    settings=_settings,
+)  # fmt: skip

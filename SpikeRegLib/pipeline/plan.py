@@ -1,0 +1,49 @@
+"""Methods as lists of stages."""
+
+from __future__ import annotations
+
+from SpikeRegLib.pipeline.align import ALIGNMENT, WORKING_PAIR
+from SpikeRegLib.pipeline.assemble import registration
+from SpikeRegLib.pipeline.field import ENCODED, FIELD, FIELD_REFINEMENT
+from SpikeRegLib.pipeline.landmarks import LANDMARKS
+from SpikeRegLib.pipeline.mapping import BACKGROUND, MAPPING
+from SpikeRegLib.pipeline.overlap import OVERLAP
+from SpikeRegLib.pipeline.predict import NO_PREDICTION, PREDICTION
+from SpikeRegLib.pipeline.prepare import (
+    FIELD_MODEL,
+    FINE_NETWORK,
+    INITIAL_TRANSFORM,
+    NETWORK,
+    NO_TILE,
+    PAIR,
+    SIDES,
+    TILE,
+)
+from SpikeRegLib.pipeline.refine import REFINEMENT
+from SpikeRegLib.pipeline.region import REGION, REGION_IMAGE
+from SpikeRegLib.pipeline.stage import Stage
+
+Plan = tuple[Stage, ...]
+
+_READ: Plan = (INITIAL_TRANSFORM, *SIDES, REGION_IMAGE, PAIR, BACKGROUND)
+_FINISH: Plan = (MAPPING, OVERLAP)
+
+UNET: Plan = (
+    NETWORK, FINE_NETWORK, TILE, *_READ, ALIGNMENT, WORKING_PAIR, PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH,
+    registration("network", "fine network"),
+)  # fmt: skip
+NEURAL_FIELD: Plan = (
+    FIELD_MODEL, *_READ, ALIGNMENT, WORKING_PAIR, ENCODED, REGION, FIELD, FIELD_REFINEMENT, LANDMARKS, *_FINISH,
+    registration("network", fitted=True),
+)  # fmt: skip
+OPTIMISATION: Plan = (
+    NO_TILE, *_READ, ALIGNMENT, WORKING_PAIR, NO_PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH, registration(),
+)  # fmt: skip
+
+PLANS: dict[str, Plan] = {
+    "spikereg": UNET,
+    "ann": UNET,
+    "nephi": NEURAL_FIELD,
+    "spiking-nephi": NEURAL_FIELD,
+    "optimize": OPTIMISATION,
+}
