@@ -134,12 +134,12 @@ def run_plan(plan: Plan, values: Mapping[str, Any], clock: Clock, memory: Memory
     for step, stages in groupby(plan, key=lambda stage: stage.step):
         clock.begin(step)
         for stage in stages:
-            settings = stage.choose(values, Work(found, clock.listener, stage.follows))
+            settings = stage.choose(values, Work(found, clock.listener, stage.name, stage.follows))
             if not stage.kept:
-                found[stage.name] = stage.make(Work(found, clock.listener, stage.follows), settings)
+                found[stage.name] = stage.make(Work(found, clock.listener, stage.name, stage.follows), settings)
                 continue
             follows = tuple(name for name in stage.follows if name in kept)
-            work = Work(found, clock.listener, follows)
+            work = Work(found, clock.listener, stage.name, follows)
             found[stage.name] = memory.recall(
                 stage.name, partial(stage.make, work, settings), key=settings, after=follows
             )

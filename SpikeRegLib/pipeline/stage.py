@@ -68,11 +68,12 @@ class Work:
 
     values: Mapping[str, Any]
     listener: Listener
+    stage: str
     follows: tuple[str, ...]
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.follows:
-            raise Undeclared(f"stage {name!r} is used by one that does not say that it follows it")
+            raise Undeclared(f"stage {self.stage!r} uses {name!r} and does not say that it follows it")
         return self.values[name]
 
 
