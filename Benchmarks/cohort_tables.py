@@ -19,6 +19,15 @@ PAIR_COLUMNS = (
 )
 
 
+# Method in the cohort -> how the README calls it.
+SUMMARY = {
+    "affine": "affine alignment alone",
+    "optimize": "`brain-t1` without its networks (`--method optimize`)",
+    "spikereg": "`brain-t1`",
+    "greedy": "greedy, deformable stage alone",
+}
+
+
 def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
@@ -48,6 +57,24 @@ def pairs_table() -> str:
         "counted)."
     )
     return "\n".join([markdown_table(["method", *(heading for _, heading, _ in PAIR_COLUMNS)], lines), "", note])
+
+
+def summary_table() -> str:
+    """Four rows of the cohort, for the README."""
+    data = read("cohort")
+    lines = []
+    for name, shown in SUMMARY.items():
+        rows = data["methods"][name]["rows"]
+        dice = [row["dice"] for row in rows]
+        folds, seconds = mean_of(rows, "true_folding_percent", "{:.3f}"), mean_of(rows, "cpu_s", "{:.1f}")
+        lines.append([shown, f"{fmean(dice):.3f}", f"{stdev(dice):.3f}", f"{min(dice):.3f}", folds, seconds])
+    subjects = {subject for row in rows for subject in row["pair"].split("_")}
+    note = (
+        f"{len(rows)} ordered pairs of {len(subjects)} subjects, {data['label_groups']} label groups, "
+        f"{data['threads']} thread. Folds are counted in patient space."
+    )
+    headings = ["method", "mean Dice", "sd", "worst pair", "folds %", "CPU s"]
+    return "\n".join([markdown_table(headings, lines), "", note])
 
 
 def cohort_table() -> str:

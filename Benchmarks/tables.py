@@ -24,11 +24,13 @@ from cohort_tables import (
     markdown_table,
     pairs_table,
     robustness_table,
+    summary_table,
     warp_table,
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from known_tables import known_table
 from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
+from scripts_table import scripts_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -112,6 +114,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "arithmetics": (arithmetic_table, ("arithmetics",)),
     "readout": (readout_table, ("readout",)),
     "ablation": (ablation_table, ("finetune_ablation",)),
+    "summary": (summary_table, ("cohort",)),
     "cohort": (cohort_table, ("cohort",)),
     "comparisons": (comparison_table, ("cohort",)),
     "robustness": (robustness_table, ("robustness",)),
@@ -123,8 +126,9 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),
     "field-warps": (warps_table, ("field_warps",)),
+    "scripts": (scripts_table, ()),
     "accuracy-time": (lambda: "![Accuracy against CPU time](Docs/figures/accuracy-time.png)", ("cohort",)),
-    "accuracy-energy": (lambda: "![Accuracy against energy](Docs/figures/accuracy-energy.png)", ("pareto", "cohort")),
+    "accuracy-energy": (lambda: "![Accuracy against energy](figures/accuracy-energy.png)", ("pareto", "cohort")),
 }
 
 
@@ -136,8 +140,8 @@ def measured(name: str) -> bool:
 def documents() -> dict[Path, str]:
     """Every document with figures, as it should read."""
     shared = {name: make() for name, (make, _) in FILLERS.items() if measured(name)}
-    filled = {ROOT / "README.md": fill(ROOT / "README.md", shared)}
-    for page in sorted((ROOT / "Docs").glob("*.md")):
+    filled = {}
+    for page in (ROOT / "README.md", ROOT / "Benchmarks" / "README.md", *sorted((ROOT / "Docs").glob("*.md"))):
         if "<!-- figures:" in page.read_text(encoding="utf-8"):
             filled[page] = fill(page, shared)
     for card in sorted(WEIGHTS.glob("*.md")):
