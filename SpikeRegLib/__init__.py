@@ -25,6 +25,8 @@ _HOME = {
     "read_image": "images.volumes",
     "read_labels": "images.volumes",
     "write_volume": "images.volumes",
+    "read_points": "images.points",
+    "write_points": "images.points",
     "AffineTransform": "space.transforms",
     "CompositeTransform": "space.transforms",
     "DisplacementTransform": "space.transforms",
