@@ -11,8 +11,9 @@ from torch.nn.functional import max_pool3d
 
 from SpikeRegLib.affine.matrices import to_itk, unit_map
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.files import frame_of, set_frame
 from SpikeRegLib.images.frames import Frame
-from SpikeRegLib.images.volumes import Volume, foreground_mask, frame_of, set_frame, to_sitk, without_outliers
+from SpikeRegLib.images.volumes import Volume, foreground_mask, to_sitk, without_outliers
 from SpikeRegLib.space.field_of_view import Faces, cut_faces, field_of_view
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.transforms import AffineTransform

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.affine.anatomy import Anatomy
-from SpikeRegLib.images.volumes import frame_of
+from SpikeRegLib.images.files import frame_of
 from SpikeRegLib.space.fields import values_at
 from SpikeRegLib.space.filters import gaussian
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from SpikeRegLib.affine.anatomy import Prepared
 from SpikeRegLib.affine.matrices import to_itk
-from SpikeRegLib.images.volumes import frame_of, set_frame
+from SpikeRegLib.images.files import frame_of, set_frame
 
 _RIM = 3  # voxels around the fixed foreground that take part
 _INNER = 4  # voxels from the outline of an image cut by its field of view, inside of which alone a part is compared

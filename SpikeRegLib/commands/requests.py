@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from SpikeRegLib.commands import register
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.outputs.folder import OUTPUT_NAMES
+from SpikeRegLib.outputs.accounts import OUTPUT_NAMES
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.text.json_text import read_json
 

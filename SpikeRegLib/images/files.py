@@ -186,13 +186,13 @@ def _frame(reader: sitk.ImageFileReader, header: Header | None) -> Frame:
 
 def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
     try:
-        import nibabel.freesurfer  # optional: only FreeSurfer's own format needs it
+        from nibabel.freesurfer.mghformat import MGHImage  # optional: only FreeSurfer's own format needs it
     except ImportError as error:
         raise InputError(
             f"{path}: reading MGZ needs nibabel; install it or convert with mri_convert to .nii.gz"
         ) from error
     try:
-        image = nibabel.freesurfer.MGHImage.from_bytes(whole_file(path))
+        image = MGHImage.from_bytes(whole_file(path))
         array: np.ndarray = np.asanyarray(image.dataobj)
         affine = np.array(image.affine, dtype=np.float64)
     except InputError:

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -171,7 +172,7 @@ def _to_lps(points: list[list[float]], system: str) -> torch.Tensor:
     return tensor * _FLIP if system == "RAS" else tensor
 
 
-def _markups(rows: list[list[float]]) -> dict:
+def _markups(rows: list[list[float]]) -> dict[str, Any]:
     schema = "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     points = [
         {"id": str(n), "label": f"F-{n}", "position": row, "positionStatus": "defined"} for n, row in enumerate(rows, 1)

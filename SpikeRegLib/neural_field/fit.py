@@ -83,7 +83,7 @@ def fit_codes(
             break
         best, previous = z, cost
 
-        def normal(change: torch.Tensor, both: list = both) -> torch.Tensor:
+        def normal(change: torch.Tensor, both: list[tuple[torch.Tensor, torch.Tensor]] = both) -> torch.Tensor:
             at = sampling.at_points(change)
             out = torch.zeros_like(at)
             for (_, slope), (_, _, weight) in zip(both, terms, strict=True):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -190,12 +191,12 @@ class _StraightThrough(torch.autograd.Function):
     """Forward: the given counts. Backward: slope 1 in the drive where `inside`, 0 elsewhere."""
 
     @staticmethod
-    def forward(ctx, drive: torch.Tensor, counts: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, drive: torch.Tensor, counts: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(inside)
         return counts
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (inside,) = ctx.saved_tensors
         return gradient * inside, None, None
 
@@ -224,13 +225,13 @@ class _SurrogateSpike(torch.autograd.Function):
     """Heaviside step with the fast-sigmoid surrogate derivative 1 / (1 + k |v - 1|)^2 (Zenke & Ganguli 2018)."""
 
     @staticmethod
-    def forward(ctx, excess: torch.Tensor, slope: float) -> torch.Tensor:
+    def forward(ctx: Any, excess: torch.Tensor, slope: float) -> torch.Tensor:
         ctx.save_for_backward(excess)
         ctx.slope = slope
         return (excess >= 0).to(excess.dtype)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (excess,) = ctx.saved_tensors
         return gradient / (1 + ctx.slope * excess.abs()) ** 2, None
 

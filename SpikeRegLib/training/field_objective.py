@@ -19,7 +19,8 @@ from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.text.ranges import check_numbers
-from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
+from SpikeRegLib.training.anatomy import SPACING_MM
+from SpikeRegLib.training.synthetic import SyntheticPair
 
 # Points decoded together while training.
 POINTS_AT_ONCE = 8192

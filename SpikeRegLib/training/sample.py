@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,7 +35,7 @@ def _grid(
     return image
 
 
-def _draw(path: Path, grid_of: dict, seed: int) -> tuple[sitk.Image, sitk.Image]:
+def _draw(path: Path, grid_of: dict[str, Any], seed: int) -> tuple[sitk.Image, sitk.Image]:
     """The image (uint8) and the label map (uint8) of one head."""
     random = np.random.default_rng(seed)
     source = sitk.ReadImage(str(path), sitk.sitkInt16)
