@@ -34,10 +34,12 @@ def set_up_command(last_word: str) -> str:
     return command
 
 
-def test_the_integration_script_runs_exactly_the_test_command_of_the_readme():
+def test_the_integration_script_runs_the_test_command_of_the_readme_and_the_checks_before_the_tests():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    commands = [line for line in script.splitlines() if "pip install" in line and not line.startswith("#")]
-    assert commands == [set_up_command("loadfile")]
+    steps = [line for line in script.splitlines() if line.startswith(("python", ".venv"))]
+    checks = [".venv/bin/ruff check .", ".venv/bin/ruff format --check .", ".venv/bin/mypy"]
+    *set_up, tests = set_up_command("loadfile").split(" && ")
+    assert steps == [*set_up, *checks, tests]
     assert script.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
