@@ -132,6 +132,7 @@ def places(arrows: dict[tuple[str, ...], set[tuple[str, ...]]]) -> dict[tuple[st
 
 
 def curve(start: tuple[float, float], end: tuple[float, float], style: str) -> str:
+    """From the lower edge of one box to the upper edge of another."""
     (x, y), (to_x, to_y) = (start[0], start[1] + BOX), end
     middle = (y + to_y) / 2
     return f'  <path d="M{x:.0f} {y}C{x:.0f} {middle:.0f} {to_x:.0f} {middle:.0f} {to_x:.0f} {to_y}" {style}/>'
@@ -152,7 +153,9 @@ def picture() -> str:
     for box in sorted(arrows):
         lines += [curve(where[box], where[other], solid) for other in sorted(arrows[box])]
     caller, called = (next(box for box in arrows if room in box) for room in CALLED)
-    lines.append(curve(where[caller], where[called], solid.replace("#999", "#c60") + ' stroke-dasharray="6 4"'))
+    (x, y), (to_x, to_y) = where[caller], where[called]  # from side to side: they may lie in one row
+    path = f"M{x + width(caller) / 2:.0f} {y + BOX / 2:.0f}L{to_x - width(called) / 2:.0f} {to_y + BOX / 2:.0f}"
+    lines.append(f'  <path d="{path}" {solid.replace("#999", "#c60")} stroke-dasharray="6 4"/>')
     for box, (x, y) in sorted(where.items()):
         fill = FILLS[SLICER if box[0].startswith(SLICER) else ""]
         text = " + ".join(box)
