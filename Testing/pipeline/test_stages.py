@@ -146,7 +146,7 @@ def test_every_stage_reads_all_that_it_declares_and_uses_all_that_it_follows(mon
     monkeypatch.setattr(Chosen, "__getattr__", looked)
     monkeypatch.setattr(Work, "__getitem__", taken)
     for options in RUNS:
-        register(fixed, SAMPLE / "moving.nii.gz", **asked, **options)
+        register(fixed, SAMPLE / "moving.nii.gz", **{**asked, **options})
     for plan in PLANS.values():
         for stage in plan:
             # The name of the preset is read for one message only.
