@@ -35,7 +35,7 @@ import evaluation as data
 import numpy as np
 import SimpleITK as sitk
 import torch
-from evaluation import Pair
+from evaluation import PairNames
 from paired_statistics import compare
 
 from SpikeRegLib import models, register
@@ -67,10 +67,10 @@ class Method:
     """One row of every pair: `key` changes when its result may."""
 
     key: str
-    run: Callable[[Pair], dict[str, Any]]
+    run: Callable[[PairNames], dict[str, Any]]
 
 
-def affine_row(pair: Pair, cache: Path) -> dict[str, Any]:
+def affine_row(pair: PairNames, cache: Path) -> dict[str, Any]:
     base, seconds = data.affine_of(pair, cache)
     frame = data.grouped_labels(pair[0]).frame
     return {**data.scored(base.displacement_on(frame), pair), "cpu_s": seconds, "matrix": base.matrix.tolist()}
@@ -93,7 +93,7 @@ class NetworkMap(NamedTuple):
 
 
 def network_map(
-    pair: Pair, cache: Path, *, networks: list[RegistrationUNet], passes: int, working_mm: float
+    pair: PairNames, cache: Path, *, networks: list[RegistrationUNet], passes: int, working_mm: float
 ) -> NetworkMap:
     """The passes of the networks and the fold guard of `register`, without refinement.
 
@@ -128,7 +128,7 @@ def network_map(
     return NetworkMap(prediction, total.displacement_on(frame), seconds, 100 * mended / field[0].numel())
 
 
-def network_alone(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
+def network_alone(pair: PairNames, cache: Path, **settings: Any) -> dict[str, Any]:
     found = network_map(pair, cache, **settings)
     prediction = found.prediction
     return {
@@ -156,7 +156,7 @@ def activity(layers: list) -> dict[str, float]:
     }
 
 
-def whole_run(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
+def whole_run(pair: PairNames, cache: Path, **settings: Any) -> dict[str, Any]:
     """`register` from the files, the affine search replaced by its stored result and its stored time."""
     base, align_seconds = data.affine_of(pair, cache)
     fixed, moving = (data.subject_image(name) for name in pair)
@@ -178,7 +178,7 @@ def whole_run(pair: Pair, cache: Path, **settings: Any) -> dict[str, Any]:
     }
 
 
-def greedy_row(pair: Pair, cache: Path) -> dict[str, Any]:
+def greedy_row(pair: PairNames, cache: Path) -> dict[str, Any]:
     base, _ = data.affine_of(pair, cache)
     with tempfile.TemporaryDirectory() as folder:
         affine, field = Path(folder) / "affine.tfm", Path(folder) / "field.nii.gz"
@@ -239,7 +239,7 @@ def _model_files(preset: Preset, given: str | None) -> list[Path]:
     return [] if preset.method == "optimize" else load_networks(preset, preset.method, given)[0]
 
 
-def make_rows(name: str, method: Method, pairs: list[Pair], options: argparse.Namespace, kept: dict) -> list[dict]:
+def make_rows(name: str, method: Method, pairs: list[PairNames], options: argparse.Namespace, kept: dict) -> list[dict]:
     """The rows of a method: from the cache, the result file, or made now."""
     rows = []
     for pair in pairs:

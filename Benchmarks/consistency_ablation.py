@@ -22,7 +22,7 @@ from typing import Any
 
 import evaluation as data
 import torch
-from evaluation import Pair
+from evaluation import PairNames
 from paired_statistics import compare
 
 from SpikeRegLib.images.frames import Frame
@@ -92,7 +92,7 @@ def judged(field: NeuralField, mask: torch.Tensor, frame: Frame, grid: Grid) -> 
 
 
 @torch.inference_mode()
-def row_of(network: FieldNetwork, pair: Pair, cache: Path) -> dict[str, Any]:
+def row_of(network: FieldNetwork, pair: PairNames, cache: Path) -> dict[str, Any]:
     """The encoder's field for a pair, judged and scored."""
     seen = data.seen_by_network(pair, cache, working_mm=WORKING_MM, network_mm=NETWORK_MM)
     image = torch.stack((seen.fixed, seen.moving))[None]

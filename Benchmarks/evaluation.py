@@ -35,7 +35,7 @@ from SpikeRegLib.pipeline.inputs import Side, load_side, on_working_frame, worki
 from SpikeRegLib.presets.preset import read_toml
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.similarity.contrast import compare_by
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, warp_image
 from SpikeRegLib.system.allocator import keep_freed_memory
@@ -47,7 +47,7 @@ COHORT_SIZE, COHORT_SEED = 40, 0
 # Code that decides prepared images; a change there makes the cached ones unusable.
 PREPARING = ("frames", "filters", "images", "inputs", "sampling", "transforms")
 
-Pair = tuple[str, str]
+PairNames = tuple[str, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser, out: str) -> None:
@@ -63,7 +63,7 @@ def subject_image(subject: str) -> Path:
     return DATA / "dev" / f"oasis_{subject}_t1brain.nii.gz"
 
 
-def dev_pairs() -> list[Pair]:
+def dev_pairs() -> list[PairNames]:
     """The eight pairs (fixed, moving) of every other benchmark."""
     return listed_pairs()
 
@@ -72,7 +72,7 @@ def subjects() -> list[str]:
     return sorted(path.name.split("_")[1] for path in (DATA / "dev").glob("oasis_*_t1brain.nii.gz"))
 
 
-def balanced_pairs(names: list[str], start: Iterable[Pair], count: int, seed: int) -> list[Pair]:
+def balanced_pairs(names: list[str], start: Iterable[PairNames], count: int, seed: int) -> list[PairNames]:
     """`start` and more ordered pairs, every subject as equally often fixed, and moving, as that allows.
 
     The remaining pairs are gone through in an order shuffled by `seed`; each time the one is taken whose two subjects
@@ -88,7 +88,7 @@ def balanced_pairs(names: list[str], start: Iterable[Pair], count: int, seed: in
     return chosen
 
 
-def cohort_pairs() -> list[Pair]:
+def cohort_pairs() -> list[PairNames]:
     """The 40 of the 156 ordered pairs that the statistics use: the eight dev pairs first."""
     return balanced_pairs(subjects(), dev_pairs(), COHORT_SIZE, COHORT_SEED)
 
@@ -133,18 +133,18 @@ def regularity(total: torch.Tensor, frame: Frame, mask: torch.Tensor) -> dict[st
     }
 
 
-def scored(total: torch.Tensor, pair: Pair) -> dict[str, float]:
+def scored(total: torch.Tensor, pair: PairNames) -> dict[str, float]:
     """The figures of one map between two subjects, see `overlap` and `regularity`."""
     fixed, moving = (grouped_labels(name) for name in pair)
     return {"dice": overlap(total, fixed, moving), **regularity(total, fixed.frame, fixed.data > 0)}
 
 
-def affine_file(pair: Pair, cache: Path) -> Path:
+def affine_file(pair: PairNames, cache: Path) -> Path:
     """Where the affine map of a pair is kept: the same for every method, whatever becomes of the search."""
     return cache / "affines" / f"{pair[0]}_{pair[1]}.json"
 
 
-def affine_of(pair: Pair, cache: Path) -> tuple[AffineTransform, float]:
+def affine_of(pair: PairNames, cache: Path) -> tuple[AffineTransform, float]:
     """The affine map fixed -> moving and the CPU seconds its search took, searched once for the pair."""
     path = affine_file(pair, cache)
     if not path.exists():
@@ -156,15 +156,15 @@ def affine_of(pair: Pair, cache: Path) -> tuple[AffineTransform, float]:
     return AffineTransform(np.array(stored["matrix"])), stored["cpu_s"]
 
 
-def working_pair(fixed: Side, moving: Side, base: AffineTransform, spacing_mm: float, similarity: str) -> Working:
+def working_pair(fixed: Side, moving: Side, base: AffineTransform, spacing_mm: float, similarity: str) -> Pair:
     """The pair on the working grid, as `register` prepares it."""
     frame = working_frame(fixed, spacing_mm)
     images = on_working_frame(fixed, frame, None), on_working_frame(moving, frame, base)
     mask = images[0] > FOREGROUND
-    return Working(frame, *images, mask, compare_by(similarity, *images, mask))
+    return Pair(frame, *images, mask, compare_by(similarity, *images, mask))
 
 
-def seen_by_network(pair: Pair, cache: Path, *, working_mm: float, network_mm: float) -> Working:
+def seen_by_network(pair: PairNames, cache: Path, *, working_mm: float, network_mm: float) -> Pair:
     """What a network of `network_mm` sees of the pair, from the cache where it is there."""
     name = f"{pair[0]}_{pair[1]}_{working_mm:g}_{network_mm:g}.pt"
     path = cache / f"prepared-{code_stamp(PREPARING)}" / name
@@ -174,7 +174,7 @@ def seen_by_network(pair: Pair, cache: Path, *, working_mm: float, network_mm: f
         seen = working_pair(side(pair[0]), side(pair[1]), base, working_mm, "lncc").coarser(network_mm)
         torch.save((seen.frame.__dict__, seen.fixed, seen.moving, seen.mask), path)
     frame, fixed, moving, mask = torch.load(path, weights_only=True)
-    return Working(Frame(**frame), fixed, moving, mask, compare_by("lncc", fixed, moving, mask))
+    return Pair(Frame(**frame), fixed, moving, mask, compare_by("lncc", fixed, moving, mask))
 
 
 @lru_cache

@@ -31,7 +31,7 @@ from SpikeRegLib.neural_field.codes import positions_on  # noqa: E402
 from SpikeRegLib.neural_field.consistency import jacobians  # noqa: E402
 from SpikeRegLib.neural_field.field import NeuralField  # noqa: E402
 from SpikeRegLib.neural_field.optimise import OptimisationOptions, optimise  # noqa: E402
-from SpikeRegLib.neural_field.sizes import FieldOptions  # noqa: E402
+from SpikeRegLib.neural_field.sizes import FieldSizes  # noqa: E402
 from SpikeRegLib.pipeline.inputs import load_side, on_working_frame, working_frame  # noqa: E402
 from SpikeRegLib.space.fields import warp  # noqa: E402
 from SpikeRegLib.space.filters import gaussian  # noqa: E402
@@ -98,7 +98,7 @@ def run(
     mask, grid = fixed > NOISE, Grid(frame.shape, spacing_mm)
     before = time.process_time()
     found = optimise(
-        fixed, moving, mask.float(), grid, None, seed=seed, field_options=FieldOptions(),
+        fixed, moving, mask.float(), grid, None, seed=seed, field_options=FieldSizes(),
         options=OptimisationOptions(stages_mm=stages, iterations=round(iterations * stages[0] / stages[-1])),
     )  # fmt: skip
     seconds = time.process_time() - before

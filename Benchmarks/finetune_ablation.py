@@ -25,10 +25,10 @@ from pareto import point, thresholds_of
 from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.spiking.conversion import convert
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
-from SpikeRegLib.training.anatomy import load_anatomies
 from SpikeRegLib.training.config import TrainingConfig, load_config
 from SpikeRegLib.training.loop import LoopOptions, train
 from SpikeRegLib.training.recipe import find_label_maps, pair_generator
+from SpikeRegLib.training.subjects import load_subjects
 
 Start = Callable[[AnalogUNet, dict[str, torch.Tensor], TrainingConfig], RegistrationUNet]
 
@@ -109,7 +109,7 @@ def main() -> None:
     teacher = networks[0]
     assert isinstance(teacher, AnalogUNet)
     thresholds = thresholds_of(teacher, files[0], options.recipe, config.calibration_pairs, cache)[config.percentile]
-    pairs = pair_generator(load_anatomies(find_label_maps(data.DATA / "train")), config, "cpu")
+    pairs = pair_generator(load_subjects(find_label_maps(data.DATA / "train")), config, "cpu")
     stored = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     rows, code = {row["variant"]: row for row in stored}, data.library_stamp(network=True)
     for name in options.variants or VARIANTS:

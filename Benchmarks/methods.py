@@ -25,7 +25,7 @@ from typing import Any
 
 import dev_pairs
 import evaluation as data
-from evaluation import Pair
+from evaluation import PairNames
 from paired_statistics import compare
 
 from SpikeRegLib import models
@@ -88,7 +88,7 @@ def needed(method: Method) -> tuple[Preset, list[Path]]:
     return preset, [models.find(name, used) for name in names]
 
 
-def dense_mj(pair: Pair, preset: Preset, specs: list[NetworkSpec]) -> float:
+def dense_mj(pair: PairNames, preset: Preset, specs: list[NetworkSpec]) -> float:
     """Energy proxy in mJ of one pass of dense networks over a pair."""
     frame = working_frame(data.side(pair[0]), preset.working_spacing_mm, preset.working_voxels)
     whole = Grid(frame.shape, frame.spacing[0])
@@ -96,7 +96,7 @@ def dense_mj(pair: Pair, preset: Preset, specs: list[NetworkSpec]) -> float:
     return sum(dense_table(spec, grid.shape).ann_mj for spec, grid in zip(specs, grids, strict=True))
 
 
-def energy_of(pair: Pair, method: Method, row: dict[str, Any], field: dict[str, Any] | None) -> dict[str, float]:
+def energy_of(pair: PairNames, method: Method, row: dict[str, Any], field: dict[str, Any] | None) -> dict[str, float]:
     """Proxy in mJ of the networks, and of decoding a neural field; nothing for what has neither."""
     preset, files = needed(method)
     found = {}
@@ -110,7 +110,7 @@ def energy_of(pair: Pair, method: Method, row: dict[str, Any], field: dict[str, 
     return found
 
 
-def run(pair: Pair, method: Method) -> dict[str, Any]:
+def run(pair: PairNames, method: Method) -> dict[str, Any]:
     """One registration in a process of its own, scored."""
     folder = Path(tempfile.mkdtemp())
     try:
@@ -130,7 +130,7 @@ def run(pair: Pair, method: Method) -> dict[str, Any]:
     }
 
 
-def rows_of(name: str, key: str, pairs: list[Pair], cache: Path) -> list[dict[str, Any]]:
+def rows_of(name: str, key: str, pairs: list[PairNames], cache: Path) -> list[dict[str, Any]]:
     rows = []
     for pair in pairs:
         path = cache / "rows" / f"methods-{name.replace(' ', '_')}-{key}" / f"{'_'.join(pair)}.json"

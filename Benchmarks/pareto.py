@@ -27,9 +27,9 @@ from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
-from SpikeRegLib.training.anatomy import load_anatomies
 from SpikeRegLib.training.config import load_config
 from SpikeRegLib.training.recipe import CALIBRATION_START, find_label_maps, pair_generator, training_spec
+from SpikeRegLib.training.subjects import load_subjects
 
 TIMESTEPS = (1, 2, 4, 6, 8)
 PERCENTILES = (50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9)
@@ -43,7 +43,7 @@ def calibration_images(recipe: str, count: int, cache: Path) -> Iterator[torch.T
     wanted = [folder / f"{number}.pt" for number in range(count)]
     if not all(path.exists() for path in wanted):
         folder.mkdir(parents=True, exist_ok=True)
-        generator = pair_generator(load_anatomies(find_label_maps(data.DATA / "train")), load_config(recipe), "cpu")
+        generator = pair_generator(load_subjects(find_label_maps(data.DATA / "train")), load_config(recipe), "cpu")
         for number, path in enumerate(wanted):
             pair = generator.pair(CALIBRATION_START + number)
             torch.save(torch.cat((pair.fixed, pair.moving), 1), path)
@@ -66,7 +66,7 @@ def thresholds_of(
 
 
 def point(
-    networks: list[RegistrationUNet], key: str, pairs: list[data.Pair], cache: Path, working_mm: float, passes: int
+    networks: list[RegistrationUNet], key: str, pairs: list[data.PairNames], cache: Path, working_mm: float, passes: int
 ) -> dict:
     """Figures of networks over the pairs; those of a pair are made once."""
     rows = []

@@ -60,7 +60,7 @@ def alignment_of(registration: Registration) -> AffineTransform:
     return last
 
 
-def untouched(pair: data.Pair, key: str, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+def untouched(pair: data.PairNames, key: str, options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
     """The map and the alignment of the pair as it is."""
     path = options.cache / f"untouched-{key}" / f"{pair[0]}_{pair[1]}.pt"
     if not path.exists():
@@ -76,7 +76,7 @@ def same_place(affine: AffineTransform, before: Frame, after: Frame) -> AffineTr
 
 
 def run(
-    pair: data.Pair, name: str, number: int, clean: dict[str, Any], settings: dict[str, Any], *, explain: bool
+    pair: data.PairNames, name: str, number: int, clean: dict[str, Any], settings: dict[str, Any], *, explain: bool
 ) -> dict[str, Any]:
     """One corruption of one pair."""
     image = data.side(pair[1]).image
@@ -112,7 +112,7 @@ def run(
 
 
 def explanation(
-    pair: data.Pair, damaged: Damaged, fixed: Volume, moved: Volume, hidden: torch.Tensor | None,
+    pair: data.PairNames, damaged: Damaged, fixed: Volume, moved: Volume, hidden: torch.Tensor | None,
     base: AffineTransform, settings: dict[str, Any],
 ) -> dict[str, float]:  # fmt: skip
     """Dice with the untouched run's alignment; the same without refinement; and without the network."""

@@ -22,9 +22,9 @@ import torch
 from matplotlib import pyplot
 from PIL import Image
 
-from SpikeRegLib.training.anatomy import load_anatomies
 from SpikeRegLib.training.config import load_config
 from SpikeRegLib.training.recipe import find_label_maps
+from SpikeRegLib.training.subjects import load_subjects
 from SpikeRegLib.training.synthetic import DrawnHead, PairGenerator
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -84,7 +84,7 @@ def main() -> None:
     config = load_config(arguments.recipe)
     seed = config.seed if arguments.seed is None else arguments.seed
     data = Path(os.environ.get("SPIKEREG_DATA", REPOSITORY.parent / "shared" / "data"))
-    anatomies = load_anatomies(find_label_maps(arguments.labels or data / "train"))
+    anatomies = load_subjects(find_label_maps(arguments.labels or data / "train"))
     columns = {}
     for title, options in (
         (arguments.recipe, config.synthetic),

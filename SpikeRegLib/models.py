@@ -41,7 +41,7 @@ class ModelHeader:
         spec: name of the network spec.
         facts: training data, steps, seed, versions, figures... as written by the training command.
         spec_json: the whole spec, see `NetworkSpec.from_json`; of a neural field, its encoder's.
-        field: sizes of a neural field, see `neural_field.options.FieldOptions`; empty for a U-Net.
+        field: sizes of a neural field, see `neural_field.options.FieldSizes`; empty for a U-Net.
         neurons: JSON of how spiking neurons behave, see `spiking.behaviour`; None where they are the plain ones.
     """
 
@@ -200,7 +200,7 @@ def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | No
         InputError: see `load_model`.
     """
     from SpikeRegLib.neural_field.model import FieldNetwork
-    from SpikeRegLib.neural_field.sizes import FieldOptions
+    from SpikeRegLib.neural_field.sizes import FieldSizes
 
     header = read_header(path)
     if header.kind not in ("field", "spiking-field") or kind not in (None, header.kind):
@@ -208,7 +208,7 @@ def load_field(path: str | Path, *, kind: str | None = None, timesteps: int | No
         raise InputError(f"{path}: holds a network of kind {header.kind}, not {wanted}; `spikereg models` lists all")
     encoder = _unet(header, timesteps)
     try:
-        network = FieldNetwork(encoder, FieldOptions(**header.field))
+        network = FieldNetwork(encoder, FieldSizes(**header.field))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its field cannot be built ({error}); download or train it again") from error
     return _filled(network, header)

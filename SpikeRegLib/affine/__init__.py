@@ -21,10 +21,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from SpikeRegLib.affine import steps
-from SpikeRegLib.affine.anatomy import find, prepare
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import unit_map
-from SpikeRegLib.affine.pair import Pair
+from SpikeRegLib.affine.pair import PreparedPair
+from SpikeRegLib.affine.reduced import find, prepare
 from SpikeRegLib.affine.search import search
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
@@ -119,7 +119,7 @@ def _align(
         objects, matrix = objects[::-1], np.linalg.inv(matrix)
     partly = any(face for o in objects for faces in o.faces for face in faces)
     prepared = prepare(objects[0], radius, alone=nested, in_part=partly), prepare(objects[1], radius, in_part=partly)
-    pair = Pair(*prepared, seed, nested=nested)
+    pair = PreparedPair(*prepared, seed, nested=nested)
     to_unit = unit_map(objects[0].centre, radius)
     from_unit = np.linalg.inv(unit_map(objects[1].centre, radius))
     start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)
@@ -160,7 +160,13 @@ class _Ascent:
 
 
 def _climb(
-    pair: Pair, start: np.ndarray, model: str, listener: Listener, *, search_first: bool, span: tuple[float, float]
+    pair: PreparedPair,
+    start: np.ndarray,
+    model: str,
+    listener: Listener,
+    *,
+    search_first: bool,
+    span: tuple[float, float],
 ) -> _Ascent:
     """The start search, if wanted, and the steps of the model, each kept only if it improves the similarity."""
     best = search(pair, start, listener) if search_first else start

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from SpikeRegLib.affine.anatomy import Anatomy
+from SpikeRegLib.affine.reduced import ReducedImage
 from SpikeRegLib.images.files import frame_of
 from SpikeRegLib.space.fields import values_at
 from SpikeRegLib.space.filters import gaussian
@@ -38,7 +38,7 @@ class Evidence:
         seed: of the points at which the images are compared.
     """
 
-    def __init__(self, fixed: Anatomy, moving: Anatomy, radius: float, seed: int, *, nested: bool) -> None:
+    def __init__(self, fixed: ReducedImage, moving: ReducedImage, radius: float, seed: int, *, nested: bool) -> None:
         self._fixed, self._moving = _Gradients(fixed, radius, seed), _Gradients(moving, radius, seed)
         self._nested = nested
 
@@ -67,7 +67,7 @@ class Evidence:
 class _Gradients:
     """The gradients of one image and the points at which they are looked at."""
 
-    def __init__(self, anatomy: Anatomy, radius: float, seed: int) -> None:
+    def __init__(self, anatomy: ReducedImage, radius: float, seed: int) -> None:
         frame = frame_of(anatomy.intensity)
         spacing = frame.spacing[::-1]
         image = torch.from_numpy(sitk.GetArrayFromImage(anatomy.intensity))

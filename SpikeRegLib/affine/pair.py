@@ -7,8 +7,8 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from SpikeRegLib.affine.anatomy import Prepared
 from SpikeRegLib.affine.matrices import to_itk
+from SpikeRegLib.affine.reduced import Prepared
 from SpikeRegLib.images.files import frame_of, set_frame
 
 _RIM = 3  # voxels around the fixed foreground that take part
@@ -19,7 +19,7 @@ SEARCH_SAMPLES = 3_000
 BINS = 24
 
 
-class Pair:
+class PreparedPair:
     """Two prepared images, the domain on which they are compared, and the measures on it.
 
     Matrices are 4x4, fixed -> moving, in the units of `Prepared`.

@@ -8,7 +8,7 @@ import numpy as np
 
 from SpikeRegLib.affine import steps
 from SpikeRegLib.affine.matrices import angle_between, homogeneous
-from SpikeRegLib.affine.pair import Pair
+from SpikeRegLib.affine.pair import PreparedPair
 from SpikeRegLib.progress import Listener, Progress
 
 _ROTATIONS = 600  # 20 degrees apart on average
@@ -16,7 +16,7 @@ _STARTS = 7  # that are refined on blurred images
 _FINALISTS = 4  # that are refined on local contrast, at most
 
 
-def search(pair: Pair, header: np.ndarray, listener: Listener) -> np.ndarray:
+def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.ndarray:
     """The best rigid start: headers, centres of the foreground, and rotations about them all over the sphere."""
     directions = (-0.4, 0.0, 0.4)
     shifts = np.array([[x, y, z] for x in directions for y in directions for z in (-0.8, *directions, 0.8)])
@@ -58,7 +58,7 @@ def search(pair: Pair, header: np.ndarray, listener: Listener) -> np.ndarray:
     return max(fine, key=lambda item: item[0])[1]
 
 
-def _best_shift(pair: Pair, matrix: np.ndarray, shifts: np.ndarray) -> tuple[float, np.ndarray]:
+def _best_shift(pair: PreparedPair, matrix: np.ndarray, shifts: np.ndarray) -> tuple[float, np.ndarray]:
     """`matrix`, moved by the best of the shifts or not at all, with its quick similarity."""
     shifted = [matrix, *(homogeneous(matrix[:3, :3], matrix[:3, 3] + s) for s in shifts)]
     scores = [pair.quick_similarity(m) for m in shifted]

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from SpikeRegLib.affine.matrices import homogeneous, to_itk
-from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, Pair
+from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, PreparedPair
 from SpikeRegLib.progress import Listener, Progress
 
 _SAMPLES = {"rigid": 10_000, "similarity": 10_000, "affine": 25_000}  # the last step decides the accuracy
@@ -17,7 +17,7 @@ _SHEAR = 0.3
 
 
 def optimise(
-    pair: Pair, start: np.ndarray, step: str, measure: str, listener: Listener, span: tuple[float, float]
+    pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener, span: tuple[float, float]
 ) -> np.ndarray | str:
     """SimpleITK's optimum of one model applied before `start`; the reason, as a string, if there is none."""
     if step == "rigid":

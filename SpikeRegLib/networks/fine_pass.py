@@ -11,7 +11,7 @@ from dataclasses import replace
 from SpikeRegLib.networks.deploy import deploy
 from SpikeRegLib.networks.passes import TAPER_VOXELS, Prediction, energy_of, rate_maps, read_pair, with_fallback
 from SpikeRegLib.progress import Listener, Progress
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.fields import compose, exponential, taper
 from SpikeRegLib.space.grids import Grid, resample
 from SpikeRegLib.spiking.activity import sum_layers
@@ -24,7 +24,7 @@ PREFIX = "fine."
 
 def predict_fine(
     network: RegistrationUNet,
-    pair: Working,
+    pair: Pair,
     *,
     coarse: Prediction,
     coarse_grid: Grid,

@@ -13,7 +13,7 @@ from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.deploy import deploy
 from SpikeRegLib.networks.tiles import layer_strides, smallest_tile, tiled_output
 from SpikeRegLib.progress import Listener, Progress
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.fields import compose, taper
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_layers
 from SpikeRegLib.spiking.energy import EnergyTable, dense_table, paper_baseline_macs
@@ -61,7 +61,7 @@ class Prediction:
 
 def predict(
     network: RegistrationUNet,
-    pair: Working,
+    pair: Pair,
     *,
     passes: int,
     device: str,
@@ -194,7 +194,7 @@ def run_network(
 def read_pair(
     network: RegistrationUNet,
     ready: RegistrationUNet,
-    pair: Working,
+    pair: Pair,
     *,
     tile: int | None,
     device: str,
@@ -234,7 +234,7 @@ def read_pair(
 
 def _predict(
     network: RegistrationUNet,
-    pair: Working,
+    pair: Pair,
     *,
     passes: int,
     device: str,

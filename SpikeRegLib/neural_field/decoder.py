@@ -9,7 +9,7 @@ import math
 import torch
 from torch import nn
 
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.system.devices import seed_cpu
 
 
@@ -21,7 +21,7 @@ class FourierFeatures(nn.Module):
 
     frequencies: torch.Tensor
 
-    def __init__(self, options: FieldOptions) -> None:
+    def __init__(self, options: FieldSizes) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(options.decoder_seed)
         directions = torch.randn(3, options.frequencies, generator=random) * options.frequency_scale
@@ -54,7 +54,7 @@ class Decoder(nn.Module):
         options: sizes; `decoder_seed` decides the first weights.
     """
 
-    def __init__(self, options: FieldOptions) -> None:
+    def __init__(self, options: FieldSizes) -> None:
         super().__init__()
         self.options = options
         self.features = FourierFeatures(options)

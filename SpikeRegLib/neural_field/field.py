@@ -9,7 +9,7 @@ from torch import nn
 
 from SpikeRegLib.neural_field.codes import Codes, positions_on, slabs_of
 from SpikeRegLib.neural_field.decoder import Decoder
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 
 # Points decoded at once: few enough for what they need to stay in the processor's cache, which is a third faster.
@@ -23,7 +23,7 @@ class Decoders(nn.Module):
         options: sizes, of both.
     """
 
-    def __init__(self, options: FieldOptions) -> None:
+    def __init__(self, options: FieldSizes) -> None:
         super().__init__()
         self.options = options
         self.forward_map, self.inverse_map = Decoder(options), Decoder(options)

@@ -25,7 +25,7 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, steps_of, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import AffineTransform
 from SpikeRegLib.text.json_text import read_json
@@ -116,7 +116,7 @@ def _built(
     facts: dict[str, Any], tensors: dict[str, torch.Tensor], path: Path, model: str | Path | None
 ) -> CodedDeformation:
     named = facts["model"]
-    options = FieldOptions(**facts["options"])
+    options = FieldSizes(**facts["options"])
     if named is None:
         decoders = Decoders(options)
         inside = {n.removeprefix(_DECODERS): v for n, v in tensors.items() if n.startswith(_DECODERS)}
@@ -152,7 +152,7 @@ def _built(
     )
 
 
-def _stage(number: int, facts: dict[str, Any], tensors: dict[str, torch.Tensor], options: FieldOptions) -> Codes:
+def _stage(number: int, facts: dict[str, Any], tensors: dict[str, torch.Tensor], options: FieldSizes) -> Codes:
     overall, step, packed = (tensors[f"stages.{number}.{name}"] for name in ("overall", "step", "local"))
     name = f"stage {number + 1}, "
     within_all(f"{name}spacing_mm", [facts["spacing_mm"]], CODED_SPACING_MM)

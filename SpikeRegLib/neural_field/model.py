@@ -7,7 +7,7 @@ from torch import nn
 
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.spec import Layer
 from SpikeRegLib.spiking.unet import Recorder, RegistrationUNet, SpikingUNet
@@ -27,7 +27,7 @@ class FieldNetwork(nn.Module):
         ValueError: encoder and options do not fit.
     """
 
-    def __init__(self, encoder: RegistrationUNet, options: FieldOptions) -> None:
+    def __init__(self, encoder: RegistrationUNet, options: FieldSizes) -> None:
         super().__init__()
         spec = encoder.spec
         spacing_mm = spec.input_spacing_mm * spec.output_stride()

@@ -19,7 +19,7 @@ from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.learn import loosen
 from SpikeRegLib.neural_field.search import Goal, OptimisationOptions, Search
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.progress import Listener, silent
 from SpikeRegLib.refinement.image_pair import Images
 from SpikeRegLib.space.grids import Grid
@@ -56,7 +56,7 @@ class Optimised:
 _TURNS, _MORE_TURNS = 3, 2
 
 
-def new_codes(frame: Grid, options: FieldOptions, spacing_mm: float, overall: torch.Tensor | None = None) -> Codes:
+def new_codes(frame: Grid, options: FieldSizes, spacing_mm: float, overall: torch.Tensor | None = None) -> Codes:
     """Codes of zero all over a frame; the global one is zero, too, unless given."""
     grid = frame.coarser(spacing_mm)
     x, y, z = ((n - 1) * frame.spacing_mm / 2 for n in reversed(frame.shape))
@@ -66,7 +66,7 @@ def new_codes(frame: Grid, options: FieldOptions, spacing_mm: float, overall: to
 
 def optimise(
     fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor | None, frame: Grid, field: NeuralField | None, *,
-    options: OptimisationOptions | None = None, field_options: FieldOptions | None = None, seed: int = 0,
+    options: OptimisationOptions | None = None, field_options: FieldSizes | None = None, seed: int = 0,
     known: Known | None = None, listener: Listener = silent,
 ) -> Optimised:  # fmt: skip
     """Improve a neural field for one pair; never returns a worse one than was given.
@@ -85,7 +85,7 @@ def optimise(
     Raises:
         InputError: shapes do not agree.
     """
-    options, field_options = options or OptimisationOptions(), field_options or FieldOptions()
+    options, field_options = options or OptimisationOptions(), field_options or FieldSizes()
     if fixed.shape != moving.shape or tuple(fixed.shape[-3:]) != tuple(frame.shape):
         raise InputError(
             f"fixed {list(fixed.shape)} and moving {list(moving.shape)} do not fit the frame {frame.shape};"
@@ -98,7 +98,7 @@ def optimise(
         return _optimise(search, field, field_options, seed)
 
 
-def _optimise(search: Search, given: NeuralField | None, field_options: FieldOptions, seed: int) -> Optimised:
+def _optimise(search: Search, given: NeuralField | None, field_options: FieldSizes, seed: int) -> Optimised:
     options = search.options
     learn = options.decoder or given is None
     start = given or NeuralField(

@@ -8,7 +8,7 @@ from SpikeRegLib.text.ranges import DECODER_WEIGHTS, check_numbers, within
 
 
 @dataclass(frozen=True)
-class FieldOptions:
+class FieldSizes:
     """Everything that decides the shape of the codes and of the decoder.
 
     Attributes:
@@ -59,6 +59,6 @@ class FieldOptions:
         return self.global_size + self.local_size
 
 
-def paper_options() -> FieldOptions:
+def paper_options() -> FieldSizes:
     """The sizes of the paper: 128 frequencies, width 128."""
-    return FieldOptions(frequencies=128, width=128, cell_phase=False)
+    return FieldSizes(frequencies=128, width=128, cell_phase=False)

@@ -17,7 +17,7 @@ from SpikeRegLib.pipeline.stage import Stage, Work
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.similarity.chance import above_chance
 from SpikeRegLib.similarity.contrast import compare_by
-from SpikeRegLib.similarity.pair import Working, itk_reading
+from SpikeRegLib.similarity.pair import Pair, itk_reading
 from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.space.known import FADE_MM, extrapolated
 from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
@@ -75,8 +75,8 @@ class WorkingPair:
         above_chance: see there.
     """
 
-    working: Working
-    judged: Working
+    working: Pair
+    judged: Pair
     itk_jacobian: torch.Tensor | None
     above_chance: float | None
 
@@ -102,7 +102,7 @@ def make_pair(
 def _working(
     fixed_side: Side, moving_side: Side, base: Transform, spacing_mm: float, voxels: int, similarity: str,
     listener: Listener,
-) -> Working:  # fmt: skip
+) -> Pair:  # fmt: skip
     frame = working_frame(fixed_side, spacing_mm, voxels)
     listener(Progress("align", 1.0, "resampling the pair"))
     fixed = on_working_frame(fixed_side, frame, None)
@@ -125,7 +125,7 @@ def _working(
         )
     there = mask if known is None else mask & (known.counts > 0.5)
     comparison = compare_by(similarity, fixed, moving, there)
-    return Working(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(voxels, frame))
+    return Pair(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(voxels, frame))
 
 
 def _working_pair(work: Work, settings: dict[str, Any]) -> WorkingPair:

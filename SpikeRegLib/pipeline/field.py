@@ -17,7 +17,7 @@ from SpikeRegLib.neural_field.files import to_bytes
 from SpikeRegLib.neural_field.optimise import OptimisationOptions, new_codes, optimise
 from SpikeRegLib.neural_field.sampled import near_content
 from SpikeRegLib.neural_field.settings import FieldSettings
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.pipeline.align import WorkingPair
 from SpikeRegLib.pipeline.inputs import lengths_scale
 from SpikeRegLib.pipeline.predict import Start, no_deformation
@@ -168,7 +168,7 @@ def _fitted(work: Work, fit: Fit) -> FittedField:
         else:
             warnings.append(f"the optimisation of the field was dropped: {optimisation['reason']}")
     stages = () if field is None else tuple(rounded(codes) for codes in field.stages)
-    used = field.decoders if field is not None else decoders or Decoders(FieldOptions())
+    used = field.decoders if field is not None else decoders or Decoders(FieldSizes())
     identity = None
     if model is not None and used is model.network.decoders:
         identity = ModelIdentity(model.facts["name"], model.facts["sha256"])

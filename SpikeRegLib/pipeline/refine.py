@@ -16,7 +16,7 @@ from SpikeRegLib.refinement.landmarks import Landmarks
 from SpikeRegLib.refinement.refine import refine
 from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.refinement.schedule import RefinementSchedule
-from SpikeRegLib.similarity.pair import Deformation, Working
+from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.grids import resample
 from SpikeRegLib.space.known import extrapolated
@@ -106,7 +106,7 @@ def optimised(
     return Deformation(refinement.field, refinement.grid, refinement.iterations), refinement.accepted
 
 
-def _similarity_by_header(work: Work, working: Working) -> float:
+def _similarity_by_header(work: Work, working: Pair) -> float:
     """Similarity of the pair as it came, aligned by its headers alone."""
     sides = work["fixed mask"], work["moving mask"]
     moving = on_working_frame(sides[1], working.frame, None)

@@ -9,10 +9,11 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.settings import FieldSettings
+from SpikeRegLib.refinement.schedule import Level, RefinementSchedule
 from SpikeRegLib.text.names import check_name
 from SpikeRegLib.text.ranges import check_numbers, one_of
 from SpikeRegLib.text.toml_text import toml_text
@@ -22,9 +23,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover - the same library under its older name
     import tomli as tomllib
-
-if TYPE_CHECKING:
-    from SpikeRegLib.refinement.refine import RefinementSchedule
 
 PRESET_FOLDER = Path(__file__).parent
 METHODS = ("spikereg", "ann", "optimize", "nephi", "spiking-nephi")
@@ -38,46 +36,19 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
-class RefinementLevel:
-    """One resolution of the instance optimisation; the fields of `refine.Level`, checked without loading torch.
-
-    Where a preset lets the working grid follow the image (`working_voxels`), lengths are in its voxels instead of mm.
-
-    Attributes:
-        spacing_mm: voxel size of the images at this level.
-        field_mm: voxel size of the displacement field, at least `spacing_mm`.
-        iterations: the most updates made here.
-        velocity_sigma_mm: Gaussian smoothing of each update.
-        field_sigma_mm: Gaussian smoothing of the whole field after each update.
-        step: largest displacement of one update, in voxels of the field.
-    """
-
-    spacing_mm: float
-    field_mm: float
-    iterations: int
-    velocity_sigma_mm: float
-    field_sigma_mm: float
-    step: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_numbers(self)
-        if self.field_mm < self.spacing_mm:
-            raise ValueError(f"field_mm: must be at least spacing_mm, {self.spacing_mm:g}, got {self.field_mm:g}")
-
-
-@dataclass(frozen=True)
 class RefinementSettings:
     """The instance optimisation of a preset.
 
     Attributes:
-        levels: coarse to fine; none leaves the optimisation out.
+        levels: coarse to fine; none leaves the optimisation out. Where a preset lets the working grid follow the image
+            (`working_voxels`), their lengths are in its voxels instead of mm.
         window: edge of the correlation window in voxels of each level, odd.
         momentum: share of the last update kept in the next.
         start_sigma_mm: Gaussian smoothing of a network's prediction before the optimisation starts from it: its large
             displacements are kept, its small ones found anew.
     """
 
-    levels: tuple[RefinementLevel, ...]
+    levels: tuple[Level, ...]
     window: int = 5
     momentum: float = 0.5
     start_sigma_mm: float = 4.0
@@ -152,8 +123,6 @@ class Preset:
         Raises:
             InputError: iterations are asked for, but the preset has no level to make them at.
         """
-        from SpikeRegLib.refinement.refine import Level, RefinementSchedule  # imports torch
-
         if iterations and not self.refine.levels:
             raise InputError(f"--refine-iterations: preset {self.name} has no refinement; choose another preset")
         if iterations == 0 or not self.refine.levels:

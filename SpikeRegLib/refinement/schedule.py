@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.text.ranges import check_numbers
+
+if TYPE_CHECKING:
+    from SpikeRegLib.space.grids import Grid
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,11 @@ class Level:
     velocity_sigma_mm: float
     field_sigma_mm: float
     step: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.field_mm < self.spacing_mm:
+            raise ValueError(f"field_mm: must be at least spacing_mm, {self.spacing_mm:g}, got {self.field_mm:g}")
 
     @classmethod
     def usual(cls, spacing_mm: float, iterations: int) -> Level:

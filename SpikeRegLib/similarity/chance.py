@@ -15,7 +15,7 @@ from statistics import fmean
 import torch
 
 from SpikeRegLib.similarity.losses import lncc
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 
 # Voxels across the anatomy, about, and the window in them: 4 mm and 20 mm for an adult brain.
 _ACROSS, _WINDOW = 36, 5
@@ -26,7 +26,7 @@ _SYMMETRIC = 0.6
 _LEAST_KNOWN = 0.3
 
 
-def above_chance(aligned: Working) -> float | None:
+def above_chance(aligned: Pair) -> float | None:
     """How many times better the pair agrees than with the moving image turned over.
 
     Args:

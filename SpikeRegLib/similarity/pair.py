@@ -23,7 +23,7 @@ LEAST_ITK_JACOBIAN = 0.25
 
 
 @dataclass(frozen=True)
-class Working:
+class Pair:
     """The pair on a world-aligned isotropic grid, moving aligned; images in [0, 1], mask bool, all [D, H, W].
 
     `comparison` says what of the two images is compared, `known` where they are known (None: everywhere), `fade_mm`
@@ -46,7 +46,7 @@ class Working:
         """Where a grid that starts at the first voxel of this one lies in the patient."""
         return replace(self.frame, shape=grid.shape, spacing=(grid.spacing_mm,) * 3)
 
-    def to(self, device: str) -> Working:
+    def to(self, device: str) -> Pair:
         """The same pair on another device."""
         return replace(
             self,
@@ -57,7 +57,7 @@ class Working:
             known=None if self.known is None else self.known.to(device),
         )
 
-    def coarser(self, spacing_mm: float) -> Working:
+    def coarser(self, spacing_mm: float) -> Pair:
         """The same pair at a larger voxel size, smoothed as far as the larger voxels need."""
         if spacing_mm <= self.frame.spacing[0]:
             return self
@@ -66,7 +66,7 @@ class Working:
             resample(image, self.grid, grid, sigma_mm=0.35 * spacing_mm)
             for image in (self.fixed, self.moving, self.mask.float())
         )
-        coarse = Working(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison, fade_mm=self.fade_mm)
+        coarse = Pair(self.frame_of(grid), fixed, moving, mask > 0.5, self.comparison, fade_mm=self.fade_mm)
         if self.known is None:
             return coarse
         known = self.known.resampled(self.grid, grid, sigma_mm=0.35 * spacing_mm)
@@ -79,7 +79,7 @@ class Working:
         )
         return replace(coarse, fixed=fixed, moving=moving, known=known)
 
-    def seen_through(self, displacement: torch.Tensor) -> Working:
+    def seen_through(self, displacement: torch.Tensor) -> Pair:
         """The same pair with the moving image, and what is known of it, warped.
 
         Args:
@@ -137,7 +137,7 @@ class Deformation:
     grid: Grid
     iterations: tuple[int, ...] = ()
 
-    def similarity(self, pair: Working) -> float:
+    def similarity(self, pair: Pair) -> float:
         """Of the pair, with the moving image seen through this deformation."""
         return pair.similarity(resample(self.field, self.grid, pair.grid))
 

@@ -21,6 +21,9 @@ ITERATIONS: Range = (0, 10_000)
 SECONDS: Range = (0.0, 86_400.0)
 SPACING_MM: Range = (0.1, 32)
 SIGMA_MM: Range = (0, 100)
+# Of a level of refinement, whose lengths may follow the size of the image: of a mouse, of a whole body.
+LEVEL_MM: Range = (1e-3, 1e3)
+LEVEL_SIGMA_MM: Range = (0, 1e4)
 WINDOW: Range = (3, 31)
 CHANNELS: Range = (1, 4096)
 TRAINING_STEPS: Range = (1, 10**7)
@@ -39,12 +42,12 @@ FIELDS: dict[str, dict[str, Range]] = {
         "regularisation": REGULARISATION,
     },
     "RefinementSettings": {"window": WINDOW, "momentum": (0, 0.99), "start_sigma_mm": SIGMA_MM},
-    "RefinementLevel": {
-        "spacing_mm": SPACING_MM,
-        "field_mm": (0.1, 64),
+    "Level": {
+        "spacing_mm": LEVEL_MM,
+        "field_mm": LEVEL_MM,
         "iterations": ITERATIONS,
-        "velocity_sigma_mm": SIGMA_MM,
-        "field_sigma_mm": SIGMA_MM,
+        "velocity_sigma_mm": LEVEL_SIGMA_MM,
+        "field_sigma_mm": LEVEL_SIGMA_MM,
         "step": (0.01, 1),
     },
     "FieldSettings": {
@@ -53,7 +56,7 @@ FIELDS: dict[str, dict[str, Range]] = {
         "seconds": SECONDS,
         "grid_mm": (0.5, 32),
     },
-    "FieldOptions": {
+    "FieldSizes": {
         "global_size": CHANNELS,
         "local_size": CHANNELS,
         "code_spacing_mm": (0.1, 256),

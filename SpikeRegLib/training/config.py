@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.presets.preset import read_toml, read_yaml, settings_from_table
 from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.appearance import SyntheticOptions
@@ -56,7 +56,7 @@ class TrainingConfig:
     teacher: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     finetune: LoopOptions = dataclasses.field(default_factory=LoopOptions)
     synthetic: SyntheticOptions = dataclasses.field(default_factory=SyntheticOptions)
-    field: FieldOptions = dataclasses.field(default_factory=FieldOptions)
+    field: FieldSizes = dataclasses.field(default_factory=FieldSizes)
     field_weights: FieldWeights = dataclasses.field(default_factory=FieldWeights)
 
     def __post_init__(self) -> None:

@@ -17,9 +17,9 @@ from SpikeRegLib.space.fields import compose
 from SpikeRegLib.space.filters import FOREGROUND, gaussian
 from SpikeRegLib.spiking.intensity import MEAN, SPREAD
 from SpikeRegLib.spiking.unet import RegistrationUNet
-from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import SyntheticOptions, add_lesions, scan
 from SpikeRegLib.training.stream import Stream
+from SpikeRegLib.training.subjects import SPACING_MM, Subject
 from SpikeRegLib.training.synthetic import DICE_LABELS, DrawnHead, PairGenerator, Shown, SyntheticPair, fluid_share
 
 FINE_SPACING_MM = SPACING_MM / 2
@@ -54,7 +54,7 @@ class CropGenerator:
 
     def __init__(
         self,
-        anatomies: list[Anatomy],
+        anatomies: list[Subject],
         coarse: RegistrationUNet,
         *,
         options: SyntheticOptions | None = None,

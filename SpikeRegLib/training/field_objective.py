@@ -19,7 +19,7 @@ from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.spiking.activity import OperationCount
 from SpikeRegLib.spiking.unet import SpikingUNet
 from SpikeRegLib.text.ranges import check_numbers
-from SpikeRegLib.training.anatomy import SPACING_MM
+from SpikeRegLib.training.subjects import SPACING_MM
 from SpikeRegLib.training.synthetic import SyntheticPair
 
 # Points decoded together while training.

@@ -20,7 +20,6 @@ from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
-from SpikeRegLib.training.anatomy import Anatomy, load_anatomies
 from SpikeRegLib.training.config import TrainingConfig
 from SpikeRegLib.training.crops import CropGenerator
 from SpikeRegLib.training.field_objective import field_objective
@@ -31,6 +30,7 @@ from SpikeRegLib.training.structures.heads import load_heads
 from SpikeRegLib.training.structures.images import HeadGenerator
 from SpikeRegLib.training.structures.loop import train_structures
 from SpikeRegLib.training.structures.recipe import StructureTraining
+from SpikeRegLib.training.subjects import Subject, load_subjects
 from SpikeRegLib.training.synthetic import PairGenerator, SyntheticPair
 
 Validation = Callable[[Any], dict[str, float]]
@@ -73,7 +73,7 @@ def train_teacher(
         initial = find(config.initial, "ann")
         _start_from(network, load_model(initial, kind="analog"), config)
         before = read_header(initial).facts
-    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
+    pairs = pair_generator(load_subjects(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed,
         resume=resume, validate=validate, show_progress=show_progress,
@@ -103,7 +103,7 @@ def train_field(
             network.load_state_dict(load_field(path).state_dict())
         else:
             _start_from(network.encoder, load_model(path, kind="analog"), config)
-    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
+    pairs = pair_generator(load_subjects(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.teacher, device=device, seed=config.seed, resume=resume,
         validate=validate, show_progress=show_progress, loss_of=_field_loss(config),
@@ -164,7 +164,7 @@ def convert_teacher(teacher_file: Path, labels: Path, out: Path, config: Trainin
     teacher = load_model(teacher_file, kind="analog").to(device) if field is None else field.encoder
     assert isinstance(teacher, AnalogUNet)
     spec, teacher.spec = teacher.spec, training_spec(teacher.spec, config)
-    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
+    pairs = pair_generator(load_subjects(find_label_maps(labels)), config, device)
 
     def images() -> Any:
         for number in range(config.calibration_pairs):
@@ -213,7 +213,7 @@ def finetune(
             raise InputError("--teacher: the recipe stays near the dense teacher; name its teacher.safetensors")
         teacher = load_model(teacher_file, kind="analog").to(device)
         teacher.spec = training_spec(teacher.spec, config)
-    pairs = pair_generator(load_anatomies(find_label_maps(labels)), config, device)
+    pairs = pair_generator(load_subjects(find_label_maps(labels)), config, device)
     last = train(
         network, pairs.pair, out, options=config.finetune, device=device, seed=config.seed + 1,
         resume=resume, validate=validate, show_progress=show_progress, teacher=teacher, loss_of=loss_of,
@@ -229,7 +229,7 @@ def finetune(
     )
 
 
-def pair_generator(anatomies: list[Anatomy], config: TrainingConfig, device: str) -> PairGenerator | CropGenerator:
+def pair_generator(anatomies: list[Subject], config: TrainingConfig, device: str) -> PairGenerator | CropGenerator:
     """What draws the pairs of a recipe: whole heads, or crops after the coarse pass."""
     if config.coarse:
         coarse = load_model(find(config.coarse, "spikereg"))

@@ -14,8 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS
-from SpikeRegLib.training.anatomy import fold_labels
 from SpikeRegLib.training.appearance import T1_MEANS
+from SpikeRegLib.training.subjects import fold_labels
 
 
 def _grid(

@@ -17,7 +17,6 @@ from SpikeRegLib.anatomy.structures import CSF, LABELS
 from SpikeRegLib.similarity.contrast import Comparison, compare_by
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import FOREGROUND
-from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
 from SpikeRegLib.training.appearance import (
     SyntheticOptions,
     add_lesions,
@@ -30,6 +29,7 @@ from SpikeRegLib.training.appearance import (
 )
 from SpikeRegLib.training.relaxation import weighted_contrast
 from SpikeRegLib.training.stream import Stream
+from SpikeRegLib.training.subjects import SPACING_MM, Subject
 
 DICE_LABELS = tuple(index for index, label in enumerate(LABELS) if label != CSF)
 
@@ -122,7 +122,7 @@ class PairGenerator:
     """
 
     def __init__(
-        self, anatomies: list[Anatomy], *, options: SyntheticOptions | None = None, seed: int = 0, device: str = "cpu"
+        self, anatomies: list[Subject], *, options: SyntheticOptions | None = None, seed: int = 0, device: str = "cpu"
     ) -> None:
         if len(anatomies) < 2:
             raise ValueError(f"at least two label maps are needed to make pairs, got {len(anatomies)}")
@@ -241,7 +241,7 @@ def fluid_share(distance: torch.Tensor, atrophy_mm: float, spacing_mm: float) ->
     """The part of every voxel of `spacing_mm` that lies less than `atrophy_mm` below the brain's surface, or above it.
 
     Args:
-        distance: mm to the outermost voxels of the brain at 2 mm (`Anatomy.distance`), whose surface is one half of
+        distance: mm to the outermost voxels of the brain at 2 mm (`Subject.distance`), whose surface is one half of
             such a voxel farther out.
     """
     return ((distance + atrophy_mm - SPACING_MM / 2) / spacing_mm + 0.5).clamp(0, 1)

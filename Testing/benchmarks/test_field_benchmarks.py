@@ -25,7 +25,7 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.grids import Grid
 
@@ -34,7 +34,7 @@ def shifting_field(there_mm: float, back_mm: float) -> tuple[NeuralField, Frame,
     """A field whose map moves everything along x by `there_mm`, and whose inverse map by `back_mm`."""
     grid = Grid((10, 12, 14), 2.0)
     codes = Codes(torch.zeros(32), torch.zeros(32, 4, 4, 4), Grid((4, 4, 4), 8.0), (13.0, 11.0, 9.0))
-    decoders = Decoders(FieldOptions())
+    decoders = Decoders(FieldSizes())
     for decoder, shift in ((decoders.forward_map, there_mm), (decoders.inverse_map, back_mm)):
         with torch.no_grad():
             decoder.last.bias[0] = shift / codes.grid.spacing_mm

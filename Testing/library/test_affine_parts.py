@@ -12,10 +12,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.affine import _one_itk_thread, align, steps
-from SpikeRegLib.affine.anatomy import Anatomy, Prepared, _holes, find, prepare
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import homogeneous
-from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, Pair
+from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, PreparedPair
+from SpikeRegLib.affine.reduced import Prepared, ReducedImage, _holes, find, prepare
 from SpikeRegLib.affine.search import _quaternions, _rotation, search
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.frames import Frame
@@ -71,16 +71,16 @@ SMALL = (12, 14, 16)
 
 
 @pytest.fixture(scope="module")
-def small() -> Pair:
+def small() -> PreparedPair:
     """Two images that agree in part; no more voxels around the foreground than the search samples."""
     first, second = (between_bins(1.2 * texture(SMALL, 1.0, seed)) for seed in (0, 1))
     frame, inside = frame_around(SMALL), ball(SMALL, 4.5)
-    pair = Pair(prepared(frame, first, inside), prepared(frame, between_bins(first + 0.7 * second), inside), 0)
+    pair = PreparedPair(prepared(frame, first, inside), prepared(frame, between_bins(first + 0.7 * second), inside), 0)
     assert 500 < sitk.GetArrayFromImage(pair.masks["blurred"]).sum() < SEARCH_SAMPLES
     return pair
 
 
-def values(pair: Pair, name: str) -> tuple[np.ndarray, np.ndarray]:
+def values(pair: PreparedPair, name: str) -> tuple[np.ndarray, np.ndarray]:
     """An image of the fixed and one of the moving side, float64."""
     fixed, moving = (sitk.GetArrayFromImage(getattr(side, name)).astype(float) for side in (pair.fixed, pair.moving))
     return fixed, moving
@@ -120,18 +120,20 @@ def test_what_the_moving_image_does_not_know_is_not_compared_unless_it_is_most_o
     for columns, agrees in ((9, True), (4, False)):
         known = left < columns
         garbage = torch.where(known, contrast, texture(SMALL, 1.0, 5))
-        pair = Pair(prepared(frame, contrast, inside), prepared(frame, garbage, inside, known), 0)
+        pair = PreparedPair(prepared(frame, contrast, inside), prepared(frame, garbage, inside, known), 0)
         assert (pair.similarity(np.eye(4), "correlation") > 0.999) is agrees
 
 
 MEDIUM = (26, 28, 30)
 
 
-def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: int = 0) -> Pair:
+def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: int = 0) -> PreparedPair:
     """An image and itself, moved by `shift` radii."""
     frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 9.5)
     moved = replace(frame, origin=tuple(np.add(frame.origin, shift)))
-    return Pair(prepared(frame, contrast, inside), prepared(moved, -contrast if inverted else contrast, inside), seed)
+    return PreparedPair(
+        prepared(frame, contrast, inside), prepared(moved, -contrast if inverted else contrast, inside), seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_the_search_starts_from_the_headers_and_goes_on_with_what_may_win(monkey
     turn = Rotation.from_rotvec(np.radians(120) * np.array([0.6, 0.0, 0.8])).as_matrix()
     frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 11)
     turned = replace(frame, origin=tuple(turn @ frame.origin), direction=tuple(turn.ravel()))
-    pair = Pair(prepared(frame, contrast, inside), prepared(turned, contrast, inside), 0)
+    pair = PreparedPair(prepared(frame, contrast, inside), prepared(turned, contrast, inside), 0)
     header = homogeneous(np.eye(3), np.array([0.3, -0.2, 0.1]))
     given: list[tuple[str, np.ndarray]] = []
     ended: list[float] = []
@@ -210,7 +212,7 @@ def body(frame: Frame | None = None) -> Volume:
 
 
 @pytest.fixture(scope="module")
-def found() -> Anatomy:
+def found() -> ReducedImage:
     return find(body(), None, "image")
 
 

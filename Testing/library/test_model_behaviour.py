@@ -15,7 +15,7 @@ from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.models import load_field, load_model, save_model
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.spiking.behaviour import behaviour_of
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import code_unet, velocity_unet
@@ -75,7 +75,7 @@ def test_the_encoder_of_a_neural_field_behaves_as_before(tmp_path: Path) -> None
     path = tmp_path / "field.safetensors"
     dynamics = NeuronDynamics(reset="hard", reset_potential=-0.5, refractory=2)
     encoder = SpikingUNet(code_unet(), dynamics=dynamics, input_coding="poisson", seed=3)
-    options = replace(FieldOptions(), first_omega=2.0, decoder_seed=5, cell_phase=False)
+    options = replace(FieldSizes(), first_omega=2.0, decoder_seed=5, cell_phase=False)
     made = FieldNetwork(encoder, options)
     save_model(made, path, {})
     loaded = load_field(path)

@@ -15,17 +15,17 @@ from SpikeRegLib import cli
 from SpikeRegLib.commands import COMMANDS
 from SpikeRegLib.commands.requests import Understanding
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.options.numbers import NUMBERS as OPTIONS
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import (
     Preset,
-    RefinementLevel,
     load_preset,
     preset_names,
     read_toml,
     settings_from_table,
 )
+from SpikeRegLib.refinement.schedule import Level
 from SpikeRegLib.spiking.neurons import NeuronDynamics
 from SpikeRegLib.spiking.spec import Layer, NetworkSpec, velocity_unet
 from SpikeRegLib.text.ranges import FIELDS
@@ -35,7 +35,7 @@ from SpikeRegLib.training.structures.recipe import StructureTraining
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 # What is read from files: presets, recipes, the specs and neurons of model files, the sizes of neural fields.
-READ = (Preset, TrainingConfig, StructureTraining, NetworkSpec, NeuronDynamics, FieldOptions)
+READ = (Preset, TrainingConfig, StructureTraining, NetworkSpec, NeuronDynamics, FieldSizes)
 BEYOND = (1e30, -1e30, math.inf, math.nan, 10**40, -(10**40))
 
 
@@ -69,7 +69,7 @@ def example(kind: type):
         return dataclasses.replace(velocity_unet(), leak=(("enc0", 0.9),))
     if kind is Layer:
         return velocity_unet().layers[0]
-    if kind is RefinementLevel:
+    if kind is Level:
         return load_preset("brain-t1").refine.levels[0]
     if kind.__name__ == "RefinementSettings":
         return load_preset("brain-t1").refine
@@ -110,7 +110,7 @@ def test_all_that_ships_is_inside_the_ranges():
 
 def test_sizes_that_are_products_are_refused_before_they_are_built():
     with pytest.raises(ValueError, match="weights of the decoders: must be between 1 and"):
-        FieldOptions(width=4096, hidden_layers=64)
+        FieldSizes(width=4096, hidden_layers=64)
     wide = [Layer("a", ("image",), 2, 4096), *(Layer(f"b{n}", ("a",), 4096, 4096, 15) for n in range(2))]
     with pytest.raises(ValueError, match="spec wide, weights: must be between 1 and"):
         NetworkSpec("wide", (*wide, Layer("head", ("b0",), 4096, 3, neuron=False)))

@@ -9,14 +9,14 @@ import pytest
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.presets.preset import (
     Preset,
-    RefinementLevel,
     RefinementSettings,
     load_preset,
     preset_names,
     write_preset,
 )
+from SpikeRegLib.refinement.schedule import Level
 
-LEVEL = RefinementLevel(2.5, 5.0, 7, 1 / 3, 1e-5, step=0.25)
+LEVEL = Level(2.5, 7, 5.0, 1 / 3, 1e-5, step=0.25)
 OWN = Preset(
     name="mine",
     description='Kopf "schräg" \\ \t\n\x7f 頭 🧠',

@@ -6,11 +6,11 @@ import torch
 
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 
 FRAME = Grid((40, 36, 32), 1.0)
-SMALL = FieldOptions(global_size=4, local_size=6, frequencies=8, width=16)
+SMALL = FieldSizes(global_size=4, local_size=6, frequencies=8, width=16)
 
 
 def centre_of(frame: Grid) -> tuple[float, float, float]:
@@ -19,14 +19,14 @@ def centre_of(frame: Grid) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def random_codes(spacing_mm: float, *, seed: int, options: FieldOptions = SMALL, frame: Grid = FRAME) -> Codes:
+def random_codes(spacing_mm: float, *, seed: int, options: FieldSizes = SMALL, frame: Grid = FRAME) -> Codes:
     random = torch.Generator().manual_seed(seed)
     grid = frame.coarser(spacing_mm)
     local = torch.randn(options.local_size, *grid.shape, generator=random)
     return Codes(torch.randn(options.global_size, generator=random), local, grid, centre_of(frame))
 
 
-def moving_decoders(*, largest: float = 0.05, options: FieldOptions = SMALL) -> Decoders:
+def moving_decoders(*, largest: float = 0.05, options: FieldSizes = SMALL) -> Decoders:
     """Decoders whose last layers are no longer zero, so that codes move points."""
     decoders = Decoders(options)
     random = torch.Generator().manual_seed(7)

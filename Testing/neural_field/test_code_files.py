@@ -21,16 +21,16 @@ from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, betw
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.files import read_codes, write_codes
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import AffineTransform
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet
 
-MODEL_OPTIONS = FieldOptions(global_size=4, local_size=32, frequencies=8, width=16)
+MODEL_OPTIONS = FieldSizes(global_size=4, local_size=32, frequencies=8, width=16)
 
 
-def coded_of(decoders: Decoders, options: FieldOptions, *, seed: int = 0, **changes) -> CodedDeformation:
+def coded_of(decoders: Decoders, options: FieldSizes, *, seed: int = 0, **changes) -> CodedDeformation:
     """Two stages on the small frame, a turned and shifted base, a second reading of the Jacobian."""
     base = np.array([[0.99, 0.02, 0.0, 1 / 3], [-0.02, 1.01, 0.0, -7.25], [0.0, 0.0, 0.9, 1e-3], [0, 0, 0, 1]])
     codes = tuple(rounded(random_codes(s, seed=seed + n, options=options)) for n, s in enumerate((16.0, 8.0)))
@@ -130,7 +130,7 @@ def test_the_identity_needs_no_codes(tmp_path):
 
 def test_a_brain_takes_less_than_two_megabytes(tmp_path):
     brain = Grid((192, 224, 192), 1.0)
-    options = FieldOptions()
+    options = FieldSizes()
     stages = tuple(random_codes(s, seed=0, options=options, frame=brain) for s in (32.0, 16.0, 8.0))
     write_codes(coded_of(Decoders(options), options, stages=stages), tmp_path / "codes.safetensors")
     assert (tmp_path / "codes.safetensors").stat().st_size < 2e6

@@ -10,7 +10,7 @@ from SpikeRegLib.neural_field import field as field_module
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
-from SpikeRegLib.neural_field.sizes import FieldOptions, paper_options
+from SpikeRegLib.neural_field.sizes import FieldSizes, paper_options
 from SpikeRegLib.space.grids import Grid
 
 
@@ -27,7 +27,7 @@ def test_a_new_field_is_the_identity_whatever_its_codes(inverse):
     [
         # features 2 * 8 + 6; sines 22-16-16, gates (10 + 22)-16 and (10 + 22 + 16)-16, last 16-3
         (SMALL, (22 * 16 + 16) + (16 * 16 + 16) + (32 * 16 + 16) + (48 * 16 + 16) + (16 * 3 + 3)),
-        (FieldOptions(), (70 * 64 + 64) + (64 * 64 + 64) + (134 * 64 + 64) + (198 * 64 + 64) + (64 * 3 + 3)),
+        (FieldSizes(), (70 * 64 + 64) + (64 * 64 + 64) + (134 * 64 + 64) + (198 * 64 + 64) + (64 * 3 + 3)),
         (paper_options(), (256 * 128 + 128) + (128 * 128 + 128) + (320 * 128 + 128) + (448 * 128 + 128) + 387),
     ],
 )

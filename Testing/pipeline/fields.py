@@ -10,7 +10,7 @@ import torch
 from SpikeRegLib.models import save_model
 from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.neural_field.settings import FieldSettings
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.presets.preset import load_preset, write_preset
 from SpikeRegLib.spiking.spec import code_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
@@ -23,7 +23,7 @@ def write_model(path: Path, *, spiking: bool = False, seed: int = 0, sign: float
     """A model that predicts about half of `sign * SHIFT`, whatever it sees; codes can change that."""
     torch.manual_seed(seed)
     unet = SpikingUNet if spiking else AnalogUNet
-    network = FieldNetwork(unet(code_unet()), FieldOptions(width=16, frequencies=8))
+    network = FieldNetwork(unet(code_unet()), FieldSizes(width=16, frequencies=8))
     with torch.no_grad():
         network.decoders.forward_map.last.weight.uniform_(-0.05, 0.05)
         network.decoders.forward_map.last.bias.copy_(torch.tensor(SHIFT) * sign / 2 / network.options.code_spacing_mm)

@@ -16,7 +16,7 @@ import torch
 
 from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.neural_field.decoder import Decoder
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.pipeline import register
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +71,10 @@ def test_a_run_that_is_stopped_leaves_them_too(known, quick, threads):
 def test_a_new_decoder_draws_from_its_own_seed_alone():
     torch.manual_seed(5)
     before = state()
-    first = Decoder(FieldOptions(width=8))
+    first = Decoder(FieldSizes(width=8))
     assert state() == before
     torch.manual_seed(6)
-    assert torch.equal(Decoder(FieldOptions(width=8)).sine(0).weight, first.sine(0).weight)
+    assert torch.equal(Decoder(FieldSizes(width=8)).sine(0).weight, first.sine(0).weight)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the OpenMP of GCC tells its settings")

@@ -12,7 +12,7 @@ from SpikeRegLib.networks.fine_pass import PREFIX, predict_fine
 from SpikeRegLib.networks.passes import Prediction
 from SpikeRegLib.progress import silent
 from SpikeRegLib.similarity.contrast import Comparison
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.energy import dense_table
 from SpikeRegLib.spiking.spec import velocity_unet
@@ -55,7 +55,7 @@ def coarse(field: torch.Tensor) -> Prediction:
 
 def run(network, field: torch.Tensor, fixed=None, moving=None):
     images = (torch.rand(FRAME.shape) if image is None else image for image in (fixed, moving))
-    pair = Working(FRAME, *images, torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
+    pair = Pair(FRAME, *images, torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
     return predict_fine(
         network, pair, coarse=coarse(field), coarse_grid=COARSE_GRID, device="cpu", spike_maps=True, listener=silent
     )  # fmt: skip
@@ -124,7 +124,7 @@ def test_the_operations_add_up_where_both_passes_spike() -> None:
         energy=replace(dense_table(SPEC, COARSE_GRID.shape), synaptic_ops=1000, neuron_updates=50),
     )
     mask = torch.ones(FRAME.shape, dtype=torch.bool)
-    pair = Working(FRAME, torch.rand(FRAME.shape), torch.rand(FRAME.shape), mask, Comparison())
+    pair = Pair(FRAME, torch.rand(FRAME.shape), torch.rand(FRAME.shape), mask, Comparison())
     prediction, _ = predict_fine(
         network, pair, coarse=before, coarse_grid=COARSE_GRID, device="cpu", spike_maps=False, listener=silent
     )  # fmt: skip

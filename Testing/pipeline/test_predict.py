@@ -18,7 +18,7 @@ from SpikeRegLib.pipeline import register
 from SpikeRegLib.progress import silent
 from SpikeRegLib.similarity.contrast import Comparison, compare_by
 from SpikeRegLib.similarity.losses import lncc
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.spiking.unet import RegistrationUNet
@@ -32,7 +32,7 @@ def textured(seed: int, shape=FRAME.shape) -> torch.Tensor:
 
 
 def run(network, fixed, moving, **changes):
-    pair = Working(FRAME, fixed, moving, torch.ones(fixed.shape, dtype=torch.bool), changes.pop("by", Comparison()))
+    pair = Pair(FRAME, fixed, moving, torch.ones(fixed.shape, dtype=torch.bool), changes.pop("by", Comparison()))
     options = {"passes": 1, "device": "cpu", "spike_maps": False}
     return predict(network, pair, listener=silent, **{**options, **changes})
 
@@ -119,7 +119,7 @@ def test_two_contrasts_are_read_in_both_and_the_mean_counts():
     fixed = textured(6)
     moving = (1 - fixed) ** 2  # the same place, another contrast
     comparison = compare_by("multicontrast", fixed, moving, torch.ones(FRAME.shape, dtype=torch.bool))
-    pair = Working(FRAME, fixed, moving, torch.ones(FRAME.shape, dtype=torch.bool), comparison)
+    pair = Pair(FRAME, fixed, moving, torch.ones(FRAME.shape, dtype=torch.bool), comparison)
     network = Brightness(tiny_velocity(), (0.0, 0.0, 0.0))
     options = {"tile": None, "device": "cpu", "spike_maps": False}
     heard = []

@@ -18,7 +18,7 @@ from SpikeRegLib.presets.preset import load_preset, preset_names
 from SpikeRegLib.quality.verdict import RULES, judge
 from SpikeRegLib.similarity.chance import above_chance
 from SpikeRegLib.similarity.contrast import Comparison
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 from doubtful_inputs import blobs, noise
@@ -139,7 +139,7 @@ def test_landmarks_that_are_worth_what_the_images_lost_make_no_poor_result():
 def held(image: torch.Tensor, other: torch.Tensor) -> float | None:
     """`above_chance` of two images on 4 mm voxels."""
     frame = Frame((image.shape[0], image.shape[1], image.shape[2]), (0.0, 0.0, 0.0), (4.0, 4.0, 4.0))
-    return above_chance(Working(frame, image, other, image > 0.01, Comparison()))
+    return above_chance(Pair(frame, image, other, image > 0.01, Comparison()))
 
 
 def of(volume: Volume) -> torch.Tensor:

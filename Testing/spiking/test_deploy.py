@@ -18,7 +18,7 @@ from SpikeRegLib.networks.passes import predict
 from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.progress import silent
 from SpikeRegLib.similarity.contrast import Comparison
-from SpikeRegLib.similarity.pair import Working
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.spiking.spec import NetworkSpec, velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, SpikingUNet
 
@@ -89,7 +89,7 @@ FRAME = Frame((70, 40, 118), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
 
 
 def run(network, **options):
-    pair = Working(FRAME, *image(FRAME.shape)[0], torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
+    pair = Pair(FRAME, *image(FRAME.shape)[0], torch.ones(FRAME.shape, dtype=torch.bool), Comparison())
     settings = {"passes": 1, "device": "cpu", "spike_maps": True, "listener": silent}
     return predict(network, pair, **{**settings, **options})
 

@@ -12,7 +12,7 @@ import torch
 
 from SpikeRegLib.anatomy.structures import CSF, FOLDED, LABELS, MIRRORED, VENTRICLES
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.training.anatomy import SHAPE, SPACING_MM, Anatomy, _common_centroids, fold_labels, load_anatomies
+from SpikeRegLib.training.subjects import SHAPE, SPACING_MM, Subject, _common_centroids, fold_labels, load_subjects
 
 DATA = Path(os.environ.get("SPIKEREG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 MAPS = sorted((DATA / "train").glob("synthseg_seg_*.nii.gz"))[:2]
@@ -63,7 +63,7 @@ def test_every_label_has_a_side_or_lies_in_the_middle() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Anatomy]:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
     """One head stored in two ways, and another head."""
     folder, labels = tmp_path_factory.mktemp("heads"), patches()
     plain = written(folder / "plain.nii.gz", labels)
@@ -71,10 +71,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Anatomy]:
     turned = sitk.PermuteAxes(sitk.Flip(image, (True, False, True)), (2, 0, 1))
     turned.SetOrigin(tuple(o + shift for o, shift in zip(turned.GetOrigin(), (300.0, -70.0, 15.0), strict=True)))
     sitk.WriteImage(turned, str(folder / "turned.nrrd"))
-    return load_anatomies([plain, folder / "turned.nrrd", written(folder / "other.nii.gz", patches(1))])
+    return load_subjects([plain, folder / "turned.nrrd", written(folder / "other.nii.gz", patches(1))])
 
 
-def test_a_permuted_flipped_and_moved_file_gives_the_same_anatomy(drawn: list[Anatomy]) -> None:
+def test_a_permuted_flipped_and_moved_file_gives_the_same_anatomy(drawn: list[Subject]) -> None:
     plain, turned = drawn[:2]
     assert (plain.name, turned.name) == ("plain.nii.gz", "turned.nrrd")
     differing = (plain.shares != turned.shares).any(0).float().mean()
@@ -82,7 +82,7 @@ def test_a_permuted_flipped_and_moved_file_gives_the_same_anatomy(drawn: list[An
     assert (plain.distance - turned.distance).abs().max() < 2 * SPACING_MM
 
 
-def test_shares_fill_the_head_and_nothing_else(drawn: list[Anatomy]) -> None:
+def test_shares_fill_the_head_and_nothing_else(drawn: list[Subject]) -> None:
     for anatomy in drawn:
         assert anatomy.shares.shape == (len(LABELS), *SHAPE) and anatomy.shares.dtype == torch.uint8
         total = anatomy.shares.sum(0)
@@ -94,7 +94,7 @@ def test_shares_fill_the_head_and_nothing_else(drawn: list[Anatomy]) -> None:
         assert all(anatomy.shares[index].any() for index in range(len(LABELS)))
 
 
-def test_structures_of_different_heads_lie_at_the_same_places(drawn: list[Anatomy]) -> None:
+def test_structures_of_different_heads_lie_at_the_same_places(drawn: list[Subject]) -> None:
     """As far as an affine map can bring them: nearer than they were."""
 
     def centres(labels: torch.Tensor) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_structures_of_different_heads_lie_at_the_same_places(drawn: list[Anatom
     assert (one - other).norm(dim=1).square().mean() < (raw_one - raw_other).norm(dim=1).square().mean()
 
 
-def test_distance_is_in_mm_and_negative_inside_the_brain(drawn: list[Anatomy]) -> None:
+def test_distance_is_in_mm_and_negative_inside_the_brain(drawn: list[Subject]) -> None:
     anatomy = drawn[0]
     brain = [index for index, label in enumerate(LABELS) if label != CSF]
     full, empty = anatomy.shares[brain].sum(0) >= 5, anatomy.shares[brain].sum(0) == 0
@@ -123,7 +123,7 @@ def test_distance_is_in_mm_and_negative_inside_the_brain(drawn: list[Anatomy]) -
     assert float(distance.diff(dim=0).abs().max()) > SPACING_MM * 0.9
 
 
-def test_the_push_leads_away_from_the_ventricles(drawn: list[Anatomy]) -> None:
+def test_the_push_leads_away_from_the_ventricles(drawn: list[Subject]) -> None:
     anatomy = drawn[0]
     ventricles = anatomy.shares[[LABELS.index(label) for label in VENTRICLES]].sum(0) >= 4
     push = anatomy.ventricle_push.float()
@@ -144,18 +144,18 @@ def test_the_push_leads_away_from_the_ventricles(drawn: list[Anatomy]) -> None:
 def test_label_maps_that_cannot_be_used_are_refused_by_name(tmp_path: Path) -> None:
     lacking = written(tmp_path / "lacking.nii.gz", patches(without=17))
     with pytest.raises(InputError, match=r"lacking.nii.gz: lacks the labels \[17\]; "):
-        load_anatomies([lacking])
+        load_subjects([lacking])
     with pytest.raises(InputError, match=r"none.nii.gz: not a readable label map"):
-        load_anatomies([tmp_path / "none.nii.gz"])
+        load_subjects([tmp_path / "none.nii.gz"])
     written(tmp_path / "slice.nii.gz", patches()[18])
     with pytest.raises(InputError, match=r"slice.nii.gz: has 2 dimensions; "):
-        load_anatomies([tmp_path / "slice.nii.gz"])
+        load_subjects([tmp_path / "slice.nii.gz"])
 
 
 @pytest.mark.data
 @pytest.mark.skipif(len(MAPS) < 2, reason=f"SPIKEREG_DATA: no label maps in {DATA / 'train'}")
 def test_real_heads_overlap_in_the_common_space() -> None:
-    one, other = load_anatomies(MAPS)
+    one, other = load_subjects(MAPS)
     kept = [index for index, label in enumerate(LABELS) if label != CSF]
     brains = [anatomy.shares[kept].sum(0).float() / 8 for anatomy in (one, other)]
     hulls = [anatomy.distance.float() < 6 for anatomy in (one, other)]  # sulci differ, brains do not

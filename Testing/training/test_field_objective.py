@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from SpikeRegLib.networks.precision import Precision
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.similarity.losses import lncc_map
 from SpikeRegLib.space.fields import values_at
 from SpikeRegLib.spiking.conversion import calibrate, convert
@@ -21,7 +21,7 @@ from SpikeRegLib.training.field_objective import FieldWeights, field_objective
 from SpikeRegLib.training.synthetic import SPACING_MM, SyntheticPair
 
 EXACT = Precision("cpu", False)
-OPTIONS = FieldOptions(global_size=4, local_size=8, frequencies=4, width=16)
+OPTIONS = FieldSizes(global_size=4, local_size=8, frequencies=4, width=16)
 
 
 @pytest.fixture(scope="module")

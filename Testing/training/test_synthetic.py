@@ -11,9 +11,9 @@ from tiny_heads import SHAPE, head
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED
 from SpikeRegLib.similarity.losses import lncc, soft_dice
-from SpikeRegLib.training.anatomy import SPACING_MM, _signed_distance
 from SpikeRegLib.training.appearance import SyntheticOptions, contrast, other_contrast
 from SpikeRegLib.training.stream import Stream
+from SpikeRegLib.training.subjects import SPACING_MM, _signed_distance
 from SpikeRegLib.training.synthetic import DICE_LABELS, PairGenerator, SyntheticPair, fluid_share
 
 STILL = SyntheticOptions(

@@ -6,12 +6,12 @@ import torch
 
 from SpikeRegLib.anatomy.structures import CSF, LABELS, MIRRORED
 from SpikeRegLib.space.filters import gaussian
-from SpikeRegLib.training.anatomy import SPACING_MM, Anatomy
+from SpikeRegLib.training.subjects import SPACING_MM, Subject
 
 SHAPE = (32, 36, 32)
 
 
-def head(name: str = "head", *, size: float = 1.0, shape: tuple[int, int, int] = SHAPE) -> Anatomy:
+def head(name: str = "head", *, size: float = 1.0, shape: tuple[int, int, int] = SHAPE) -> Subject:
     """A shell of CSF around cortex around white matter, with the other structures as balls in it."""
     axes = [torch.arange(float(n)) - (n - 1) / 2 for n in shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
@@ -35,4 +35,4 @@ def head(name: str = "head", *, size: float = 1.0, shape: tuple[int, int, int] =
     fine_labels = table[labels]
     for axis in (0, 1, 2):
         fine_labels = fine_labels.repeat_interleave(2, axis)
-    return Anatomy(name, shares, ((radius - 0.9) * 13 * SPACING_MM).half(), push.half(), fine_labels)
+    return Subject(name, shares, ((radius - 0.9) * 13 * SPACING_MM).half(), push.half(), fine_labels)

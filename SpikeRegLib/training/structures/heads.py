@@ -13,7 +13,7 @@ from torch.nn import functional
 from SpikeRegLib.anatomy.structures import CLASS_OF, CLASSES, CSF, FOLDED, LABELS, OUTSIDE, VENTRICLES
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.space.filters import gaussian
-from SpikeRegLib.training.anatomy import read_label_map
+from SpikeRegLib.training.subjects import read_label_map
 
 # The grid of a head: 1 mm along the axes of LPS, the middle of the brain in its centre (z, y, x).
 SHAPE = (224, 256, 224)

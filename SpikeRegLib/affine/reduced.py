@@ -31,7 +31,7 @@ _BLUR = 1.5  # standard deviation in voxels of the smoothing for the start searc
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ReducedImage:
     """An image reduced to about `_BLOCKS` voxels per axis, with its foreground."""
 
     intensity: sitk.Image  # [0, 1] between the foreground's robust percentiles
@@ -55,7 +55,7 @@ class Prepared:
     known: np.ndarray | None  # [D, H, W] bool, where the contrast is known; None for everywhere
 
 
-def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None = None) -> Anatomy:
+def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None = None) -> ReducedImage:
     where = volume.name or f"{role} image"
     image = sitk.Cast(to_sitk(volume), sitk.sitkFloat32)
     extent = np.asarray(image.GetSize()) * image.GetSpacing()
@@ -94,7 +94,7 @@ def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None
     centre = points.mean(0)
     faces = np.concatenate([np.take(inside, i, axis).ravel() for axis in range(3) for i in (0, -1)])
     whole = ((False, False),) * 3
-    return Anatomy(
+    return ReducedImage(
         set_frame(sitk.GetImageFromArray(scaled), frame),
         set_frame(sitk.GetImageFromArray(inside.astype(np.float32)), frame),
         np.stack([points.min(0), points.max(0)]),
@@ -107,7 +107,7 @@ def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None
     )
 
 
-def prepare(found: Anatomy, radius: float, *, alone: bool = False, in_part: bool = False) -> Prepared:
+def prepare(found: ReducedImage, radius: float, *, alone: bool = False, in_part: bool = False) -> Prepared:
     """Bring an image to the working grid.
 
     Args:
@@ -170,7 +170,7 @@ def _holes(mask: np.ndarray) -> np.ndarray:
     return sitk.GetArrayFromImage(holes)[inner] > 0
 
 
-def _known(found: Anatomy, frame: Frame, place: sitk.AffineTransform) -> torch.Tensor | None:
+def _known(found: ReducedImage, frame: Frame, place: sitk.AffineTransform) -> torch.Tensor | None:
     """[D, H, W] 0 or 1 on the working grid: inside the field of view and not left out; None for everywhere."""
     if found.left_out is None and not any(face for faces in found.faces for face in faces):
         return None

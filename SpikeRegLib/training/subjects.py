@@ -21,7 +21,7 @@ SPACING_MM = 2.0
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Subject:
     """One head in the common space.
 
     Attributes:
@@ -98,7 +98,7 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, False, False, True))
 
 
-def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -> Anatomy:
+def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -> Subject:
     """Draw one head into the common space; `to_head` [3, 4] maps common LPS points to the head's LPS points."""
     depth, height, width = SHAPE
     fine = Frame((2 * depth, 2 * height, 2 * width))
@@ -126,7 +126,7 @@ def _prepare(name: str, labels: np.ndarray, frame: Frame, to_head: np.ndarray) -
     normal = torch.stack(torch.gradient(away)[::-1]) / SPACING_MM
     push = gaussian(normal * torch.exp(-((away.clamp_min(0) / 12.0) ** 2)), 2.0)
     fine_labels = torch.from_numpy(table[fine_array])
-    return Anatomy(name, shares, torch.from_numpy(distance).half(), push.half(), fine_labels)
+    return Subject(name, shares, torch.from_numpy(distance).half(), push.half(), fine_labels)
 
 
 def read_label_map(path: Path) -> sitk.Image:
@@ -145,7 +145,7 @@ def read_label_map(path: Path) -> sitk.Image:
     return image
 
 
-def load_anatomies(paths: list[Path]) -> list[Anatomy]:
+def load_subjects(paths: list[Path]) -> list[Subject]:
     """Read whole-head label maps (FreeSurfer codes) and bring them to the common space.
 
     Raises:
