@@ -144,7 +144,7 @@ def prepare(found: ReducedImage, radius: float, *, alone: bool = False, in_part:
     elif found.cut:
         known = on_grid(sitk.Cast(found.foreground >= 0, sitk.sitkFloat32))
     if counted is not None:
-        known = known * counted
+        known = known * (counted[0] & counted[1])
     weight = gaussian(known, _LOCAL).clamp(min=1e-3)
     mean = gaussian(intensity * known, _LOCAL) / weight
     variance = gaussian(intensity * intensity * known, _LOCAL) / weight - mean * mean
@@ -153,7 +153,8 @@ def prepare(found: ReducedImage, radius: float, *, alone: bool = False, in_part:
         set_frame(sitk.GetImageFromArray(contrast.numpy()), frame),
         set_frame(sitk.GetImageFromArray(gaussian(intensity, _BLUR).numpy()), frame),
         (on_grid(found.foreground) > 0.5).numpy(),
-        None if counted is None else _eroded(counted),
+        # A rim around what is left out would weigh more than the contrasts in it are wrong: without it a pose shifts.
+        None if counted is None else _eroded(counted[0].float()) & counted[1].numpy(),
     )
 
 
@@ -170,19 +171,20 @@ def _holes(mask: np.ndarray) -> np.ndarray:
     return sitk.GetArrayFromImage(holes)[inner] > 0
 
 
-def _known(found: ReducedImage, frame: Frame, place: sitk.AffineTransform) -> torch.Tensor | None:
-    """[D, H, W] 0 or 1 on the working grid: inside the field of view and not left out; None for everywhere."""
+def _known(found: ReducedImage, frame: Frame, place: sitk.AffineTransform) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Two of [D, H, W] bool on the working grid, inside the field of view and not left out; None for everywhere."""
     if found.left_out is None and not any(face for faces in found.faces for face in faces):
         return None
     matrix = np.eye(4)
     matrix[:3, :3] = np.reshape(place.GetMatrix(), (3, 3))
     matrix[:3, 3] = place.GetTranslation()
-    known = field_of_view(frame_of(found.intensity), found.faces, frame, AffineTransform(matrix)).float()
+    within = field_of_view(frame_of(found.intensity), found.faces, frame, AffineTransform(matrix))
+    counts = torch.ones_like(within)
     if found.left_out is not None:
         reference = set_frame(sitk.Image(list(frame.size), sitk.sitkUInt8), frame)
         out = sitk.Resample(found.left_out, reference, place, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-        known *= torch.from_numpy(sitk.GetArrayFromImage(out)) < 0.1
-    return known
+        counts = torch.from_numpy(sitk.GetArrayFromImage(out)) < 0.1
+    return within, counts
 
 
 def _eroded(known: torch.Tensor) -> np.ndarray:

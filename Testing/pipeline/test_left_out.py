@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from SpikeRegLib.affine import align
 from SpikeRegLib.cli import main
 from SpikeRegLib.commands.requests import Request, Understanding
 from SpikeRegLib.errors import InputError
@@ -83,6 +84,17 @@ def test_a_lesion_that_is_left_out_keeps_its_volume_and_its_surroundings(known, 
     assert float(wrong[(distance > 0) & (distance < 10)].mean()) < 0.7
     worse = (ignored.transform.map_points(points) - there).norm(dim=1)  # what the mask is there for
     assert float(worse[distance < 10].mean()) > 2 * float(wrong[distance < 10].mean())
+
+
+@pytest.mark.parametrize("side", ["fixed", "moving"])
+def test_a_lesion_that_is_left_out_does_not_shift_the_alignment(side):
+    """Of two subjects, so that the pose depends on what is compared: nothing but the lesion may be lost."""
+    images = {name: brains.sample(name) for name in ("fixed", "moving")}
+    centre = brains.brain_points(images[side]).mean(0) + torch.tensor([30.0, -20.0, 20.0])
+    where = ball(images[side], centre)
+    ill: dict[str, Any] = {**images, side: ruined(images[side], where, 0), f"{side}_left_out": where}
+    runs = [align(**pair).transform.map_points(brains.brain_points(images["fixed"])) for pair in (images, ill)]
+    assert 0 < float((runs[1] - runs[0]).norm(dim=1).max()) < 0.5
 
 
 CUTS = {"sagittal": (2, 0.3, 0.7), "above": (0, 0.0, 0.72), "below": (0, 0.28, 1.0), "front": (1, 0.25, 1.0)}
