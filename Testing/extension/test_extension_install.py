@@ -63,6 +63,7 @@ def test_slicer_runs_the_self_test_and_the_generic_test(installed):
     assert "--no-main-window" in listing and "'qSlicerSpikeRegSlicerModuleGenericTest')" in listing
 
 
+@pytest.mark.slow
 def test_the_demo_runs_from_the_installed_tree_alone(installed):
     """With PyTorch, what Slicer ships, and what requirements.txt asks for; the repository cannot be imported."""
     out = installed.folder / "demo"

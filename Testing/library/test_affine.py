@@ -135,6 +135,7 @@ def test_inverted_contrast_is_aligned_by_mutual_information(brain):
     assert corner_error(result.transform, truth) < 2
 
 
+@pytest.mark.slow
 def test_anatomy_inside_a_larger_object_is_found(brain):
     """Skull-stripped against whole head, in both directions; a mask on the head does as well."""
     depth, height, width = BRAIN_FRAME.shape

@@ -45,6 +45,7 @@ def test_rows_add_up_to_the_total(capsys, arguments):
         assert table["total"]["dense_macs"] == pytest.approx(scaled, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_pair_fills_in_the_spikes(known, tmp_path, capsys):
     fixed, moving = tmp_path / "fixed.nii.gz", tmp_path / "moving.nii.gz"
     write_volume(known.fixed, fixed)
@@ -78,6 +79,7 @@ def small_pair(tmp_path_factory):
     return folder / "fixed.nii.gz", folder / "moving.nii.gz"
 
 
+@pytest.mark.slow
 def test_the_default_is_the_model_of_that_name_with_images_and_without(small_pair, capsys):
     pair = ("--image-pair", *small_pair, "--threads", 1)
     assert energy(capsys, *pair) == energy(capsys, "brain-t1", *pair)

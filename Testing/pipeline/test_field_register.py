@@ -114,6 +114,7 @@ def test_a_spiking_encoder_is_counted_and_its_energy_given(pair):
     assert found.result["similarity"]["lncc_after"] > found.result["similarity"]["lncc_aligned"]
 
 
+@pytest.mark.slow
 def test_a_stiffer_field_bends_less(pair):
     options = {"preset": pair.fitted, "model": pair.model, **COMMON}
     loose, stiff = (register(*pair.images, regularisation=r, **options).result for r in (1.0, 3.0))
@@ -128,6 +129,7 @@ def test_codes_that_make_it_worse_are_dropped_and_said(pair, tmp_path):
     assert not bool(found.displacement.any()) and found.coded.stages == ()
 
 
+@pytest.mark.slow
 def test_without_weights_the_field_is_fitted_alone_and_its_file_needs_no_model(pair, tmp_path):
     found = register(*pair.images, preset=pair.alone, **COMMON)
     assert found.result["model"]["name"] is None and found.result["field"]["decoders"] == "in the code file"
@@ -137,6 +139,7 @@ def test_without_weights_the_field_is_fitted_alone_and_its_file_needs_no_model(p
     assert torch.equal(read_codes(file).deformation().field, found.transform.transforms[0].field)
 
 
+@pytest.mark.slow
 def test_a_region_keeps_what_was_predicted_outside_of_it_and_leaves_no_code_file(pair):
     fixed = read_image(pair.images[0])
     half = torch.zeros(fixed.frame.shape, dtype=torch.int16)
@@ -152,6 +155,7 @@ def test_a_region_keeps_what_was_predicted_outside_of_it_and_leaves_no_code_file
     assert any(line.startswith("codes.safetensors is left out") for line in found.result["warnings"])
 
 
+@pytest.mark.slow
 def test_a_warm_run_begins_with_what_changed(pair):
     memory, options = Memory(), {"preset": pair.fitted, "model": pair.model, **COMMON}
     register(*pair.images, memory=memory, **options)

@@ -79,6 +79,7 @@ def on_the_mean_gradient(kind: str) -> dict[str, torch.Tensor]:
     return network.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_step_on_the_mean_gradient_of_their_pairs(kind: str, trained: Path) -> None:
     state, expected = load_file(trained / f"{kind}-through-0.safetensors"), on_the_mean_gradient(kind)
