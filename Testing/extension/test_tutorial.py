@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from SpikeRegLib.options.options import OPTIONS
+
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = ROOT / "Docs" / "tutorial.md"
 TEXT = TUTORIAL.read_text(encoding="utf-8")
@@ -78,8 +80,7 @@ def test_keywords_for_scripts_are_known():
     inputs = definitions(MODULE / "SpikeRegSlicerLib" / "scene" / "inputs.py")["Inputs"].body
     known = {argument.arg for argument in register.args + register.kwonlyargs}
     known |= {field.target.id for field in inputs if isinstance(field, ast.AnnAssign)}
-    options = (ROOT / "SpikeRegLib" / "commands" / "register.py").read_text(encoding="utf-8")
-    known |= {option.replace("-", "_") for option in re.findall(r'"--([\w-]+)"', options)}
+    known |= OPTIONS.keys()
     assert len(mentioned) >= 8 and mentioned - known == set()
 
 
