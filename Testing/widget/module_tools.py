@@ -50,6 +50,11 @@ def openPanel():
     return makeWidget(module(), "SpikeRegSlicer")
 
 
+def part(panel, name: str):
+    """A part of a panel, by the name of its class."""
+    return next(part for part in panel.panel.parts if type(part).__name__ == name)
+
+
 def standIn(behaviour: str):
     """A process whose worker behaves like this."""
     module()

@@ -87,7 +87,10 @@ def libraryFile(name: str) -> Path:
 
 @cache
 def importsTorch(file: Path) -> bool:
-    """Whether a file of the library imports PyTorch when it is imported, itself or through other files."""
+    """Whether a file of the library imports PyTorch when it is imported, itself or through other files.
+
+    What a package's `__getattr__` imports counts: a name that is no file of the package comes from there.
+    """
     todo, seen = [file], set()
     while todo:
         file = todo.pop()
@@ -96,7 +99,8 @@ def importsTorch(file: Path) -> bool:
         seen.add(file)
         tree = ast.parse(file.read_text(encoding="utf-8"))
         package = ".".join(file.parent.relative_to(LIBRARY.parent).parts)
-        names = [name for _, name in importsAtStart(tree, package)]
+        lazily = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"]
+        names = [name for part in (tree, *lazily) for _, name in importsAtStart(part, package)]
         if any(isOf(name, {"torch"}) for name in names):
             return True
         todo += [libraryFile(name) for name in names if isOf(name, {LIBRARY.name})]

@@ -143,9 +143,9 @@ def test_flicker_swaps_the_images_by_itself_and_stands_still_elsewhere(journey):
     journey.ui.compareSlider.value = 10
     gestures.waitUntil(lambda: seen.add(composite.GetForegroundOpacity()) or len(seen) == 2)
     journey.panel.exit()
-    assert not journey.panel.panel._compare._flicker.active
+    assert not tools.part(journey.panel, "ComparePart")._flicker.active
     journey.panel.enter()
-    assert journey.panel.panel._compare._flicker.active
+    assert tools.part(journey.panel, "ComparePart")._flicker.active
     journey.ui.flickerButton.click()
     assert seen == {0.0, 1.0}
 
@@ -169,7 +169,9 @@ def test_the_layer_slider_walks_from_the_first_layer_to_the_last(journey):
 
 def test_a_click_on_a_place_jumps_there(journey):
     places, crosshair = journey.ui.placesList, slicer.util.getNodesByClass("vtkMRMLCrosshairNode")[0]
-    assert places.count == 0 and journey.panel.panel._places._places is None, "not looked for before it is asked"
+    assert places.count == 0 and tools.part(journey.panel, "PlacesPart")._places is None, (
+        "not looked for before it is asked"
+    )
     journey.ui.placesCollapsibleButton.collapsed = False
     assert places.count == 5
     seen = set()
@@ -259,10 +261,10 @@ def test_dragging_a_landmark_previews_and_undo_goes_back(journey):
     ui.landmarkWeightSlider.value = 1.0
     moving.SetNthControlPointPosition(0, *(mapped + (6, 0, 0)))
     moving.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
-    assert not journey.panel.panel._live._timer.active  # only when asked for
+    assert not tools.part(journey.panel, "LivePart")._timer.active  # only when asked for
     ui.liveUpdateCheckBox.checked = True
     moving.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
-    assert journey.panel.panel._live._timer.active and ui.runButton.text == "Run"  # a moment after the drag
+    assert tools.part(journey.panel, "LivePart")._timer.active and ui.runButton.text == "Run"  # a moment after the drag
     gestures.waitUntil(lambda: ui.runButton.text == "Cancel")
     gestures.waitUntil(lambda: ui.runButton.text == "Run")
     ui.liveUpdateCheckBox.checked = False

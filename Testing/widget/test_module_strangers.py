@@ -49,7 +49,7 @@ def test_the_name_of_a_preset_is_no_path(panel, tmp_path, name, isInTheText):
         choosePreset(panel, name, TEXT)
     assert "must be a name" in panel.ui.presetDescriptionLabel.text
     panel.ui.runButton.click()
-    panel.panel._live.preview()
+    tools.part(panel, "LivePart").preview()
     assert panel.ui.runButton.text == "Run" and "must be a name" in tools.message(panel)
     assert list(tmp_path.iterdir()) == [] and not [path for path in tools.filesLeft() if "evil" in path]
 
@@ -61,7 +61,7 @@ def test_a_preset_that_is_only_named_is_one_of_the_librarys(panel, tmp_path):
     assert "unknown here; choose another one" in panel.ui.presetDescriptionLabel.text
     panel.ui.runButton.click()
     assert panel.ui.runButton.text == "Run" and "unknown here" in tools.message(panel)
-    panel.panel._live.preview()
+    tools.part(panel, "LivePart").preview()
     assert "No preview" in tools.message(panel) and "unknown here" in tools.message(panel)
 
 
@@ -69,7 +69,7 @@ def test_files_that_a_preset_of_the_scene_wants_read_are_asked_about_once(panel,
     text = (PRESET_FOLDER / "brain-t1.toml").read_text()
     model = str(tmp_path / "weights.safetensors").replace("\\", "/")
     choosePreset(panel, "mine", text.replace('model = "brain-t1"', f'model = "{model}"', 1))
-    panel.panel._live.preview()
+    tools.part(panel, "LivePart").preview()
     assert "No preview" in tools.message(panel) and not panel.logic.jobs
     dialogs.answer("confirm", False, True)
     panel.ui.runButton.click()

@@ -9,26 +9,26 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.scene.apply import applyTo
+from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.scene.transforms import fixedOf, movingOf
 from SpikeRegSlicerLib.widgets import text
+from SpikeRegSlicerLib.widgets.part import Part
 
 CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLMarkupsNode", "vtkMRMLModelNode")
 
 
-class ApplyPart:
+class ApplyPart(Part):
     """In charge of the list of nodes and the Apply button."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self._offered: list[tuple[str, str]] = []
-        ui.applyButton.clicked.connect(self._onApply)
-        ui.applyList.itemChanged.connect(lambda _item: self._updateButton())
+        self.ui.applyButton.clicked.connect(self._onApply)
+        self.ui.applyList.itemChanged.connect(lambda _item: self._updateButton())
 
-    def setRun(self, run: Any) -> None:
+    def showRun(self, run: Run | None) -> None:
         """Apply this run's transform from now on."""
-        self.ui.applyCollapsibleButton.enabled = run is not None
+        self.enable("applyCollapsibleButton", run is not None)
         self.ui.applyLabel.text = ""
-        self.update()
 
     def update(self) -> None:
         """List the nodes of the scene that a transform can move and that no run made; ticks stay."""
@@ -64,15 +64,15 @@ class ApplyPart:
     def _goal(self) -> Any:
         """The volume to whose space nodes are brought."""
         transform = self.panel.run.transform
-        return movingOf(transform) if self.panel.parameters.applyInverse else fixedOf(transform)
+        return movingOf(transform) if self.parameters.applyInverse else fixedOf(transform)
 
     def _updateButton(self) -> None:
         count = len(self.checked())
-        self.ui.applyButton.enabled = bool(count)
+        self.enable("applyButton", bool(count))
         self.ui.applyButton.text = _("Apply to {count} nodes").format(count=count) if count > 1 else _("Apply")
 
     def _onApply(self) -> None:
-        run, parameters = self.panel.run, self.panel.parameters
+        run, parameters = self.panel.run, self.parameters
         nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.checked()]
         nodes = [node for node in nodes if node is not None]
         inverse, harden = parameters.applyInverse, parameters.applyHarden

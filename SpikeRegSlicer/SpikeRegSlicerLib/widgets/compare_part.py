@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.compare import MODES, Comparison
 from SpikeRegSlicerLib.parameters import COMPARE_VALUES
+from SpikeRegSlicerLib.scene.results import Run
+from SpikeRegSlicerLib.widgets.part import Part
 
 DECIMALS = {"flicker": 1, "checkerboard": 0, "grid": 0, "glyph": 0, "contour": 1}
 STEPS = {"flicker": 0.5, "checkerboard": 1.0, "grid": 1.0, "glyph": 1.0, "contour": 0.5}
@@ -25,35 +25,33 @@ SLIDERS = {
 }
 
 
-class ComparePart:
+class ComparePart(Part):
     """In charge of the mode buttons and their slider."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self._comparison: Comparison | None = None
         self._shown: tuple[str, float] | None = None
         self._flicker = qt.QTimer()
         self._flicker.timeout.connect(self._onFlicker)
-        self._buttons = {mode: getattr(ui, f"{mode}Button") for mode in MODES}
+        self._buttons = {mode: getattr(self.ui, f"{mode}Button") for mode in MODES}
         for mode, button in self._buttons.items():
             button.clicked.connect(lambda checked, mode=mode: self._onClicked(mode, checked))
-        ui.compareSlider.valueChanged.connect(self._onSlider)
+        self.ui.compareSlider.valueChanged.connect(self._onSlider)
 
-    def reset(self) -> None:
-        """Leave what is shown; the next update begins with the run that is looked at then."""
+    def cleanUp(self) -> None:
+        super().cleanUp()
         self.leave()
         self._comparison = None
 
     def leave(self) -> None:
-        """Leave the slice views as they were before; the next update shows the same again."""
         self._flicker.stop()
         if self._comparison is not None and self._shown is not None:
             self._comparison.hide()
         self._shown = None
 
-    def setRun(self, run: Any) -> None:
+    def showRun(self, run: Run | None) -> None:
         """Compare the volumes of this run from now on, or nothing."""
-        self.reset()
+        self._comparison = None
         images = run.images() if run is not None else None
         if images is not None:
             known = run.transform.GetTransformFromParent() is not None  # not so where its file was lost
@@ -61,11 +59,11 @@ class ComparePart:
 
     def update(self) -> None:
         """Show the mode that the parameter node says."""
-        parameters, comparison = self.panel.parameters, self._comparison
+        parameters, comparison = self.parameters, self._comparison
         modes = comparison.modes() if comparison is not None else []
         mode = parameters.compareMode if parameters.compareMode in modes else ""
         for name, button in self._buttons.items():
-            button.enabled = name in modes
+            self.enable(f"{name}Button", name in modes)
             button.checked = name == mode
         self._showSlider(mode)
         wanted = (mode, getattr(parameters, COMPARE_VALUES[mode])) if mode else None
@@ -98,22 +96,21 @@ class ComparePart:
         blocked = slider.blockSignals(True)
         slider.decimals, slider.singleStep = DECIMALS.get(mode, 2), STEPS.get(mode, 0.01)
         slider.minimum, slider.maximum = about.minimum, about.maximum
-        slider.value = getattr(self.panel.parameters, COMPARE_VALUES[mode])
+        slider.value = getattr(self.parameters, COMPARE_VALUES[mode])
         slider.blockSignals(blocked)
         self.ui.compareSliderLabel.text = f"{SLIDERS[mode]()}:"
         slider.toolTip = about.value
 
     def _onClicked(self, mode: str, checked: bool) -> None:
-        parameters = self.panel.parameters
-        with slicer.util.NodeModify(parameters):
-            if checked:
-                parameters.showSpikes = False
-            parameters.compareMode = mode if checked else ""
+        if checked:
+            self.write(compareMode=mode, showSpikes=False)
+        else:
+            self.write(compareMode="")
 
     def _onSlider(self, value: float) -> None:
-        mode = self.panel.parameters.compareMode
+        mode = self.parameters.compareMode
         if mode:
-            setattr(self.panel.parameters, COMPARE_VALUES[mode], float(value))
+            self.write(**{COMPARE_VALUES[mode]: float(value)})
 
     def _onFlicker(self) -> None:
         if self._comparison is not None:

@@ -7,11 +7,11 @@ from typing import Any
 import qt
 import slicer
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from SpikeRegSlicerLib import presets
 from SpikeRegSlicerLib.parameters import optionsOf
 from SpikeRegSlicerLib.scene.results import Outputs
+from SpikeRegSlicerLib.widgets.part import Part
 
 DELAY_MS = 300
 PREVIEW_ITERATIONS = 5
@@ -42,12 +42,10 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
     return {**options, "presetText": parameters.customPreset}
 
 
-class LivePart(VTKObservationMixin):
+class LivePart(Part):
     """Watches the landmarks and asks for previews; a newer one replaces one that still runs."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        VTKObservationMixin.__init__(self)
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self._job: Any = None
         self._watched: list[Any] = []
         self._timer = qt.QTimer()
@@ -57,12 +55,12 @@ class LivePart(VTKObservationMixin):
 
     def update(self) -> None:
         """Watch the landmarks that the parameter node names, while it says so."""
-        parameters = self.panel.parameters
+        parameters = self.parameters
         wanted = [parameters.fixedLandmarks, parameters.movingLandmarks] if parameters.liveUpdate else []
         wanted = [node for node in wanted if node is not None]
         if wanted == self._watched:
             return
-        self.reset()
+        self.cleanUp()
         events = slicer.vtkMRMLMarkupsNode
         for node in wanted:
             for event in (
@@ -73,10 +71,10 @@ class LivePart(VTKObservationMixin):
                 self.addObserver(node, event, self._onMoved)
         self._watched = wanted
 
-    def reset(self) -> None:
+    def cleanUp(self) -> None:
         """Watch nothing."""
+        super().cleanUp()
         self._timer.stop()
-        self.removeObservers()
         self._watched = []
 
     def _onMoved(self, _caller: Any, _event: Any) -> None:
@@ -84,7 +82,7 @@ class LivePart(VTKObservationMixin):
 
     def preview(self) -> None:
         """Run a preview into the nodes of the run that is looked at, so that it can be undone."""
-        parameters = self.panel.parameters
+        parameters = self.parameters
         if parameters is None:
             return
         found = list(self.panel.problems())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import qt
 import slicer
@@ -15,6 +15,7 @@ from SpikeRegSlicerLib.scene.results import Outputs, Run, runs
 from SpikeRegSlicerLib.widgets.apply_part import ApplyPart
 from SpikeRegSlicerLib.widgets.compare_part import ComparePart
 from SpikeRegSlicerLib.widgets.live_part import LivePart
+from SpikeRegSlicerLib.widgets.part import Part
 from SpikeRegSlicerLib.widgets.places_part import PlacesPart
 from SpikeRegSlicerLib.widgets.preset_part import PresetPart
 from SpikeRegSlicerLib.widgets.results_part import ResultsPart
@@ -23,6 +24,8 @@ from SpikeRegSlicerLib.widgets.run_part import RunPart
 from SpikeRegSlicerLib.widgets.spikes_part import SpikesPart
 from SpikeRegSlicerLib.widgets.torch_part import TorchPart
 from SpikeRegSlicerLib.widgets.watch_part import WatchPart
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 class Panel:
@@ -42,39 +45,49 @@ class Panel:
         isSaving: whether the scene is being saved, which nothing shown may change meanwhile.
     """
 
+    PARTS: ClassVar[tuple[type[Part], ...]] = (
+        TorchPart,
+        PresetPart,
+        RunPart,
+        ResultsPart,
+        ComparePart,
+        PlacesPart,
+        SpikesPart,
+        ReviewPart,
+        ApplyPart,
+        LivePart,
+        WatchPart,
+    )
+
     def __init__(self, top: Any, ui: Any, logic: Any, requirementsPath: str) -> None:
         self.top, self.ui, self.logic, self.requirementsPath = top, ui, logic, requirementsPath
         self.parameters: Parameters | None = None
         self.runs: list[Run] = []
         self.run: Run | None = None
         self.isEntered = self.isSaving = False
-        self._torch = TorchPart(ui, self)
-        self._preset = PresetPart(ui, self)
-        self._run = RunPart(ui, self)
-        self._results = ResultsPart(ui, self)
-        self._compare = ComparePart(ui, self)
-        self._places = PlacesPart(ui, self)
-        self._spikes = SpikesPart(ui, self)
-        self._review = ReviewPart(ui, self)
-        self._apply = ApplyPart(ui, self)
-        self._live = LivePart(ui, self)
-        self._watch = WatchPart(ui, self)
+        self._parts = {kind: kind(ui, self) for kind in self.PARTS}
         self._later = qt.QTimer()
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._onLater)
+
+    @property
+    def parts(self) -> list[Part]:
+        """In the order of `PARTS`."""
+        return list(self._parts.values())
+
+    def part(self, kind: type[AnyPart]) -> AnyPart:
+        """The part of this class."""
+        return self._parts[kind]
 
     # --- what changes -----------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Parameters | None) -> None:
         """Follow this parameter node from now on; None for a scene that is being closed."""
         self._later.stop()
-        self._live.reset()
-        self._watch.reset()
-        self._run.forget()
         self.parameters = parameters
+        for part in self.parts:
+            part.cleanUp()
         if parameters is None:
-            self._compare.reset()
-            self._spikes.reset()
             self.runs, self.run = [], None
         else:
             self.showRuns()
@@ -99,11 +112,10 @@ class Panel:
 
     def showRun(self) -> None:
         """Show the run that is looked at, whose nodes may have new content."""
-        self._results.setRuns(self.runs, self.run)
-        for part in (self._compare, self._spikes):
-            part.reset()
-        for part in (self._compare, self._places, self._spikes, self._review, self._apply):
-            part.setRun(self.run)
+        for part in self.parts:
+            part.leave()
+        for part in self.parts:
+            part.showRun(self.run)
         self._updateParts()
 
     def onNodesChanged(self) -> None:
@@ -112,14 +124,15 @@ class Panel:
 
     def onInputsChanged(self) -> None:
         """A chosen node has new content."""
-        self._run.forget()
+        for part in self.parts:
+            part.onInputsChanged()
         if self.parameters is not None:
             self._later.start(0)
 
     def beforeSaving(self) -> None:
         """The scene is about to be saved: show the slice views as they were before a comparison or an overlay."""
         self.isSaving = True
-        for part in (self._compare, self._spikes):
+        for part in self.parts:
             part.leave()
 
     def afterSaving(self) -> None:
@@ -138,36 +151,32 @@ class Panel:
 
     def enter(self) -> None:
         self.isEntered = True
-        self._torch.update()
-        self._compare.enter()
-        self._run.forget()
+        for part in self.parts:
+            part.enter()
         self._onLater()
 
     def exit(self) -> None:
         self.isEntered = False
-        self._compare.exit()
-
-    def cleanup(self) -> None:
-        """Leave the slice views and the observed nodes as if the panel had never been there."""
-        self.setParameters(None)
+        for part in self.parts:
+            part.exit()
 
     # --- what parts ask for -----------------------------------------------------------------------------------------
 
     def say(self, message: str, kind: str = "") -> None:
         """Tell the person something, below the Run button."""
-        self._run.say(message, kind)
+        self.part(RunPart).say(message, kind)
 
     def problems(self) -> list[str]:
         """Every reason why the chosen nodes cannot be registered."""
-        return self._run.problems()
+        return self.part(RunPart).problems()
 
     def worstPlaces(self) -> list[Place]:
         """Of the run that is looked at."""
-        return self._places.places()
+        return self.part(PlacesPart).places()
 
     def startPreview(self, options: dict[str, Any], outputs: Outputs) -> Job | None:
         """Start a run that replaces the one that is looked at."""
-        return self._run.start(options, outputs)
+        return self.part(RunPart).start(options, outputs)
 
     def restoreDefaults(self) -> None:
         with slicer.util.NodeModify(self.parameters):
@@ -175,9 +184,9 @@ class Panel:
 
     def removeRun(self) -> None:
         """Remove the run that is looked at with everything it made."""
-        run = self.run
-        self._compare.reset()
-        self._spikes.reset()
+        run, self.run = self.run, None
+        self.runs = [each for each in self.runs if each is not run]
+        self.showRun()
         run.remove()
         self.say(_("{name} was removed.").format(name=run.name if run.folder.exists() else _("The run")))
         self.showRuns()
@@ -206,14 +215,5 @@ class Panel:
         return next((run for run in self.runs if run.transform is wanted), self.runs[-1] if self.runs else None)
 
     def _updateParts(self) -> None:
-        for part in (
-            self._preset,
-            self._run,
-            self._results,
-            self._compare,
-            self._spikes,
-            self._apply,
-            self._live,
-            self._watch,
-        ):
+        for part in self.parts:
             part.update()

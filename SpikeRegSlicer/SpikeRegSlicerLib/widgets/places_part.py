@@ -7,22 +7,23 @@ from typing import Any
 import slicer
 
 from SpikeRegSlicerLib.display.places import Place, jumpTo, worstPlaces
+from SpikeRegSlicerLib.scene.results import Run
+from SpikeRegSlicerLib.widgets.part import Part
 
 
-class PlacesPart:
+class PlacesPart(Part):
     """In charge of the section of worst places."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self._places: list[Place] | None = None  # None: not looked for yet
-        ui.placesCollapsibleButton.contentsCollapsed.connect(self._onCollapsed)
-        ui.placesList.itemClicked.connect(self._onPlace)
+        self.ui.placesCollapsibleButton.contentsCollapsed.connect(self._onCollapsed)
+        self.ui.placesList.itemClicked.connect(self._onPlace)
 
-    def setRun(self, run: Any) -> None:
+    def showRun(self, run: Run | None) -> None:
         """List the places of this run from now on, once the section is open."""
         self._places = None
         self.ui.placesList.clear()
-        self.ui.placesCollapsibleButton.enabled = run is not None
+        self.enable("placesCollapsibleButton", run is not None)
         if not self.ui.placesCollapsibleButton.collapsed:
             self._list()
 

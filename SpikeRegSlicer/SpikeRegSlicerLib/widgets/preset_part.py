@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import qt
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import presets
+from SpikeRegSlicerLib.widgets.part import Part
 
 FILES = "TOML (*.toml)"
 
 
-class PresetPart:
+class PresetPart(Part):
     """In charge of the preset's drop-down list, its description and its two buttons."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
+        ui = self.ui
         self._shipped = presets.shipped()
         self._shown: tuple[str, str] | None = None
         for preset in self._shipped:
@@ -27,8 +26,7 @@ class PresetPart:
         ui.restoreDefaultsButton.clicked.connect(self._onRestoreDefaults)
 
     def update(self) -> None:
-        """Show what the parameter node says."""
-        parameters, combo = self.panel.parameters, self.ui.presetComboBox
+        parameters, combo = self.parameters, self.ui.presetComboBox
         shown = (parameters.preset, parameters.customPreset)
         if shown == self._shown:
             return
@@ -48,25 +46,25 @@ class PresetPart:
             self.ui.presetDescriptionLabel.text = str(error)
 
     def _onChosen(self, index: int) -> None:
-        if self.panel.parameters and 0 <= index < len(self._shipped):
-            presets.choose(self.panel.parameters, self._shipped[index].name)
+        if self.parameters and 0 <= index < len(self._shipped):
+            presets.choose(self.parameters, self._shipped[index].name)
 
     def _onLoad(self) -> None:
         path = qt.QFileDialog.getOpenFileName(self.panel.top, _("Load a preset"), "", FILES)
         if path:
             try:
-                preset = presets.load(self.panel.parameters, path)
+                preset = presets.load(self.parameters, path)
             except presets.InputError as error:
                 self.panel.say(str(error), "poor")
             else:
                 self.panel.say(_("The preset {name} is now kept in the scene.").format(name=preset.name))
 
     def _onSave(self) -> None:
-        start = f"{self.panel.parameters.preset}-changed.toml"
+        start = f"{self.parameters.preset}-changed.toml"
         path = qt.QFileDialog.getSaveFileName(self.panel.top, _("Save the preset"), start, FILES)
         if path:
             try:
-                written = presets.save(self.panel.parameters, path)
+                written = presets.save(self.parameters, path)
             except presets.InputError as error:
                 self.panel.say(str(error), "poor")
             else:

@@ -10,17 +10,19 @@ from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import products
 from SpikeRegSlicerLib.display.tables import firingLayers
+from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.widgets import text
+from SpikeRegSlicerLib.widgets.part import Part
 
 LAYOUT_TABLE = "SlicerLayoutFourUpTableView"
 LAYOUT_PLOT = "SlicerLayoutFourUpPlotView"
 
 
-class ResultsPart:
+class ResultsPart(Part):
     """In charge of the list of runs, the verdict and the buttons of figures."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
+        ui = self.ui
         ui.resultComboBox.elideMode = qt.Qt.ElideMiddle
         ui.resultComboBox.currentIndexChanged.connect(self._onChosen)
         ui.undoButton.clicked.connect(self._onUndo)
@@ -32,11 +34,10 @@ class ResultsPart:
         ):
             button.clicked.connect(lambda checked=False, kind=kind: self._showTable(kind))
         ui.ratesButton.clicked.connect(self._showChart)
-        self._tips = {name: getattr(ui, name).toolTip for name in ("energyButton", "ratesButton")}
 
-    def setRuns(self, runs: list[Any], run: Any) -> None:
-        """List these runs, and show this one of them."""
-        combo = self.ui.resultComboBox
+    def showRun(self, run: Run | None) -> None:
+        """List the runs of the scene, and show this one of them."""
+        runs, combo = self.panel.runs, self.ui.resultComboBox
         blocked = combo.blockSignals(True)
         combo.clear()
         for each in runs:
@@ -49,28 +50,21 @@ class ResultsPart:
             self.ui.resultsCollapsibleButton.collapsed = True
         self.ui.verdictLabel.text = verdictText(run.result) if run else ""
         self.ui.figuresLabel.text = figuresText(run.result) if run else ""
-        for name in ("metricsButton", "provenanceButton", "reportButton", "acceptButton", "rejectButton"):
-            getattr(self.ui, name).enabled = run is not None
-        result = run.result if run else {}
-        self._enable("energyButton", not run or bool(result.get("energy")))
-        self._enable("ratesButton", not run or bool(firingLayers(result)))
-        self.update()
-
-    def _enable(self, name: str, isThere: bool) -> None:
-        """Enable a button of figures that not every method gives, or say in its tooltip why not."""
-        button = getattr(self.ui, name)
-        button.enabled = isThere and self.panel.run is not None
-        button.toolTip = self._tips[name] if isThere else _("No spiking network took part in this run.")
+        for name in ("metricsButton", "provenanceButton"):
+            self.enable(name, run is not None)
+        given = {"energyButton": run and run.result.get("energy"), "ratesButton": run and firingLayers(run.result)}
+        for name, figures in given.items():  # not every method gives them
+            why = _("No spiking network took part in this run.") if run and not figures else ""
+            self.enable(name, bool(figures), why)
 
     def update(self) -> None:
-        """Enable what can be done with the run."""
         run = self.panel.run
-        self.ui.undoButton.enabled = run is not None and self.panel.logic.history.canUndo(run.transform)
-        self.ui.removeRunButton.enabled = run is not None
+        self.enable("undoButton", run is not None and self.panel.logic.history.canUndo(run.transform))
+        self.enable("removeRunButton", run is not None)
 
     def _onChosen(self, index: int) -> None:
         if 0 <= index < len(self.panel.runs):
-            self.panel.parameters.result = self.panel.runs[index].transform
+            self.write(result=self.panel.runs[index].transform)
 
     def _onUndo(self) -> None:
         if self.panel.logic.undo(self.panel.run):

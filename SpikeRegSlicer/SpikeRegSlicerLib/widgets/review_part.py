@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any
 
 import ctk
 import qt
@@ -12,20 +11,23 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.qa_report import writeReport
+from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.scene.review import review, setReview
+from SpikeRegSlicerLib.widgets.part import Part
 
 
-class ReviewPart:
+class ReviewPart(Part):
     """In charge of Accept, Reject, the note and the report."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
-        ui.acceptButton.clicked.connect(lambda: self._decide("accepted"))
-        ui.rejectButton.clicked.connect(lambda: self._decide("rejected"))
-        ui.reportButton.clicked.connect(self._onReport)
+    def setUp(self) -> None:
+        self.ui.acceptButton.clicked.connect(lambda: self._decide("accepted"))
+        self.ui.rejectButton.clicked.connect(lambda: self._decide("rejected"))
+        self.ui.reportButton.clicked.connect(self._onReport)
 
-    def setRun(self, run: Any) -> None:
+    def showRun(self, run: Run | None) -> None:
         """Show the decision about this run."""
+        for name in ("acceptButton", "rejectButton", "reportButton"):
+            self.enable(name, run is not None)
         known = review(run.transform) if run is not None and run.transform is not None else None
         self.ui.noteLineEdit.text = known["note"] if known else ""
         self._show(known)
@@ -43,7 +45,7 @@ class ReviewPart:
     def _decide(self, decision: str) -> None:
         run = self.panel.run
         if run is not None:
-            setReview(run.transform, decision, self.panel.parameters.reviewer, self.ui.noteLineEdit.text)
+            setReview(run.transform, decision, self.parameters.reviewer, self.ui.noteLineEdit.text)
             self._show(review(run.transform))
 
     def _onReport(self) -> None:

@@ -16,45 +16,52 @@ from SpikeRegSlicerLib.progress import Progress
 from SpikeRegSlicerLib.scene.inputs import outputProblems
 from SpikeRegSlicerLib.scene.results import Outputs
 from SpikeRegSlicerLib.widgets import text
+from SpikeRegSlicerLib.widgets.part import Part
 
 
-class RunPart:
+class RunPart(Part):
     """In charge of the Run button, the queue button, the progress area, the message line and the log.
 
     Attributes:
         job: the run this part started that is now running, or None.
     """
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self.job: Job | None = None
         self._queue: list[Job] = []
         self._progress = Progress()
         self._said = ""
         self._problems: tuple[tuple[Any, ...], list[str]] | None = None
-        ui.runButton.clicked.connect(self._onRunOrCancel)
-        ui.queueButton.clicked.connect(self.run)
-        panel.logic.process.onLog = self._log
+        self.ui.runButton.clicked.connect(self._onRunOrCancel)
+        self.ui.queueButton.clicked.connect(self.run)
+        self.panel.logic.process.onLog = self._log
         self._showIdle()
 
     # --- what the panel shows ---------------------------------------------------------------------------------------
 
     def problems(self) -> list[str]:
         """Every reason why Run cannot be pressed; looked for again when the choice or a chosen node has changed."""
-        parameters = self.panel.parameters
+        parameters = self.parameters
         inputs, outputs = inputsOf(parameters), (parameters.outputTransform, parameters.outputVolume)
         chosen = (*(getattr(inputs, item.name) for item in fields(inputs)), *outputs)
         if self._problems is None or chosen != self._problems[0]:
             self._problems = chosen, self.panel.logic.problems(inputs) + outputProblems(inputs, *outputs)
         return self._problems[1]
 
-    def forget(self) -> None:
-        """A chosen node has changed: look for problems again."""
+    def onInputsChanged(self) -> None:
+        """Look for problems again."""
+        self._problems = None
+
+    def enter(self) -> None:
+        self._problems = None
+
+    def cleanUp(self) -> None:
+        super().cleanUp()
         self._problems = None
 
     def update(self) -> None:
         """Enable Run, or say in its tooltip and below it what is missing."""
-        if self.panel.parameters is None:  # between two scenes
+        if self.parameters is None:  # between two scenes
             return
         found = self.problems()
         ready = _("Register the moving volume onto the fixed one, in the background.")
@@ -74,7 +81,7 @@ class RunPart:
         self.update()
 
     def _showMessage(self, found: list[str]) -> None:
-        parameters = self.panel.parameters
+        parameters = self.parameters
         empty = parameters.fixed is None and parameters.moving is None
         if not found or self.job is not None:
             shown = self._said
@@ -114,7 +121,7 @@ class RunPart:
 
     def run(self) -> Job | None:
         """Start what is chosen, or queue it behind what runs."""
-        parameters = self.panel.parameters
+        parameters = self.parameters
         if not self._presetIsFit():
             return None
         options = {**optionsOf(parameters), "presetText": parameters.customPreset}
@@ -127,7 +134,7 @@ class RunPart:
             return None
         try:
             job = self.panel.logic.start(
-                inputsOf(self.panel.parameters),
+                inputsOf(self.parameters),
                 options,
                 outputs,
                 onProgress=self._onProgress,
@@ -189,7 +196,7 @@ class RunPart:
 
     def _presetIsFit(self) -> bool:
         """Whether the chosen preset is one, and may read what it reads: one that came with the scene is asked about."""
-        parameters = self.panel.parameters
+        parameters = self.parameters
         try:
             presets.presetOf(parameters)
             files = presets.filesToAccept(parameters)

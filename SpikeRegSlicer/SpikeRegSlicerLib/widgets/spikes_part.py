@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.spikes import SpikeOverlay, layerName
 from SpikeRegSlicerLib.display.tables import firingLayers
+from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.scene.transforms import fixedOf
+from SpikeRegSlicerLib.widgets.part import Part
 
 
-class SpikesPart:
+class SpikesPart(Part):
     """In charge of the layer slider and what it shows."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
+    def setUp(self) -> None:
         self._overlay: SpikeOverlay | None = None
         self._rates: dict[str, float] = {}
         self._names: list[str] = []
         self._shown: tuple[int, float] | None = None
-        ui.showSpikesCheckBox.toggled.connect(self._onToggled)
-        ui.layerSlider.valueChanged.connect(self._onLayer)
+        self.ui.showSpikesCheckBox.toggled.connect(self._onToggled)
+        self.ui.layerSlider.valueChanged.connect(self._onLayer)
 
-    def reset(self) -> None:
-        """Leave what is shown, and the run."""
+    def cleanUp(self) -> None:
+        super().cleanUp()
         self.leave()
+        self._forget()
+
+    def _forget(self) -> None:
         self._overlay, self._names, self._rates = None, [], {}
 
     def leave(self) -> None:
-        """Leave the slice views as they were before; the next update shows the same again."""
         if self._overlay is not None and self._shown is not None:
             self._overlay.hide()
         self._shown = None
 
-    def setRun(self, run: Any) -> None:
+    def showRun(self, run: Run | None) -> None:
         """Walk through the layers of this run from now on, or of none."""
-        self.reset()
+        self._forget()
         fixed = fixedOf(run.transform) if run is not None else None
         if fixed is None or not run.spikes:
             return
@@ -48,7 +49,7 @@ class SpikesPart:
 
     def update(self) -> None:
         """Show the layer that the parameter node says, if it says so."""
-        parameters, overlay = self.panel.parameters, self._overlay
+        parameters, overlay = self.parameters, self._overlay
         last = max(0, len(self._names) - 1)
         layer = min(parameters.spikeLayer, last)
         on = parameters.showSpikes and overlay is not None
@@ -85,11 +86,10 @@ class SpikesPart:
         return where + _(", mean rate {rate:.1f} %").format(rate=100 * self._rates[name])
 
     def _onToggled(self, checked: bool) -> None:
-        parameters = self.panel.parameters
-        with slicer.util.NodeModify(parameters):
-            if checked:
-                parameters.compareMode = ""
-            parameters.showSpikes = bool(checked)
+        if checked:
+            self.write(showSpikes=True, compareMode="")
+        else:
+            self.write(showSpikes=False)
 
     def _onLayer(self, layer: int) -> None:
-        self.panel.parameters.spikeLayer = int(layer)
+        self.write(spikeLayer=int(layer))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.library import torchIsInstalled
+from SpikeRegSlicerLib.widgets.part import Part
 
 REQUIREMENT = ">=2.4"
 
 
-class TorchPart:
+class TorchPart(Part):
     """In charge of the line that says PyTorch is missing."""
 
-    def __init__(self, ui: Any, panel: Any) -> None:
-        self.ui, self.panel = ui, panel
-        ui.installTorchButton.clicked.connect(self._onInstall)
-        self.update()
+    def setUp(self) -> None:
+        self.ui.installTorchButton.clicked.connect(self._onInstall)
+        self._show()
 
-    def update(self) -> None:
+    def enter(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
         self.ui.torchOffer.setVisible(not torchIsInstalled())
 
     def _onInstall(self) -> None:
@@ -39,5 +40,5 @@ class TorchPart:
         except Exception as error:
             self.panel.logic.process.tellTraceback(error)
             self.panel.say(_("PyTorch could not be installed: {error}").format(error=error), "poor")
-        self.update()
+        self._show()
         self.panel.update()

@@ -7,10 +7,10 @@ from typing import Any
 
 import slicer
 import vtk
-from slicer.util import VTKObservationMixin
 
 from SpikeRegSlicerLib.parameters import inputsOf
 from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.widgets.part import Part
 
 EVENTS = (
     vtk.vtkCommand.ModifiedEvent,
@@ -22,30 +22,28 @@ EVENTS = (
 )
 
 
-class WatchPart(VTKObservationMixin):
+class WatchPart(Part):
     """Observes the inputs that the parameter node names."""
 
-    def __init__(self, _ui: Any, panel: Any) -> None:
-        VTKObservationMixin.__init__(self)
-        self.panel = panel
+    def setUp(self) -> None:
         self._watched: list[Any] = []
 
     def update(self) -> None:
         """Watch the nodes that are chosen now."""
-        inputs = inputsOf(self.panel.parameters)
+        inputs = inputsOf(self.parameters)
         chosen = [getattr(inputs, item.name) for item in fields(Inputs)]
         wanted = [node for node in dict.fromkeys(chosen) if node is not None]
         if wanted == self._watched:
             return
-        self.reset()
+        self.cleanUp()
         for node in wanted:
             for event in EVENTS:
                 self.addObserver(node, event, self._onChanged)
         self._watched = wanted
 
-    def reset(self) -> None:
+    def cleanUp(self) -> None:
         """Watch nothing."""
-        self.removeObservers()
+        super().cleanUp()
         self._watched = []
 
     def _onChanged(self, _caller: Any, _event: Any) -> None:
