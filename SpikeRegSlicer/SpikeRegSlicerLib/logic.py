@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from typing import Any
 
 import slicer
@@ -16,9 +16,11 @@ from slicer.util import VTKObservationMixin
 from SpikeRegLib.presets.preset import parse_preset
 from SpikeRegLib.text.toml_text import toml_text
 from SpikeRegSlicerLib.exchange import Exchange
+from SpikeRegSlicerLib.jobs import State
 from SpikeRegSlicerLib.library import torchIsInstalled
-from SpikeRegSlicerLib.process import Task, WorkerProcess
+from SpikeRegSlicerLib.process import WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
+from SpikeRegSlicerLib.registration import Registration, RegistrationError
 from SpikeRegSlicerLib.run_names import runName
 from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
@@ -27,42 +29,6 @@ from SpikeRegSlicerLib.scene.results import FILES, Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
 
 PRESET_FILE = "preset.toml"  # whatever the preset is called: a name in a scene may be any text
-
-
-class RegistrationError(RuntimeError):
-    """A registration that gave no result; the message says why, and what to do."""
-
-
-@dataclass
-class Job:
-    """One registration that was asked for.
-
-    Attributes:
-        inputs: nodes; they are read when the job's turn comes.
-        options: of the worker, by the library's names.
-        outputs: nodes to fill.
-        name: of the run's folder in the subject hierarchy.
-        onProgress: called with stage, fraction of it in 0..1 and a message.
-        onDone: called once, with this job, when it is done, failed or cancelled.
-        state: waiting, running, done, failed or cancelled.
-        message: why it failed or was cancelled.
-        run: what it made, once done.
-    """
-
-    inputs: Inputs
-    options: dict[str, Any]
-    outputs: Outputs
-    name: str
-    onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
-    onDone: Callable[[Job], None] = lambda job: None
-    state: str = "waiting"
-    message: str = ""
-    run: Run | None = None
-    task: Task | None = field(default=None, repr=False)
-
-    @property
-    def isPending(self) -> bool:
-        return self.state in ("waiting", "running")
 
 
 class Registrations(VTKObservationMixin):
@@ -77,7 +43,7 @@ class Registrations(VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.process = process or WorkerProcess()
         self.history = History()
-        self.jobs: list[Job] = []
+        self.jobs: list[Registration] = []
         self.exchange = Exchange(temporaryFolder)
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -92,9 +58,9 @@ class Registrations(VTKObservationMixin):
         transform: Any = None,
         warped: Any = None,
         onProgress: Callable[[str, float, str], None] | None = None,
-        onDone: Callable[[Job], None] | None = None,
+        onDone: Callable[[Registration], None] | None = None,
         **options: Any,
-    ) -> Run | Job:
+    ) -> Run | Registration:
         """Register two volumes of the scene.
 
         Args:
@@ -102,12 +68,12 @@ class Registrations(VTKObservationMixin):
             preset: name, or path of a TOML file.
             wait: return when it is done; Slicer stays alive meanwhile.
             transform, warped: nodes to fill instead of new ones.
-            onProgress, onDone: see `Job`.
+            onProgress, onDone: see `Registration`.
             options: further nodes by the names of `Inputs` (`fixedMask`, `fixedLandmarks`...), and options of the
                 library by their names there (`refine_iterations`, `landmark_weight`, `device`...).
 
         Returns:
-            What was made, or with `wait=False` the job, whose `run` that is in the end.
+            What was made, or with `wait=False` the registration, whose `run` that is in the end.
 
         Raises:
             RegistrationError: it cannot be started, or (with `wait`) gave no result.
@@ -129,12 +95,12 @@ class Registrations(VTKObservationMixin):
         outputs: Outputs | None = None,
         *,
         onProgress: Callable[[str, float, str], None] | None = None,
-        onDone: Callable[[Job], None] | None = None,
-    ) -> Job:
+        onDone: Callable[[Registration], None] | None = None,
+    ) -> Registration:
         """Put a registration in the queue and return at once.
 
         Args:
-            inputs, outputs, onProgress, onDone: see `Job`.
+            inputs, outputs, onProgress, onDone: see `Registration`.
             options: of the worker, and two more: `align` says whether to align rigidly and affinely, from the initial
                 transform if there is one; `presetText` is the TOML text of a preset that is in no file.
 
@@ -145,18 +111,21 @@ class Registrations(VTKObservationMixin):
         if found:
             raise RegistrationError("\n".join(found))
         name = runName(inputs.moving.GetName(), inputs.fixed.GetName(), str(options.get("preset", "")))
-        job = Job(inputs, dict(options), outputs or Outputs(), name)
-        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
-        folder = self._newFolder()
-        job.task = Task(
-            prepare=lambda: self._prepare(job, folder),
-            folder=folder,
-            onProgress=lambda stage, fraction, message: self._onProgress(job, stage, fraction, message),
-            onEnd=lambda task: self._onEnd(job, task),
+        job = Registration(
+            inputs=inputs,
+            options={key: value for key, value in options.items() if key != "presetText"},
+            presetText=options.get("presetText", ""),
+            outputs=outputs or Outputs(),
+            name=name,
+            folder=self._newFolder(),
+            prepare=self._prepare,
+            load=self._load,
+            onEnd=self._onEnd,
         )
+        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
         self.jobs.append(job)
         self._observe()
-        self.process.submit(job.task)
+        self.process.submit(job)
         return job
 
     def problems(self, inputs: Inputs) -> list[str]:
@@ -166,24 +135,23 @@ class Registrations(VTKObservationMixin):
             found.append(_("PyTorch is not installed: install it with the button below."))
         return found
 
-    def wait(self, job: Job) -> Run:
+    def wait(self, job: Registration) -> Run:
         """Return what a job made when it is done.
 
         Raises:
             RegistrationError: it failed or was cancelled.
         """
-        while job.isPending and job.task is not None:
-            self.process.wait(job.task)
+        while job.isPending:
+            self.process.wait(job)
         if job.run is None:
             raise RegistrationError(job.message or _("The registration was cancelled."))
         return job.run
 
-    def cancel(self, job: Job, keepWarm: bool = False) -> None:
+    def cancel(self, job: Registration, keepWarm: bool = False) -> None:
         """End a job and leave nothing of it; see `WorkerProcess.cancel`."""
-        if job.task is not None:
-            self.process.cancel(job.task, keepWarm)
+        self.process.cancel(job, keepWarm)
 
-    def cancelAndAsk(self, job: Job, isToEmpty: Callable[[int], bool]) -> None:
+    def cancelAndAsk(self, job: Registration, isToEmpty: Callable[[int], bool]) -> None:
         """End a job at once, and those that wait behind it too if a person says so; none of them starts before that.
 
         Args:
@@ -191,7 +159,7 @@ class Registrations(VTKObservationMixin):
         """
         with self.process.held():
             self.cancel(job)
-            waiting = [other for other in self.jobs if other.state == "waiting"]
+            waiting = [other for other in self.jobs if other.state is State.WAITING]
             if waiting and isToEmpty(len(waiting)):
                 for other in reversed(waiting):
                     self.cancel(other)
@@ -203,35 +171,32 @@ class Registrations(VTKObservationMixin):
 
     # --- a job's way ------------------------------------------------------------------------------------------------
 
-    def _prepare(self, job: Job, folder: str) -> dict[str, Any]:
+    def _prepare(self, job: Registration) -> dict[str, Any]:
         """Write the nodes as they are now; the worker's request.
 
         Raises:
             RegistrationError: the nodes no longer fit, or cannot be written.
-        InputError: the text of the preset is none.
+            InputError: the text of the preset is none.
         """
-        job.state = "running"
         found = problems(job.inputs)
         if found:
             raise RegistrationError("\n".join(found))
         options = dict(job.options)
         align = options.pop("align", True)
-        presetText = options.pop("presetText", "")
-        job.options.pop("presetText", None)
         try:
             inputsFolder = self.exchange.inputsFolder()
-            os.makedirs(folder, exist_ok=True)
+            os.makedirs(job.folder, exist_ok=True)
             keys: dict[str, Any] = {**options, **exportInputs(job.inputs, inputsFolder)}
-            if presetText:
+            if job.presetText:
                 keys["preset"] = os.path.join(inputsFolder, PRESET_FILE)
-                files.writeText(keys["preset"], toml_text(parse_preset(presetText, options["preset"])))
+                files.writeText(keys["preset"], toml_text(parse_preset(job.presetText, options["preset"])))
         except OSError as error:
             raise RegistrationError(self.exchange.explain(error)) from error
         if keys.get("initial_transform"):
             keys["align"] = align
         elif not align:
             keys["skip_affine"] = True
-        keys["out"], keys["outputs"] = os.path.join(folder, "out"), list(FILES)
+        keys["out"], keys["outputs"] = os.path.join(job.folder, "out"), list(FILES)
         return keys
 
     def _newFolder(self) -> str:
@@ -240,26 +205,13 @@ class Registrations(VTKObservationMixin):
         except OSError as error:
             raise RegistrationError(self.exchange.explain(error)) from error
 
-    def _onProgress(self, job: Job, stage: str, fraction: float, message: str) -> None:
-        job.state = "running"
-        job.onProgress(stage, fraction, message)
+    def _onEnd(self, job: Registration) -> None:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        self.jobs.remove(job)
+        self._observe()
+        job.onDone(job)
 
-    def _onEnd(self, job: Job, task: Task) -> None:
-        job.state, job.message = task.state, job.message or task.message
-        try:
-            if task.state == "done":
-                self._load(job, os.path.dirname(task.path))
-        except Exception as error:
-            self.process.tellTraceback(error)
-            job.state, job.message = "failed", _("The result could not be loaded: {error}").format(error=error)
-        finally:
-            shutil.rmtree(task.folder, ignore_errors=True)
-            self.jobs.remove(job)
-            job.task = None  # the two hold each other, and with them all that the run made until Python collects it
-            self._observe()
-            job.onDone(job)
-
-    def _load(self, job: Job, folder: str) -> None:
+    def _load(self, job: Registration) -> None:
         scene = slicer.mrmlScene
         for attribute in ("transform", "warped"):
             node = getattr(job.outputs, attribute)
@@ -267,7 +219,7 @@ class Registrations(VTKObservationMixin):
                 setattr(job.outputs, attribute, None)  # removed meanwhile: a new one takes its place
         if job.outputs.transform is not None:
             self.history.remember(job.outputs.transform)
-        job.run = replaceRun(folder, job.inputs, job.outputs, job.name, job.options)
+        job.run = replaceRun(os.path.dirname(job.path), job.inputs, job.outputs, job.name, job.options)
 
     def undo(self, run: Run) -> bool:
         """Put back the transform from before the last run into its node, and the warped volume with it.

@@ -9,7 +9,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import qt
@@ -17,6 +16,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.child import Child
+from SpikeRegSlicerLib.jobs import Event, Job, State, eventOf
 from SpikeRegSlicerLib.library import libraryFolder, pythonProgram
 
 LOG_LINES = 500
@@ -25,39 +25,8 @@ SOFT_CANCEL_MS = 300
 FATAL = "Fatal Python error"  # what Python's faulthandler, which the worker turns on, writes before a crash
 
 
-@dataclass
-class Task:
-    """One request to the worker.
-
-    Attributes:
-        prepare: called when its turn comes; writes what the worker reads and returns the keys of the request. What it
-            raises ends the task as failed.
-        folder: of this task alone; removed unless the task succeeds.
-        onProgress: called with stage, fraction of it in 0..1 and a message.
-        onEnd: called once, with this task.
-        state: waiting, running, done, failed or cancelled.
-        path: of result.json, once done.
-        message: why it failed.
-        doing: what the worker said last that it is at.
-    """
-
-    prepare: Callable[[], dict[str, Any]]
-    folder: str
-    onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
-    onEnd: Callable[[Task], None] = lambda task: None
-    state: str = "waiting"
-    path: str = ""
-    message: str = ""
-    doing: str = ""
-    identity: str = field(default="", repr=False)
-
-    @property
-    def isPending(self) -> bool:
-        return self.state in ("waiting", "running")
-
-
 class WorkerProcess:
-    """Runs tasks one after another in one process, which is started by the first and stays warm for the next.
+    """Runs jobs one after another in one process, which is started by the first and stays warm for the next.
 
     Attributes:
         log: last lines that the process wrote to stderr, and what became of it.
@@ -68,11 +37,11 @@ class WorkerProcess:
         self._program = program
         self._arguments = ["-m", "SpikeRegLib", "worker", "--end-with-stdin"] if arguments is None else arguments
         self._child: Child | None = None
-        self._lines = 0  # of the log since the task that runs was started
+        self._lines = 0  # of the log since the job that runs was started
         self._hasSaidWhy = False
         self._isHeld = False
-        self._waiting: list[Task] = []
-        self._running: Task | None = None
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
         self._count = 0
         self._softCancel = qt.QTimer()
         self._softCancel.setSingleShot(True)
@@ -81,13 +50,13 @@ class WorkerProcess:
         self.onLog: Callable[[str], None] = lambda line: None
 
     @property
-    def running(self) -> Task | None:
-        """The task that the worker is at."""
+    def running(self) -> Job | None:
+        """The job that the worker is at."""
         return self._running
 
     @property
-    def waiting(self) -> list[Task]:
-        """Tasks whose turn has not come, in order."""
+    def waiting(self) -> list[Job]:
+        """Jobs whose turn has not come, in order."""
         return list(self._waiting)
 
     @property
@@ -95,34 +64,34 @@ class WorkerProcess:
         """Of the worker itself, not of the launcher that it is the child of; 0 while there is none."""
         return self._child.processId if self._child else 0
 
-    def submit(self, task: Task) -> None:
-        """Put a task at the end of the queue; it starts at once when nothing runs."""
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue; it starts at once when nothing runs."""
         self._count += 1
-        task.identity = f"run{self._count}"
-        self._waiting.append(task)
+        job.identity = f"run{self._count}"
+        self._waiting.append(job)
         self._startNext()
 
-    def cancel(self, task: Task, keepWarm: bool = False) -> None:
-        """End a task. One that runs is killed with its process, within half a second, and its folder is removed.
+    def cancel(self, job: Job, keepWarm: bool = False) -> None:
+        """End a job. One that runs is killed with its process, within half a second, and its folder is removed.
 
         Args:
-            task: one that has ended is left as it is.
-            keepWarm: ask the worker to stop the task and kill it only if it does not obey soon; for a task that
+            job: one that has ended is left as it is.
+            keepWarm: ask the worker to stop the job and kill it only if it does not obey soon; for a job that
                 another one replaces.
         """
-        if task in self._waiting:
-            self._waiting.remove(task)
-            self._end(task, "cancelled")
-        elif task is self._running and keepWarm and self._child:
-            self._write({"cancel": task.identity})
+        if job in self._waiting:
+            self._waiting.remove(job)
+            self._end(job, Event.CANCEL)
+        elif job is self._running and keepWarm and self._child:
+            self._write({"cancel": job.identity})
             self._softCancel.start(SOFT_CANCEL_MS)
-        elif task is self._running:
+        elif job is self._running:
             self._kill()
-            self._finish("cancelled")
+            self._finish(Event.CANCEL)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within this no task is started."""
+        """Within this no job is started."""
         self._isHeld = True
         try:
             yield
@@ -130,16 +99,16 @@ class WorkerProcess:
             self._isHeld = False
             self._startNext()
 
-    def wait(self, task: Task) -> None:
-        """Return when the task has ended; Slicer stays alive meanwhile."""
-        while task.isPending and self._child:
+    def wait(self, job: Job) -> None:
+        """Return when the job has ended; Slicer stays alive meanwhile."""
+        while job.isPending and self._child:
             self._child.wait(20)
             slicer.app.processEvents()
 
     def close(self) -> None:
         """Cancel everything and end the process."""
-        for task in self.waiting:
-            self.cancel(task)
+        for job in self.waiting:
+            self.cancel(job)
         if self._running:
             self.cancel(self._running)
         self._kill()
@@ -153,36 +122,52 @@ class WorkerProcess:
 
     def _startNext(self) -> None:
         while self._running is None and self._waiting and not self._isHeld:
-            self._running = task = self._waiting.pop(0)
-            task.state, self._lines = "running", 0
-            task.onProgress("start", 0.0, "")
+            self._running = job = self._waiting.pop(0)
+            self._lines = 0
+            job.take(Event.TURN)
+            job.report("start", 0.0)
             try:
-                keys = task.prepare()
-                if self._running is not task:  # cancelled by what prepare did, such as closing the scene
+                keys = job.prepare(job)
+                if self._running is not job:  # cancelled by what prepare did, such as closing the scene
                     continue
                 if self._child is None:
                     self._launch()
             except Exception as error:
                 self.tellTraceback(error)
-                self._finish("failed", str(error))
+                if self._running is job:
+                    self._finish(Event.ERROR, str(error) or type(error).__name__)
                 continue
-            self._write({"id": task.identity, **keys})
+            self._write({"id": job.identity, **keys})
 
-    def _finish(self, state: str, message: str = "", path: str = "") -> None:
-        """End the task that runs and go on with the next."""
+    def _finish(self, event: Event, message: str = "") -> None:
+        """End the job that runs and go on with the next."""
         self._softCancel.stop()
-        task, self._running = self._running, None
-        if task is not None:
-            self._end(task, state, message, path)
+        job, self._running = self._running, None
+        if job is not None:
+            self._end(job, event, message)
         self._startNext()
 
-    def _end(self, task: Task, state: str, message: str = "", path: str = "") -> None:
-        task.state, task.message, task.path = state, message, path
+    def _end(self, job: Job, event: Event, message: str = "") -> None:
+        """Take a job, which is in the queue no more, to its last state; `message` where none says why already."""
+        job.message = job.message or message
         try:
-            if state != "done":
-                shutil.rmtree(task.folder, ignore_errors=True)
+            job.take(event)
+            if event is Event.RESULT:
+                self._load(job)
+            if job.state is not State.FINISHED:
+                shutil.rmtree(job.folder, ignore_errors=True)
         finally:
-            task.onEnd(task)
+            job.onEnd(job)
+
+    def _load(self, job: Job) -> None:
+        try:
+            job.load(job)
+        except Exception as error:
+            self.tellTraceback(error)
+            job.message = _("The result could not be loaded: {error}").format(error=error)
+            job.take(Event.ERROR)
+        else:
+            job.take(Event.LOADED)
 
     # --- the process ------------------------------------------------------------------------------------------------
 
@@ -202,14 +187,14 @@ class WorkerProcess:
             self._child.write(json.dumps(request).encode())
 
     def _kill(self) -> None:
-        """End the process at once; it frees all memory that it held. Its temporary files go with the task's folder."""
+        """End the process at once; it frees all memory that it held. Its temporary files go with the job's folder."""
         child, self._child = self._child, None
         if child is not None:
             child.end()
 
     def _onSoftCancelTimeout(self) -> None:
         self._kill()
-        self._finish("cancelled")
+        self._finish(Event.CANCEL)
 
     def _onChange(self) -> None:
         """The worker said something, or ended although nobody here ended it."""
@@ -219,8 +204,8 @@ class WorkerProcess:
         if child.couldNotStart:
             self._child = None
             child.letGo()
-            program = child.program
-            self._finish("failed", _("{program} could not be started; install Slicer again.").format(program=program))
+            message = _("{program} could not be started; install Slicer again.").format(program=child.program)
+            self._finish(Event.ERROR, message)
             return
         hasEnded = child.hasEnded  # before reading, so that nothing it said is left
         for line in child.errorLines():
@@ -235,38 +220,43 @@ class WorkerProcess:
             self._tell(f"worker ended, {'signal' if child.crashed else 'exit code'} {child.exitCode}")
             message = self._obituary(child)
             child.letGo()
-            self._finish("failed", message)
+            self._finish(Event.ERROR, message)
 
     def _onLine(self, line: bytes) -> None:
         try:
-            event = json.loads(line)
+            said = json.loads(line)
         except ValueError:
-            event = None
-        if isinstance(event, dict):
-            self._onEvent(event)
+            said = None
+        if isinstance(said, dict):
+            self._onSaid(said)
         else:
             self._tell(line.decode(errors="replace"))
 
-    def _onEvent(self, event: dict[str, Any]) -> None:
-        kind, task = event.get("event"), self._running
-        if kind in ("starting", "ready"):
-            self._child.worker = int(event["pid"])
-        elif kind == "end":
+    def _onSaid(self, said: dict[str, Any]) -> None:
+        """What the worker said about itself, or about the job that runs; what is about any other one is late."""
+        job = self._running
+        if said.get("event") in ("starting", "ready"):
+            self._child.worker = int(said["pid"])
+        elif said.get("event") == "end":
             self._hasSaidWhy = True
-        elif task is None or event.get("id", task.identity) != task.identity:
-            return
-        elif kind == "progress":
-            task.doing = event.get("message") or task.doing
-            task.onProgress(event["stage"], float(event["fraction"]), event.get("message", ""))
-        elif kind == "result":
-            self._finish("done", path=event["path"])
-        elif kind == "error":
-            self._tell(event["message"])
-            cancelled = event.get("code") == 130
-            self._finish("cancelled" if cancelled else "failed", "" if cancelled else event["message"])
+        elif job is not None and said.get("id", job.identity) == job.identity:
+            self._onSaidOf(job, said)
+
+    def _onSaidOf(self, job: Job, said: dict[str, Any]) -> None:
+        event = eventOf(said)
+        if event is Event.RESULT:
+            job.path = said["path"]
+            self._finish(event)
+        elif event in (Event.ERROR, Event.CANCEL):
+            self._tell(said["message"])
+            self._finish(event, said["message"] if event is Event.ERROR else "")
+        elif event is not None:
+            job.take(event)
+            if event is not Event.STARTED:
+                job.report(said["stage"], float(said["fraction"]), said.get("message", ""))
 
     def _obituary(self, child: Child) -> str:
-        """Why the worker ended in the middle of a task.
+        """Why the worker ended in the middle of a job.
 
         A launcher turns signal 9, by which a system without memory ends a process, into an exit code of its own. It is
         known all the same: a worker that ends in any other way says so, or its Python does.

@@ -8,7 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
-from SpikeRegSlicerLib.logic import RegistrationError
+from SpikeRegSlicerLib.registration import RegistrationError
 from SpikeRegSlicerLib.sample import loadSample, loadSampleLabels
 from SpikeRegSlicerLib.scene.results import runs
 

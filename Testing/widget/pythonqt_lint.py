@@ -236,7 +236,8 @@ def qt_import(file: File) -> Iterator[tuple[ast.AST, str]]:
 @_rule
 def upward_import(file: File) -> Iterator[tuple[ast.AST, str]]:
     """Imports go from widgets to logic to scene and display."""
-    above = {"SpikeRegSlicerLib.widgets", "SpikeRegSlicerLib.logic", "SpikeRegSlicerLib.process", "SpikeRegSlicer"}
+    above = {f"SpikeRegSlicerLib.{name}" for name in ("widgets", "logic", "process", "registration", "jobs")}
+    above.add("SpikeRegSlicer")
     for node, name in imports(file.tree):
         if file.hasNoQt and isOf(name, above):
             yield node, f"{name} lies above {file.folder}/"

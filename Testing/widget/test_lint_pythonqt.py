@@ -112,7 +112,7 @@ CASES = {
     "simpleitk-import": [("def f():\n    import SimpleITK as sitk", "import vtk")],
     "qt-import": [("import qt", "import slicer"), ("def f():\n    import ctk", "import vtk")],
     "upward-import": [
-        ("from SpikeRegSlicerLib.logic import Job", "from SpikeRegSlicerLib.scene.inputs import Inputs"),
+        ("from SpikeRegSlicerLib.logic import Registrations", "from SpikeRegSlicerLib.scene.inputs import Inputs"),
         ("import SpikeRegSlicerLib.widgets.text", "from . import grids"),
     ],
 }
@@ -137,7 +137,7 @@ def test_every_rule_has_cases():
 
 
 def test_layers_are_bound_only_below():
-    source = "import qt\nfrom SpikeRegSlicerLib.logic import Job\ndef f():\n    import SimpleITK"
+    source = "import qt\nfrom SpikeRegSlicerLib.logic import Registrations\ndef f():\n    import SimpleITK"
     assert check(source, "SpikeRegSlicerLib/widgets/part.py") == []
     assert [finding.line for finding in check(source, "SpikeRegSlicerLib/display/part.py")] == [1, 2, 4]
 

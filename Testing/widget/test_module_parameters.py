@@ -198,14 +198,14 @@ def test_every_kind_of_transform_that_slicer_makes_can_be_chosen_to_start_from_a
         (False, True, {"align": False}),
     ],
 )
-def test_how_the_alignment_starts(panel, parameters, tmp_path, align, initial, expected):
+def test_how_the_alignment_starts(panel, parameters, align, initial, expected):
     parameters.align = align
     if initial:
         parameters.initialTransform = slicer_scene.makeLinearTransform(slicer_scene.translation(5, 0, 0))
     tools.useStandIn(panel, "hang")
     panel.ui.runButton.click()
     (job,) = panel.logic.jobs
-    keys = panel.logic._prepare(job, str(tmp_path))
+    keys = panel.logic._prepare(job)
     assert {key: keys[key] for key in ("align", "skip_affine") if key in keys} == expected
     assert ("initial_transform" in keys) == initial
     assert set(keys["outputs"]) < set(OUTPUT_NAMES)
@@ -261,7 +261,7 @@ def test_any_preset_can_be_saved_with_any_method_and_keeps_a_network_that_fits(p
     assert (saved.model, saved.field) == (suits.model, suits.field)
 
 
-def test_a_preset_from_the_scene_reaches_the_worker_whole_in_a_file_of_the_runs_folder(panel, parameters, tmp_path):
+def test_a_preset_from_the_scene_reaches_the_worker_whole_in_a_file_of_the_runs_folder(panel, parameters):
     from SpikeRegLib.presets.preset import PRESET_FOLDER, parse_preset
 
     parameters.customPreset = (PRESET_FOLDER / "nephi.toml").read_text()
@@ -269,8 +269,7 @@ def test_a_preset_from_the_scene_reaches_the_worker_whole_in_a_file_of_the_runs_
     parameters.preset = "mine, and others' too"
     panel.ui.runButton.click()
     (job,) = panel.logic.jobs
-    job.options["presetText"] = parameters.customPreset
-    path = panel.logic._prepare(job, str(tmp_path))["preset"]
+    path = panel.logic._prepare(job)["preset"]
     assert path == str(Path(panel.logic.exchange.inputsFolder()) / "preset.toml")
     assert load_preset(path) == parse_preset(parameters.customPreset, "mine, and others' too")
     panel.ui.runButton.click()

@@ -37,10 +37,10 @@ def started(process) -> set[int]:
 
 
 def taskIn(folder, **keywords):
-    from SpikeRegSlicerLib.process import Task
+    from SpikeRegSlicerLib.jobs import Job
 
     folder.mkdir()
-    return Task(prepare=lambda: {"out": str(folder / "out")}, folder=str(folder), **keywords)
+    return Job(prepare=lambda job: {"out": str(folder / "out")}, folder=str(folder), **keywords)
 
 
 def test_tasks_run_one_after_another_in_one_process(start, tmp_path):
@@ -53,9 +53,9 @@ def test_tasks_run_one_after_another_in_one_process(start, tmp_path):
     tasks = [taskIn(tmp_path / name, onEnd=onEnd) for name in "abc"]
     for task in tasks:
         process.submit(task)
-    assert [task.state for task in tasks] == ["running", "waiting", "waiting"]
+    assert [task.state for task in tasks] == ["starting", "waiting", "waiting"]
     process.wait(tasks[-1])
-    assert ended == [("a", "done"), ("b", "done"), ("c", "done")]
+    assert ended == [("a", "finished"), ("b", "finished"), ("c", "finished")]
     assert len(set(pids)) == 1
     assert tasks[0].path == os.path.join(tasks[0].folder, "out", "result.json")
     assert os.path.isdir(tasks[0].folder)
@@ -83,7 +83,7 @@ def test_cancel_ends_launcher_and_worker_within_half_a_second_and_removes_the_fo
     assert time.monotonic() - began < 0.5
     gestures.waitUntil(lambda: not any(map(tools.isAlive, both)), 0.5)
     assert (task.state, os.path.exists(task.folder)) == ("cancelled", False)
-    assert following.state == "running" and process.processId not in {0, *both}
+    assert following.state == "starting" and process.processId not in {0, *both}
 
 
 def test_a_waiting_task_is_dropped_without_touching_the_one_that_runs(start, tmp_path):
@@ -92,7 +92,7 @@ def test_a_waiting_task_is_dropped_without_touching_the_one_that_runs(start, tmp
     process.submit(task)
     process.submit(following)
     process.cancel(following)
-    assert (task.state, following.state) == ("running", "cancelled")
+    assert (task.state, following.state) == ("starting", "cancelled")
     assert os.path.isdir(task.folder) and not os.path.exists(following.folder)
 
 
@@ -171,7 +171,7 @@ def test_after_a_death_the_next_task_gets_a_new_process(start, tmp_path):
     pid = process.processId
     os.kill(pid, signal.SIGKILL)
     process.wait(task)
-    assert (task.state, following.state) == ("failed", "running")
+    assert (task.state, following.state) == ("failed", "starting")
     assert process.processId not in (0, pid)
 
 
@@ -223,7 +223,7 @@ def test_what_preparing_raises_ends_the_task_and_starts_no_process(start, tmp_pa
     process = start("finish")
     task = taskIn(tmp_path / "a")
 
-    def prepare():
+    def prepare(job):
         raise OSError("the disk is full")
 
     task.prepare = prepare

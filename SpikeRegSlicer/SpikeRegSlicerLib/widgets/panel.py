@@ -9,8 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.places import Place
-from SpikeRegSlicerLib.logic import Job
+from SpikeRegSlicerLib.jobs import State
 from SpikeRegSlicerLib.parameters import Parameters, restoreDefaults
+from SpikeRegSlicerLib.registration import Registration
 from SpikeRegSlicerLib.scene.results import Outputs, Run, runs
 from SpikeRegSlicerLib.widgets.apply_part import ApplyPart
 from SpikeRegSlicerLib.widgets.compare_part import ComparePart
@@ -174,7 +175,7 @@ class Panel:
         """Of the run that is looked at."""
         return self.part(PlacesPart).places()
 
-    def startPreview(self, options: dict[str, Any], outputs: Outputs) -> Job | None:
+    def startPreview(self, options: dict[str, Any], outputs: Outputs) -> Registration | None:
         """Start a run that replaces the one that is looked at."""
         return self.part(RunPart).start(options, outputs)
 
@@ -191,9 +192,9 @@ class Panel:
         self.say(_("{name} was removed.").format(name=run.name if run.folder.exists() else _("The run")))
         self.showRuns()
 
-    def onJobDone(self, job: Job) -> None:
+    def onJobDone(self, job: Registration) -> None:
         """A run that the panel started has ended."""
-        if job.state == "done" and self.parameters is not None:
+        if job.state is State.FINISHED and self.parameters is not None:
             with slicer.util.NodeModify(self.parameters):
                 self.parameters.outputTransform = job.run.transform
                 self.parameters.outputVolume = job.run.warped
@@ -205,7 +206,7 @@ class Panel:
             self.say(look, "good" if verdict == "good" else "check")
         elif job.message:
             self.say(job.message, "poor")
-        elif job.state != "done":
+        elif job.state is State.CANCELLED:
             self.say(_("The registration was cancelled; nothing of it was kept."))
 
     # --- inside -----------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import presets
-from SpikeRegSlicerLib.logic import Job, RegistrationError
 from SpikeRegSlicerLib.parameters import inputsOf, optionsOf
 from SpikeRegSlicerLib.progress import Progress
+from SpikeRegSlicerLib.registration import Registration, RegistrationError
 from SpikeRegSlicerLib.scene.inputs import outputProblems
 from SpikeRegSlicerLib.scene.results import Outputs
 from SpikeRegSlicerLib.widgets import text
@@ -27,8 +27,8 @@ class RunPart(Part):
     """
 
     def setUp(self) -> None:
-        self.job: Job | None = None
-        self._queue: list[Job] = []
+        self.job: Registration | None = None
+        self._queue: list[Registration] = []
         self._progress = Progress()
         self._said = ""
         self._problems: tuple[tuple[Any, ...], list[str]] | None = None
@@ -119,7 +119,7 @@ class RunPart(Part):
 
     # --- running ----------------------------------------------------------------------------------------------------
 
-    def run(self) -> Job | None:
+    def run(self) -> Registration | None:
         """Start what is chosen, or queue it behind what runs."""
         parameters = self.parameters
         if not self._presetIsFit():
@@ -127,7 +127,7 @@ class RunPart(Part):
         options = {**optionsOf(parameters), "presetText": parameters.customPreset}
         return self.start(options, Outputs(parameters.outputTransform, parameters.outputVolume))
 
-    def start(self, options: dict[str, Any], outputs: Outputs) -> Job | None:
+    def start(self, options: dict[str, Any], outputs: Outputs) -> Registration | None:
         """Start a registration of the chosen nodes and follow it; None when it cannot be, which is then said."""
         self._said = ""
         if not self._requirementsMet():
@@ -188,7 +188,7 @@ class RunPart(Part):
         if self.job is not None:
             self._showRunning()
 
-    def _onDone(self, job: Job) -> None:
+    def _onDone(self, job: Registration) -> None:
         if job in self._queue:
             self._queue.remove(job)
         self._follow()

@@ -1,0 +1,38 @@
+"""A registration of nodes of the scene: a run with what it reads, what it fills, and what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from SpikeRegSlicerLib.jobs import Job
+from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.scene.results import Outputs, Run
+
+
+class RegistrationError(RuntimeError):
+    """A registration that gave no result; the message says why, and what to do."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Registration(Job):
+    """One registration that was asked for.
+
+    Attributes:
+        inputs: nodes; they are read when its turn comes.
+        options: of the worker, by the library's names.
+        presetText: TOML text of the preset, where that is in no file.
+        outputs: nodes to fill.
+        name: of the run's folder in the subject hierarchy.
+        onDone: called once, with this registration, when it is finished, failed or cancelled.
+        run: what it made, once finished.
+    """
+
+    inputs: Inputs
+    options: dict[str, Any]
+    outputs: Outputs
+    name: str
+    presetText: str = ""
+    onDone: Callable[[Registration], None] = lambda job: None
+    run: Run | None = None
