@@ -13,6 +13,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from SpikeRegLib.options.options import OPTIONS
 from SpikeRegLib.presets.preset import parse_preset
 from SpikeRegLib.text.toml_text import toml_text
 from SpikeRegSlicerLib.exchange import Exchange
@@ -69,8 +70,9 @@ class Registrations(VTKObservationMixin):
             wait: return when it is done; Slicer stays alive meanwhile.
             transform, warped: nodes to fill instead of new ones.
             onProgress, onDone: see `Registration`.
-            options: further nodes by the names of `Inputs` (`fixedMask`, `fixedLandmarks`...), and options of the
-                library by their names there (`refine_iterations`, `landmark_weight`, `device`...).
+            options: every other keyword of `SpikeRegLib.register` by its name there, with a node of the scene for each
+                file (`fixed_mask`, `moving_labels`, `initial_transform`, `fixed_points`...). Only `align` is True if
+                not given, as a parent transform is where the alignment starts.
 
         Returns:
             What was made, or with `wait=False` the registration, whose `run` that is in the end.
@@ -79,9 +81,10 @@ class Registrations(VTKObservationMixin):
             RegistrationError: it cannot be started, or (with `wait`) gave no result.
         """
         nodes = {item.name: options.pop(item.name) for item in fields(Inputs) if item.name in options}
+        _checkNames(options)
         job = self.start(
             Inputs(**{"fixed": fixed, "moving": moving, **nodes}),
-            {"preset": preset, "align": True, **options},
+            {"preset": preset, **options},
             Outputs(transform, warped),
             onProgress=onProgress,
             onDone=onDone,
@@ -101,8 +104,7 @@ class Registrations(VTKObservationMixin):
 
         Args:
             inputs, outputs, onProgress, onDone: see `Registration`.
-            options: of the worker, and two more: `align` says whether to align rigidly and affinely, from the initial
-                transform if there is one; `presetText` is the TOML text of a preset that is in no file.
+            options: of the worker, and `preset_text`, the TOML text of a preset that is in no file.
 
         Raises:
             RegistrationError: something is missing or does not fit; the message names all of it.
@@ -113,8 +115,8 @@ class Registrations(VTKObservationMixin):
         name = runName(inputs.moving.GetName(), inputs.fixed.GetName(), str(options.get("preset", "")))
         job = Registration(
             inputs=inputs,
-            options={key: value for key, value in options.items() if key != "presetText"},
-            presetText=options.get("presetText", ""),
+            options={key: value for key, value in options.items() if key != "preset_text"},
+            presetText=options.get("preset_text", ""),
             outputs=outputs or Outputs(),
             name=name,
             folder=self._newFolder(),
@@ -181,21 +183,22 @@ class Registrations(VTKObservationMixin):
         found = problems(job.inputs)
         if found:
             raise RegistrationError("\n".join(found))
-        options = dict(job.options)
-        align = options.pop("align", True)
         try:
             inputsFolder = self.exchange.inputsFolder()
             os.makedirs(job.folder, exist_ok=True)
-            keys: dict[str, Any] = {**options, **exportInputs(job.inputs, inputsFolder)}
+            keys: dict[str, Any] = {**job.options, **exportInputs(job.inputs, inputsFolder)}
             if job.presetText:
-                keys["preset"] = os.path.join(inputsFolder, PRESET_FILE)
-                files.writeText(keys["preset"], toml_text(parse_preset(job.presetText, options["preset"])))
+                path = os.path.join(inputsFolder, PRESET_FILE)
+                files.writeText(path, toml_text(parse_preset(job.presetText, keys["preset"])))
+                keys["preset"] = path
         except OSError as error:
             raise RegistrationError(self.exchange.explain(error)) from error
-        if keys.get("initial_transform"):
+        align = job.options.get("align", True) and not keys.get("skip_affine")
+        if "initial_transform" in keys:  # then `align` alone says it
+            keys.pop("skip_affine", None)
             keys["align"] = align
-        elif not align:
-            keys["skip_affine"] = True
+        else:
+            keys.pop("align", None)
         keys["out"], keys["outputs"] = os.path.join(job.folder, "out"), list(FILES)
         return keys
 
@@ -261,3 +264,15 @@ class Registrations(VTKObservationMixin):
                     "again."
                 ).format(name=node.GetName())
                 self.cancel(job)
+
+
+def _checkNames(options: dict[str, Any]) -> None:
+    """
+    Raises:
+        RegistrationError: the library has no option of one of these names.
+    """
+    unknown = ", ".join(sorted(options.keys() - OPTIONS.keys()))
+    if unknown:
+        raise RegistrationError(
+            _("{unknown}: unknown; choose among {known}.").format(unknown=unknown, known=", ".join(OPTIONS))
+        )

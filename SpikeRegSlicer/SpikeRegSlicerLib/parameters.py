@@ -16,6 +16,7 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
+from SpikeRegLib.options.options import OPTIONS
 from SpikeRegLib.presets.preset import METHODS
 from SpikeRegSlicerLib.display.compare import MODES
 from SpikeRegSlicerLib.scene.inputs import Inputs
@@ -97,6 +98,9 @@ class Parameters:
         liveUpdate: preview again after each move of a landmark.
         device, threads, seed: of the computation; 0 threads for all cores.
         spikeMaps: make a volume of every layer's spike rate.
+        allowFewValues: take volumes of few grey values for images, instead of for label maps.
+        setBackground: fill the warped volume where the moving one does not reach with `background`, instead of with the
+            moving volume's own background.
         result: transform of the run that is looked at.
         compareMode: the comparison that is shown, empty for none; the next eight are its sliders.
         blendOpacity, jacobianOpacity: 0..1.
@@ -136,6 +140,9 @@ class Parameters:
     threads: Annotated[int, WithinRange(0, 256)] = 0
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     spikeMaps: bool = True
+    allowFewValues: bool = False
+    setBackground: bool = False
+    background: Annotated[float, WithinRange(*OPTIONS["background"].limits)] = 0.0
 
     result: vtkMRMLTransformNode
     compareMode: Annotated[str, Choice(("", *COMPARE_VALUES))] = ""
@@ -177,6 +184,9 @@ ADVANCED = (
     "threads",
     "seed",
     "spikeMaps",
+    "allowFewValues",
+    "setBackground",
+    "background",
 )
 """What "Restore defaults" sets back."""
 
@@ -192,15 +202,15 @@ def inputsOf(parameters: Parameters) -> Inputs:
     return Inputs(
         fixed=parameters.fixed,
         moving=parameters.moving,
-        fixedMask=parameters.fixedMask,
-        movingMask=parameters.movingMask,
-        fixedLeaveOut=parameters.fixedLeaveOut,
-        movingLeaveOut=parameters.movingLeaveOut,
-        fixedSegmentation=parameters.fixedSegmentation,
-        movingSegmentation=parameters.movingSegmentation,
-        initialTransform=parameters.initialTransform,
-        fixedLandmarks=parameters.fixedLandmarks,
-        movingLandmarks=parameters.movingLandmarks,
+        fixed_mask=parameters.fixedMask,
+        moving_mask=parameters.movingMask,
+        fixed_leave_out=parameters.fixedLeaveOut,
+        moving_leave_out=parameters.movingLeaveOut,
+        fixed_labels=parameters.fixedSegmentation,
+        moving_labels=parameters.movingSegmentation,
+        initial_transform=parameters.initialTransform,
+        fixed_points=parameters.fixedLandmarks,
+        moving_points=parameters.movingLandmarks,
         region=parameters.region,
     )
 
@@ -218,6 +228,8 @@ def optionsOf(parameters: Parameters) -> dict[str, Any]:
         "seed": parameters.seed,
         "spike_maps": parameters.spikeMaps,
     }
+    if not parameters.align:
+        options["skip_affine"] = True
     if parameters.method is not Method.PRESET:
         options["method"] = parameters.method.value
     if parameters.timesteps:
@@ -228,4 +240,8 @@ def optionsOf(parameters: Parameters) -> dict[str, Any]:
         options["landmark_weight"] = parameters.landmarkWeight
     if parameters.threads:
         options["threads"] = parameters.threads
+    if parameters.allowFewValues:
+        options["allow_few_values"] = True
+    if parameters.setBackground:
+        options["background"] = parameters.background
     return options

@@ -81,12 +81,15 @@ def warpAgain(run: Run) -> None:
     fixed, moving = transforms.fixedOf(run.transform), transforms.movingOf(run.transform)
     if run.warped is None or fixed is None or moving is None or moving.GetImageData() is None:
         return
+    background = run.result.get("background")  # as a person set it for this run
+    if not isinstance(background, (int, float)):
+        background = moving.GetImageBackgroundScalarComponentAsDouble(0)
     image = grids.resample(
         moving.GetImageData(),
         grids.ownGrid(moving).matrix,
         grids.worldGrid(fixed, transforms.standing(fixed, (fixed, moving), "fixed")),
         run.transform.GetTransformFromParent(),
-        background=moving.GetImageBackgroundScalarComponentAsDouble(0),
+        background=background,
     )
     run.warped.SetAndObserveImageData(image)
 

@@ -36,7 +36,7 @@ class Cases:
         fixed, moving = loadSample()
         fixedLabels, movingLabels = loadSampleLabels()
         before = nodeCount()
-        labels = {"fixedSegmentation": fixedLabels, "movingSegmentation": movingLabels}
+        labels = {"fixed_labels": fixedLabels, "moving_labels": movingLabels}
         run = logic.register(fixed, moving, PRESET, **labels, spike_maps=True, threads=1)
         self.assertEqual(run.result["deformation"]["folding_percent"], 0)
         self.assertGreater(run.result["similarity"]["lncc_after"], 0.8)

@@ -82,7 +82,7 @@ def test_the_moving_sides_parent_is_where_the_alignment_starts(pair, tmp_path):
 
 def test_an_initial_transform_stands_instead_of_the_parent(pair, tmp_path):
     under(pair.moving, translation(3, 0, 0))
-    pair.initialTransform = under(makeLinearTransform(RIGID), translation(0, 5, 0))
+    pair.initial_transform = under(makeLinearTransform(RIGID), translation(0, 5, 0))
     request = exportInputs(pair, str(tmp_path))
     expected = np.linalg.inv(translation(0, 5, 0) @ RIGID)
     np.testing.assert_allclose(read_transform(request["initial_transform"]).matrix, FLIP @ expected @ FLIP, atol=1e-9)
@@ -93,9 +93,9 @@ def test_a_deformable_initial_transform_keeps_its_map(pair, tmp_path):
     field = np.random.default_rng(0).uniform(-2, 2, (8, 9, 10, 3))
     matrix = np.diag([9.0, 9, 9, 1])
     matrix[:3, 3] = CENTRE - 40
-    pair.initialTransform = makeGridTransform(field, matrix)
+    pair.initial_transform = makeGridTransform(field, matrix)
     path = exportInputs(pair, str(tmp_path))["initial_transform"]
-    fromParent, read = pair.initialTransform.GetTransformFromParent(), sitk.ReadTransform(path)
+    fromParent, read = pair.initial_transform.GetTransformFromParent(), sitk.ReadTransform(path)
     for point in CENTRE + np.random.default_rng(1).uniform(-15, 15, (50, 3)):
         mapped = np.array(fromParent.TransformPoint(point))
         assert np.abs(lps(np.array(read.TransformPoint(lps(point).tolist()))) - mapped).max() < 1e-4
@@ -105,8 +105,8 @@ def test_landmarks_are_written_in_their_volumes_coordinates(pair, tmp_path):
     scaled = RIGID @ np.diag([1.3, 0.8, 1.1, 1])
     under(pair.moving, scaled)
     seen = (scaled @ np.append(CENTRE, 1))[:3]  # where the moving volume's centre is shown
-    pair.fixedLandmarks = under(makeFiducials(CENTRE[None]), RIGID)
-    pair.movingLandmarks = makeFiducials(np.stack([seen]))
+    pair.fixed_points = under(makeFiducials(CENTRE[None]), RIGID)
+    pair.moving_points = makeFiducials(np.stack([seen]))
     request = exportInputs(pair, str(tmp_path))
     fixed, moving = read_points(request["fixed_points"]).numpy(), read_points(request["moving_points"]).numpy()
     np.testing.assert_allclose(fixed, lps((RIGID @ np.append(CENTRE, 1))[None, :3]), atol=1e-9)
@@ -115,9 +115,9 @@ def test_landmarks_are_written_in_their_volumes_coordinates(pair, tmp_path):
 
 def test_segmentations_are_label_maps_on_their_volumes_grid(pair, tmp_path):
     under(pair.fixed, RIGID)
-    pair.fixedSegmentation = makeSegmentation(LABELS, name="A")
-    pair.fixedSegmentation.SetAndObserveTransformNodeID(pair.fixed.GetTransformNodeID())
-    pair.movingSegmentation = makeSegmentation(LABELS, name="B")
+    pair.fixed_labels = makeSegmentation(LABELS, name="A")
+    pair.fixed_labels.SetAndObserveTransformNodeID(pair.fixed.GetTransformNodeID())
+    pair.moving_labels = makeSegmentation(LABELS, name="B")
     request = exportInputs(pair, str(tmp_path))
     for key in ("fixed", "moving"):
         labels, image = read_labels(request[key + "_seg"]), read_image(request[key])
@@ -127,10 +127,10 @@ def test_segmentations_are_label_maps_on_their_volumes_grid(pair, tmp_path):
 
 
 def test_segments_of_one_name_get_one_value(pair, tmp_path):
-    pair.fixedSegmentation, pair.movingSegmentation = makeSegmentation(LABELS), makeSegmentation(LABELS)
+    pair.fixed_labels, pair.moving_labels = makeSegmentation(LABELS), makeSegmentation(LABELS)
     for node, names in (
-        (pair.fixedSegmentation, ("thalamus", "ventricle")),
-        (pair.movingSegmentation, ("x", "thalamus")),
+        (pair.fixed_labels, ("thalamus", "ventricle")),
+        (pair.moving_labels, ("x", "thalamus")),
     ):
         for number, name in enumerate(names):
             node.GetSegmentation().GetNthSegment(number).SetName(name)
@@ -147,7 +147,7 @@ def test_a_mask_drawn_on_another_grid_is_put_on_the_volumes(pair, tmp_path):
     index = np.stack(np.meshgrid(*[np.arange(61)] * 3, indexing="ij"), -1)
     ball = (np.linalg.norm(index - 30, axis=-1) < 14).astype(int)
     shift = translation(4, 0, 0)
-    pair.fixedMask = under(makeSegmentation(ball, grid), shift)
+    pair.fixed_mask = under(makeSegmentation(ball, grid), shift)
     mask = read_labels(exportInputs(pair, str(tmp_path))["fixed_mask"]).data.numpy()
     k, j, i = np.indices(SHAPE)
     points = np.stack([i, j, k], -1) @ obliqueMatrix()[:3, :3].T + obliqueMatrix()[:3, 3]
@@ -155,11 +155,11 @@ def test_a_mask_drawn_on_another_grid_is_put_on_the_volumes(pair, tmp_path):
     assert mask[distance < 13].all() and not mask[distance > 15].any()
 
 
-@pytest.mark.parametrize(("attribute", "key"), [("movingMask", "moving_mask"), ("movingLeaveOut", "moving_leave_out")])
-def test_labels_go_along_with_a_moving_volume_that_shares_their_parent(pair, tmp_path, attribute, key):
+@pytest.mark.parametrize("key", ["moving_mask", "moving_leave_out"])
+def test_labels_go_along_with_a_moving_volume_that_shares_their_parent(pair, tmp_path, key):
     parent = makeLinearTransform(RIGID @ np.diag([1.3, 0.8, 1.1, 1]))
-    setattr(pair, attribute, makeVolume(LABELS.astype(np.int16), name="Mask", labels=True))
-    for node in (pair.moving, getattr(pair, attribute)):
+    setattr(pair, key, makeVolume(LABELS.astype(np.int16), name="Mask", labels=True))
+    for node in (pair.moving, getattr(pair, key)):
         node.SetAndObserveTransformNodeID(parent.GetID())
     mask = read_labels(exportInputs(pair, str(tmp_path))[key]).data.numpy()
     np.testing.assert_array_equal(mask, LABELS > 0)
@@ -177,9 +177,9 @@ def test_a_region_is_the_voxels_in_its_box(pair, tmp_path):
 
 
 def test_only_files_of_changed_nodes_are_rewritten(pair, tmp_path, scene):
-    pair.fixedMask, pair.region = makeSegmentation(LABELS), makeRoi(CENTRE, (20, 20, 20))
-    pair.fixedLandmarks, pair.movingLandmarks = makeFiducials(CENTRE[None]), makeFiducials(CENTRE[None] + 1)
-    pair.initialTransform = makeLinearTransform(RIGID)
+    pair.fixed_mask, pair.region = makeSegmentation(LABELS), makeRoi(CENTRE, (20, 20, 20))
+    pair.fixed_points, pair.moving_points = makeFiducials(CENTRE[None]), makeFiducials(CENTRE[None] + 1)
+    pair.initial_transform = makeLinearTransform(RIGID)
 
     def changed() -> set[str]:
         before = times(tmp_path)
@@ -191,16 +191,16 @@ def test_only_files_of_changed_nodes_are_rewritten(pair, tmp_path, scene):
     pair.fixed.SetName("Renamed")
     pair.fixed.GetDisplayNode().SetWindow(7)
     assert changed() == set()
-    pair.fixedLandmarks.SetNthControlPointPosition(0, *(CENTRE + 2))
+    pair.fixed_points.SetNthControlPointPosition(0, *(CENTRE + 2))
     assert changed() == {"fixed_points.csv"}
     slicer.util.arrayFromVolume(pair.moving)[5, 5, 5] = 77
     slicer.util.arrayFromVolumeModified(pair.moving)
     assert changed() == {"moving.nrrd"}
-    pair.initialTransform.SetMatrixTransformToParent(makeLinearTransform(np.eye(4)).GetMatrixTransformToParent())
+    pair.initial_transform.SetMatrixTransformToParent(makeLinearTransform(np.eye(4)).GetMatrixTransformToParent())
     assert changed() == {"initial.tfm"}
-    segment = pair.fixedMask.GetSegmentation().GetNthSegmentID(0)
+    segment = pair.fixed_mask.GetSegmentation().GetNthSegmentID(0)
     slicer.util.updateSegmentBinaryLabelmapFromArray(
-        (LABELS == 0).astype(np.uint8), pair.fixedMask, segment, pair.fixed
+        (LABELS == 0).astype(np.uint8), pair.fixed_mask, segment, pair.fixed
     )
     assert changed() == {"fixed_mask.nrrd"}
     pair.region.SetSize(10, 10, 10)
@@ -212,7 +212,7 @@ def test_only_files_of_changed_nodes_are_rewritten(pair, tmp_path, scene):
 
 
 def test_exporting_leaves_the_scene_alone(pair, tmp_path, scene):
-    pair.fixedSegmentation = pair.movingSegmentation = makeSegmentation(LABELS)
+    pair.fixed_labels = pair.moving_labels = makeSegmentation(LABELS)
     before = scene.GetNumberOfNodes()
     exportInputs(pair, str(tmp_path))
     assert scene.GetNumberOfNodes() == before
@@ -242,6 +242,6 @@ def test_a_mask_without_a_voxel_on_its_volume_is_refused(pair, tmp_path):
     corner = np.zeros(SHAPE, int)
     corner[0, 0, 0] = 1
     away = (obliqueMatrix() @ (-3, -3, -3, 1))[:3] - obliqueMatrix()[:3, 3]
-    pair.fixedMask = makeSegmentation(corner, translation(*away) @ obliqueMatrix(), name="Astray")
+    pair.fixed_mask = makeSegmentation(corner, translation(*away) @ obliqueMatrix(), name="Astray")
     with pytest.raises(InputError, match='"Astray" has no voxel on its volume'):
         exportInputs(pair, str(tmp_path))

@@ -43,15 +43,15 @@ def nonLinear():
 
 
 def test_a_complete_set_can_run(pair):
-    pair.fixedMask = makeSegmentation(LABELS)
-    pair.movingMask = makeVolume(LABELS.astype(np.int16), labels=True)
-    pair.fixedSegmentation = pair.movingSegmentation = makeSegmentation(LABELS)
-    pair.initialTransform = nonLinear()
-    pair.fixedLandmarks, pair.movingLandmarks = makeFiducials(CENTRE[None]), makeFiducials(CENTRE[None] + 1)
+    pair.fixed_mask = makeSegmentation(LABELS)
+    pair.moving_mask = makeVolume(LABELS.astype(np.int16), labels=True)
+    pair.fixed_labels = pair.moving_labels = makeSegmentation(LABELS)
+    pair.initial_transform = nonLinear()
+    pair.fixed_points, pair.moving_points = makeFiducials(CENTRE[None]), makeFiducials(CENTRE[None] + 1)
     pair.region = makeRoi(CENTRE, (20, 20, 20))
-    for node in (pair.fixed, pair.moving, pair.fixedMask):
+    for node in (pair.fixed, pair.moving, pair.fixed_mask):
         under(node, makeLinearTransform(rotation(3)))
-    pair.fixedLandmarks.SetAndObserveTransformNodeID(pair.fixed.GetTransformNodeID())
+    pair.fixed_points.SetAndObserveTransformNodeID(pair.fixed.GetTransformNodeID())
     assert problems(pair) == []
 
 
@@ -120,10 +120,10 @@ def test_a_sheared_grid(pair):
 
 @pytest.mark.parametrize(
     "what",
-    ["fixedMask", "movingMask", "fixedLeaveOut", "movingLeaveOut", "fixedSegmentation", "movingSegmentation"],
+    ["fixed_mask", "moving_mask", "fixed_leave_out", "moving_leave_out", "fixed_labels", "moving_labels"],
 )
 def test_empty_labels(pair, what, scene):
-    pair.fixedSegmentation = pair.movingSegmentation = makeSegmentation(LABELS)
+    pair.fixed_labels = pair.moving_labels = makeSegmentation(LABELS)
     for empty in (
         scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Nothing"),
         makeVolume(np.zeros(SHAPE, np.int16), name="Nothing", labels=True),
@@ -133,46 +133,46 @@ def test_empty_labels(pair, what, scene):
 
 
 def test_a_segmentation_of_another_subject(pair):
-    pair.fixedMask = makeSegmentation(LABELS, translation(400, 0, 0) @ obliqueMatrix(), name="Other")
+    pair.fixed_mask = makeSegmentation(LABELS, translation(400, 0, 0) @ obliqueMatrix(), name="Other")
     assert 'mask "Other" lies outside volume "Fixed"' in one(pair)
 
 
 def test_a_segmentation_left_behind_by_its_volume(pair):
-    pair.movingMask = makeSegmentation(LABELS, name="Left")
+    pair.moving_mask = makeSegmentation(LABELS, name="Left")
     under(pair.moving, makeLinearTransform(translation(300, 0, 0)))
     assert '"Left" lies outside volume "Moving"; choose the one drawn on it, or put both under the same' in one(pair)
 
 
 def test_segmentations_that_do_not_pair(pair):
-    pair.fixedSegmentation, pair.movingSegmentation = makeSegmentation(LABELS > 0, name="A"), None
+    pair.fixed_labels, pair.moving_labels = makeSegmentation(LABELS > 0, name="A"), None
     assert '"A" has no counterpart' in one(pair)
-    pair.movingSegmentation = makeSegmentation(LABELS > 0, name="B")
-    pair.movingSegmentation.GetSegmentation().GetNthSegment(0).SetName("Elsewhere")
+    pair.moving_labels = makeSegmentation(LABELS > 0, name="B")
+    pair.moving_labels.GetSegmentation().GetNthSegment(0).SetName("Elsewhere")
     assert '"A" and "B" have no segment of the same name' in one(pair)
 
 
 def test_an_inverse_as_initial_transform(pair):
-    pair.initialTransform = makeGridTransform(np.ones((4, 4, 4, 3)), np.eye(4), name="Back", fromParent=False)
+    pair.initial_transform = makeGridTransform(np.ones((4, 4, 4, 3)), np.eye(4), name="Back", fromParent=False)
     assert '"Back" is the inverse of a non-linear one' in one(pair)
 
 
 def test_landmarks_that_do_not_pair(pair):
     points = CENTRE + np.arange(6).reshape(2, 3)
-    pair.fixedLandmarks = makeFiducials(points, "A")
+    pair.fixed_points = makeFiducials(points, "A")
     assert '"A" has no counterpart; choose the moving landmarks too' in one(pair)
-    pair.movingLandmarks = pair.fixedLandmarks
+    pair.moving_points = pair.fixed_points
     assert '"A" is both fixed and moving landmarks' in one(pair)
-    pair.movingLandmarks = makeFiducials(points[:1], "B")
+    pair.moving_points = makeFiducials(points[:1], "B")
     assert '"A" has 2 points but "B" has 1' in one(pair)
-    pair.movingLandmarks.RemoveAllControlPoints()
+    pair.moving_points.RemoveAllControlPoints()
     assert '"B" has no points' in one(pair)
 
 
 def test_landmarks_not_placed_or_astray(pair):
-    pair.fixedLandmarks, pair.movingLandmarks = makeFiducials(CENTRE[None], "A"), makeFiducials(CENTRE[None], "B")
-    pair.movingLandmarks.SetNthControlPointPosition(0, 500, 0, 0)
+    pair.fixed_points, pair.moving_points = makeFiducials(CENTRE[None], "A"), makeFiducials(CENTRE[None], "B")
+    pair.moving_points.SetNthControlPointPosition(0, 500, 0, 0)
     assert 'Point 1 of "B" lies outside volume "Moving"' in one(pair)
-    pair.movingLandmarks.UnsetNthControlPointPosition(0)
+    pair.moving_points.UnsetNthControlPointPosition(0)
     assert 'Point 1 of "B" is not placed' in one(pair)
 
 
@@ -189,5 +189,5 @@ def test_outputs_must_not_be_inputs(pair):
     assert 'overwrite the input "Moving"' in outputProblems(pair, transform, pair.moving)[0]
     under(pair.moving, transform)
     assert '"Moving" is under the output transform "T"' in outputProblems(pair, transform, None)[0]
-    pair.initialTransform = transform
+    pair.initial_transform = transform
     assert any("both initial transform and output" in p for p in outputProblems(pair, transform, None))

@@ -264,7 +264,7 @@ def test_a_real_run_comes_in_whole(scene, sampleRun, tmp_path):
     sample = ROOT / "SpikeRegLib" / "sample"
     fixed, moving = (loadVolume(sample / f"{name}.nii.gz", name) for name in ("fixed", "moving"))
     labels = loadVolume(sample / "moving_seg.nii.gz", "labels", labels=True)
-    run = loadRun(str(tmp_path), Inputs(fixed, moving, movingSegmentation=labels), Outputs(), "sample")
+    run = loadRun(str(tmp_path), Inputs(fixed, moving, moving_labels=labels), Outputs(), "sample")
     assert run.jacobian is not None and not run.transform.IsLinear()
     layers = [node.GetAttribute("SpikeReg.Layer") for node in run.spikes]
     reported = [layer["name"] for layer in json.loads((sampleRun / "result.json").read_text())["spikes"]["layers"]]

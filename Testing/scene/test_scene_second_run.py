@@ -38,11 +38,11 @@ def inputs(request) -> Inputs:
     made = Inputs(
         fixed=makeVolume(blobs(), name="Fixed"),
         moving=makeVolume(blobs(seed=1), name="Moving"),
-        movingMask=makeSegmentation(blobs() > 100, name="Mask"),
-        fixedSegmentation=makeSegmentation(blobs() > 200, name="Fixed labels"),
-        movingSegmentation=makeVolume((blobs() > 200).astype("i2"), name="Moving labels", labels=True),
-        fixedLandmarks=makeFiducials(inside, "Fixed points"),
-        movingLandmarks=makeFiducials(inside, "Moving points"),
+        moving_mask=makeSegmentation(blobs() > 100, name="Mask"),
+        fixed_labels=makeSegmentation(blobs() > 200, name="Fixed labels"),
+        moving_labels=makeVolume((blobs() > 200).astype("i2"), name="Moving labels", labels=True),
+        fixed_points=makeFiducials(inside, "Fixed points"),
+        moving_points=makeFiducials(inside, "Moving points"),
     )
     if request.param is not None:
         placed = makeLinearTransform(request.param, "Placed")
@@ -53,7 +53,7 @@ def inputs(request) -> Inputs:
 
 
 def movingSide(inputs: Inputs) -> list:
-    return [inputs.moving, inputs.movingMask, inputs.movingSegmentation, inputs.movingLandmarks]
+    return [inputs.moving, inputs.moving_mask, inputs.moving_labels, inputs.moving_points]
 
 
 def runOf(inputs: Inputs, name: str = "Run", size: float = 3.0):
@@ -90,13 +90,13 @@ def test_a_second_run_reads_what_the_first_one_read(inputs, tmp_path):
 
 def test_nodes_that_were_not_brought_along_still_fit(inputs, tmp_path):
     before = exported(inputs, tmp_path / "before")
-    assert applyTo(runOf(inputs), [inputs.moving, inputs.movingLandmarks]) == []
+    assert applyTo(runOf(inputs), [inputs.moving, inputs.moving_points]) == []
     assert problems(inputs) == [] and exported(inputs, tmp_path / "after") == before
 
 
 def test_the_fixed_side_under_the_inverse_stands_where_it_stood(inputs, tmp_path):
     before = exported(inputs, tmp_path / "before")
-    fixedSide = [inputs.fixed, inputs.fixedSegmentation, inputs.fixedLandmarks]
+    fixedSide = [inputs.fixed, inputs.fixed_labels, inputs.fixed_points]
     assert applyTo(runOf(inputs), fixedSide, inverse=True) == []
     assert problems(inputs) == [] and exported(inputs, tmp_path / "after") == before
 
@@ -122,13 +122,13 @@ def test_the_result_of_the_second_run_replaces_that_of_the_first_above_a_node(in
     applyTo(first, movingSide(inputs))
     second = runOf(inputs, "Second", size=9.0)
     assert applyTo(second, movingSide(inputs)) == []
-    alone = makeFiducials([list(inputs.movingLandmarks.GetNthControlPointPosition(n)) for n in range(3)], "Alone")
+    alone = makeFiducials([list(inputs.moving_points.GetNthControlPointPosition(n)) for n in range(3)], "Alone")
     placed = slicer.mrmlScene.GetFirstNodeByName("Placed")
     alone.SetAndObserveTransformNodeID(placed.GetID() if placed else None)
     applyTo(second, [alone])
     for number in range(3):
         expected = alone.GetNthControlPointPositionWorld(number)
-        assert np.allclose(inputs.movingLandmarks.GetNthControlPointPositionWorld(number), expected, atol=1e-4)
+        assert np.allclose(inputs.moving_points.GetNthControlPointPositionWorld(number), expected, atol=1e-4)
 
 
 def test_what_another_pair_left_above_a_node_still_counts(inputs):
@@ -142,5 +142,5 @@ def test_what_another_pair_left_above_a_node_still_counts(inputs):
 
 def test_a_node_that_was_taken_to_the_other_side_is_not_taken_for_one_of_this_side(inputs):
     run = runOf(inputs)
-    applyTo(run, [inputs.movingLandmarks])
-    assert "non-linear" in applyTo(runOf(inputs, "Second"), [inputs.movingLandmarks], inverse=True)[0]
+    applyTo(run, [inputs.moving_points])
+    assert "non-linear" in applyTo(runOf(inputs, "Second"), [inputs.moving_points], inverse=True)[0]

@@ -94,6 +94,12 @@ def saveAndReload() -> None:
     scene.Commit()
     text = scene.GetSceneXMLString()
     scene.SetSaveToXMLString(0)
+    loadScene(text)
+
+
+def loadScene(text: str) -> None:
+    """Close the scene and load another one from its XML."""
+    scene = slicer.mrmlScene
     scene.Clear(False)
     scene.SetLoadFromXMLString(1)
     scene.SetSceneXMLString(text)

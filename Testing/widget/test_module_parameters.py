@@ -176,7 +176,7 @@ def test_a_preview_with_a_network_of_ones_own_uses_that(panel, parameters):
     text = (PRESET_FOLDER / "brain-t1.toml").read_text().replace('model = "brain-t1"', 'model = "liver.safetensors"', 1)
     parameters.preset, parameters.customPreset = "liver", text
     options = previewOptions(parameters)
-    assert (options["preset"], options["presetText"], options["refine_iterations"]) == ("liver", text, 5)
+    assert (options["preset"], options["preset_text"], options["refine_iterations"]) == ("liver", text, 5)
 
 
 @pytest.mark.parametrize("kind", ["Linear", "BSpline", "Grid", ""])

@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.options.options import OPTIONS
 
 from . import files, grids, transforms
 from .inputs import Inputs
@@ -41,17 +42,18 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     request: dict[str, str | bool] = {
         "fixed": _image(folder, "fixed", inputs.fixed, fixedGrid),
         "moving": _image(folder, "moving", inputs.moving, movingGrid),
-        **_initial(folder, inputs.initialTransform, movingToWorld),
+        **_initial(folder, inputs.initial_transform, movingToWorld),
     }
-    names = sharedNames(inputs.fixedSegmentation, inputs.movingSegmentation)
+    names = sharedNames(inputs.fixed_labels, inputs.moving_labels)
     sides = (("fixed", fixedGrid, np.eye(4)), ("moving", movingGrid, movingToWorld))
     for side, grid, toWorld in sides:
-        kinds = (("mask", "Mask", None), ("leave_out", "LeaveOut", None), ("seg", "Segmentation", names))
-        for key, attribute, values in kinds:
-            node = getattr(inputs, side + attribute)
+        for kind, values in (("mask", None), ("leave_out", None), ("labels", names)):
+            name = f"{side}_{kind}"
+            node = getattr(inputs, name)
             if node is not None:
-                request[f"{side}_{key}"] = _labels(folder, f"{side}_{key}", node, grid, toWorld, values, inputs.pair)
-        landmarks = getattr(inputs, side + "Landmarks")
+                path = _labels(folder, name, node, grid, toWorld, values, inputs.pair)
+                request[OPTIONS[name].key] = path
+        landmarks = getattr(inputs, f"{side}_points")
         if landmarks is not None:
             request[f"{side}_points"] = _points(folder, f"{side}_points", landmarks, toWorld, inputs.pair)
     if inputs.region is not None:

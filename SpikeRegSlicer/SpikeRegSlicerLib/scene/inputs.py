@@ -18,7 +18,7 @@ MINIMUM_AXIS = 16  # voxels; the library refuses thinner volumes
 
 @dataclass
 class Inputs:
-    """The nodes a run reads; None where not given.
+    """The nodes a run reads, by the names that `SpikeRegLib.register` has for them; None where not given.
 
     A run maps fixed points in the world (linear parents of the fixed side applied) to the moving volume's own
     coordinates, in which the moving volume stays when it is put under the result instead of its present parent.
@@ -28,15 +28,15 @@ class Inputs:
 
     fixed: Any = None  # vtkMRMLScalarVolumeNode
     moving: Any = None
-    fixedMask: Any = None  # vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode
-    movingMask: Any = None
-    fixedLeaveOut: Any = None  # what of a volume does not count; kinds of node as for masks
-    movingLeaveOut: Any = None
-    fixedSegmentation: Any = None
-    movingSegmentation: Any = None
-    initialTransform: Any = None  # vtkMRMLTransformNode
-    fixedLandmarks: Any = None  # vtkMRMLMarkupsFiducialNode
-    movingLandmarks: Any = None
+    fixed_mask: Any = None  # vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode
+    moving_mask: Any = None
+    fixed_leave_out: Any = None  # what of a volume does not count; kinds of node as for masks
+    moving_leave_out: Any = None
+    fixed_labels: Any = None
+    moving_labels: Any = None
+    initial_transform: Any = None  # vtkMRMLTransformNode
+    fixed_points: Any = None  # vtkMRMLMarkupsFiducialNode
+    moving_points: Any = None
     region: Any = None  # vtkMRMLMarkupsROINode
 
     @property
@@ -45,7 +45,7 @@ class Inputs:
 
     def standing(self, node: Any) -> np.ndarray | None:
         """4x4 from the own coordinates of one of these nodes to the world; see `transforms.standing`."""
-        drawn = (self.fixedMask, self.fixedLeaveOut, self.fixedSegmentation, self.fixedLandmarks)
+        drawn = (self.fixed_mask, self.fixed_leave_out, self.fixed_labels, self.fixed_points)
         onFixed = (self.fixed, *drawn, self.region)
         return transforms.standing(node, self.pair, "fixed" if node in onFixed else "moving")
 
@@ -61,14 +61,14 @@ def problems(inputs: Inputs) -> list[str]:
     if found:
         return found
     return [
-        *_labelProblems(inputs, inputs.fixedMask, inputs.fixed, "mask"),
-        *_labelProblems(inputs, inputs.movingMask, inputs.moving, "mask"),
-        *_labelProblems(inputs, inputs.fixedLeaveOut, inputs.fixed, "mask"),
-        *_labelProblems(inputs, inputs.movingLeaveOut, inputs.moving, "mask"),
-        *_labelProblems(inputs, inputs.fixedSegmentation, inputs.fixed, "segmentation"),
-        *_labelProblems(inputs, inputs.movingSegmentation, inputs.moving, "segmentation"),
+        *_labelProblems(inputs, inputs.fixed_mask, inputs.fixed, "mask"),
+        *_labelProblems(inputs, inputs.moving_mask, inputs.moving, "mask"),
+        *_labelProblems(inputs, inputs.fixed_leave_out, inputs.fixed, "mask"),
+        *_labelProblems(inputs, inputs.moving_leave_out, inputs.moving, "mask"),
+        *_labelProblems(inputs, inputs.fixed_labels, inputs.fixed, "segmentation"),
+        *_labelProblems(inputs, inputs.moving_labels, inputs.moving, "segmentation"),
         *_pairProblems(inputs),
-        *_initialTransformProblems(inputs.initialTransform),
+        *_initialTransformProblems(inputs.initial_transform),
         *_landmarkProblems(inputs),
         *_regionProblems(inputs),
     ]
@@ -77,15 +77,15 @@ def problems(inputs: Inputs) -> list[str]:
 def outputProblems(inputs: Inputs, transform, warped) -> list[str]:
     """Reasons why chosen output nodes cannot take the result: writing them would change what the run reads."""
     found = []
-    read = (inputs.fixed, inputs.moving, inputs.fixedMask, inputs.movingMask)
-    if warped is not None and warped in (*read, inputs.fixedLeaveOut, inputs.movingLeaveOut):
+    read = (inputs.fixed, inputs.moving, inputs.fixed_mask, inputs.moving_mask)
+    if warped is not None and warped in (*read, inputs.fixed_leave_out, inputs.moving_leave_out):
         found.append(f'The warped volume would overwrite the input "{warped.GetName()}"; choose another output.')
     if warped is not None and (warped.IsA("vtkMRMLLabelMapVolumeNode") or warped.IsA("vtkMRMLTensorVolumeNode")):
         found.append(f'"{warped.GetName()}" cannot hold the warped volume; choose a scalar volume.')
     if transform is None:
         return found
     name = transform.GetName()
-    if transform is inputs.initialTransform:
+    if transform is inputs.initial_transform:
         found.append(f'"{name}" is both initial transform and output; choose another output.')
     for field in fields(inputs):
         node = getattr(inputs, field.name)
@@ -226,7 +226,7 @@ def _standingBounds(node, inputs: Inputs) -> np.ndarray | None:
 
 
 def _pairProblems(inputs: Inputs) -> Iterator[str]:
-    fixed, moving = inputs.fixedSegmentation, inputs.movingSegmentation
+    fixed, moving = inputs.fixed_labels, inputs.moving_labels
     if fixed is not None and moving is None:
         yield f'"{fixed.GetName()}" has no counterpart; choose the moving segmentation too, or clear the choice.'
     if fixed is None or moving is None:
@@ -259,7 +259,7 @@ def _initialTransformProblems(node) -> Iterator[str]:
 
 
 def _landmarkProblems(inputs: Inputs) -> Iterator[str]:
-    fixed, moving = inputs.fixedLandmarks, inputs.movingLandmarks
+    fixed, moving = inputs.fixed_points, inputs.moving_points
     if fixed is None and moving is None:
         return
     if fixed is None or moving is None:

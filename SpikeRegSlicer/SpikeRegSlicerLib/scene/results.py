@@ -141,7 +141,7 @@ def _loadJacobian(run: Run, folder: str, fixed) -> None:
 
 def _loadSegmentation(run: Run, folder: str, inputs: Inputs) -> None:
     path = os.path.join(folder, "warped_seg.nii.gz")
-    given = [_present(inputs.fixedSegmentation), _present(inputs.movingSegmentation)]
+    given = [_present(inputs.fixed_labels), _present(inputs.moving_labels)]
     if given == [None, None] or not os.path.isfile(path):
         return
     names = sharedNames(*given)

@@ -27,7 +27,7 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
     Raises:
         InputError: what the scene has is no preset.
     """
-    options = {**optionsOf(parameters), "spike_maps": False, "presetText": ""}
+    options = {**optionsOf(parameters), "spike_maps": False, "preset_text": ""}
     options.pop("refine_iterations", None)
     preset = presets.presetOf(parameters)
     isAlike = preset.similarity == presets.load_preset(presets.PREVIEW).similarity
@@ -39,7 +39,7 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
         return {**options, "preset": presets.PREVIEW_WITHOUT_NETWORK, "refine_iterations": PREVIEW_ITERATIONS}
     if preset.refine.levels:
         options["refine_iterations"] = PREVIEW_ITERATIONS
-    return {**options, "presetText": parameters.customPreset}
+    return {**options, "preset_text": parameters.customPreset}
 
 
 class LivePart(Part):

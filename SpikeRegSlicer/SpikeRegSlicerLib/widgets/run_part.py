@@ -124,7 +124,7 @@ class RunPart(Part):
         parameters = self.parameters
         if not self._presetIsFit():
             return None
-        options = {**optionsOf(parameters), "presetText": parameters.customPreset}
+        options = {**optionsOf(parameters), "preset_text": parameters.customPreset}
         return self.start(options, Outputs(parameters.outputTransform, parameters.outputVolume))
 
     def start(self, options: dict[str, Any], outputs: Outputs) -> Registration | None:
