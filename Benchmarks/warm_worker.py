@@ -24,7 +24,8 @@ from typing import Any
 import SimpleITK as sitk
 from dev_pairs import DATA, ONE_THREAD, ROOT, listed_pairs
 
-sys.path[:0] = [str(ROOT), str(ROOT / "SpikeRegSlicer")]
+sys.path[:0] = [str(ROOT), str(ROOT / "SpikeRegSlicer"), str(ROOT / "Testing" / "scene")]
+import slicer_i18n  # noqa: E402, F401
 from SpikeRegSlicerLib.scene.results import FILES  # noqa: E402
 
 # Each request changes this against the first one of its series.

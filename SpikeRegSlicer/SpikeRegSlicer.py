@@ -32,7 +32,7 @@ class SpikeRegSlicer(ScriptedLoadableModule):
         parent.title = _("SpikeReg")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
         parent.dependencies = []
-        parent.contributors = ["The SpikeReg contributors"]
+        parent.contributors = [_("The SpikeReg contributors")]
         parent.helpText = (
             _(
                 "Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, "
@@ -172,5 +172,5 @@ class SpikeRegSlicerTest(Cases, ScriptedLoadableModuleTest):
         finally:
             logic.close()
         if not isComplete:
-            self.skipTest("PyTorch is not installed: the cases that register were skipped")
+            self.skipTest(_("PyTorch is not installed: the cases that register were skipped"))
         self.delayDisplay(_("All cases passed"))

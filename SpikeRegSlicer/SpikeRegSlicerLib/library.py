@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import slicer
+from slicer.i18n import tr as _
 
 LIBRARY = "SpikeRegLib"
 
@@ -22,7 +23,11 @@ def libraryFolder() -> str:
     for candidate in (folder, os.path.dirname(folder)):
         if os.path.isfile(os.path.join(candidate, LIBRARY, "__init__.py")):
             return candidate
-    raise FileNotFoundError(f"{LIBRARY} was not found beside {folder}; install the extension SpikeReg again")
+    raise FileNotFoundError(
+        _("{library} was not found beside {folder}; install the extension SpikeReg again").format(
+            library=LIBRARY, folder=folder
+        )
+    )
 
 
 def makeImportable() -> None:

@@ -25,7 +25,8 @@ from SpikeRegSlicerLib.registration import Registration, RegistrationError
 from SpikeRegSlicerLib.run_names import runName
 from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
-from SpikeRegSlicerLib.scene.inputs import Inputs, problems
+from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.scene.problems import problems
 from SpikeRegSlicerLib.scene.results import FILES, Outputs, Run
 from SpikeRegSlicerLib.scene.undo import History
 

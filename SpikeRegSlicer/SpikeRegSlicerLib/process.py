@@ -217,7 +217,8 @@ class WorkerProcess:
                 self._onLine(line)
         if hasEnded and self._child is child:
             self._child = None
-            self._tell(f"worker ended, {'signal' if child.crashed else 'exit code'} {child.exitCode}")
+            end = _("worker ended, signal {code}") if child.crashed else _("worker ended, exit code {code}")
+            self._tell(end.format(code=child.exitCode))
             message = self._obituary(child)
             child.letGo()
             self._finish(Event.ERROR, message)

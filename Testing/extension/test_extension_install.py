@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 IMPORT_SCENE_AND_DISPLAY = """
 import importlib, json, pathlib, sys, types
+sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)  # which slicer-core lacks
 from SpikeRegSlicerLib import library, sample
 registered = []
 sys.modules["SampleData"] = types.SimpleNamespace(SampleDataLogic=types.SimpleNamespace(

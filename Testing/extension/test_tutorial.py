@@ -73,7 +73,7 @@ def test_the_script_imports_what_is_there():
 
 
 def test_keywords_for_scripts_are_known():
-    """To the logic, to its inputs or, with underscores, to the library."""
+    """To the logic, to its inputs or to the library."""
     (sentence,) = re.findall(r"^`wait=False`.*?\n\n", TEXT, re.S | re.M)
     mentioned = {word.removesuffix("=False") for word in re.findall(r"`([\w=]+)`", sentence)}
     register = definitions(MODULE / "SpikeRegSlicerLib" / "logic.py")["register"].args

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+import slicer_i18n  # noqa: F401  before the modules of SpikeRegSlicerLib
 import vtk
 from hierarchy_plugins import HierarchyPlugins
 from vtk.util.numpy_support import numpy_to_vtk

@@ -103,10 +103,10 @@ def test_rates_are_numbers_in_the_network_s_order(scene, result):
     node = tables.ratesTable(scene, result)
     layers = [layer for layer in result["spikes"]["layers"] if layer["neurons"]]
     table = node.GetTable()
-    assert [table.GetValueByName(n, tables.LAYER).ToString() for n in range(table.GetNumberOfRows())] == [
+    assert [table.GetValueByName(n, "Layer").ToString() for n in range(table.GetNumberOfRows())] == [
         layer["name"] for layer in layers
     ]
-    rates = [table.GetValueByName(n, tables.RATE).ToDouble() for n in range(table.GetNumberOfRows())]
+    rates = [table.GetValueByName(n, "Rate (%)").ToDouble() for n in range(table.GetNumberOfRows())]
     np.testing.assert_allclose(rates, [100 * layer["rate"] for layer in layers])
     assert tables.ratesTable(scene, {"spikes": None}) is None
 
@@ -117,7 +117,7 @@ def test_the_chart_has_a_bar_per_layer_and_says_what_its_axes_are(scene, result)
     (series,) = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert series.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
     assert series.GetTableNode() is table
-    assert (series.GetYColumnName(), series.GetLabelColumnName()) == (tables.RATE, tables.LAYER)
+    assert (series.GetYColumnName(), series.GetLabelColumnName()) == ("Rate (%)", "Layer")
     assert chart.GetYAxisTitle() == "Rate (%)"
     names = [layer["name"] for layer in result["spikes"]["layers"] if layer["neurons"]]
     assert chart.GetXAxisTitle() == f"Layer, from {names[0]} (0) to {names[-1]}"

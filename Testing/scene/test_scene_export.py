@@ -25,7 +25,7 @@ from slicer_scene import (
 from small_pair import CENTRE, FIXED, LABELS, SHAPE, makePair
 from SpikeRegSlicerLib.scene import files
 from SpikeRegSlicerLib.scene.export import exportInputs
-from SpikeRegSlicerLib.scene.inputs import problems
+from SpikeRegSlicerLib.scene.problems import problems
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.points import read_points

@@ -18,7 +18,8 @@ from slicer_scene import (
     translation,
 )
 from small_pair import CENTRE, FIXED, LABELS, SHAPE, makePair
-from SpikeRegSlicerLib.scene.inputs import Inputs, outputProblems, problems
+from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.scene.problems import outputProblems, problems
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from slicer_scene import (
 from SpikeRegSlicerLib.scene import grids
 from SpikeRegSlicerLib.scene.apply import applyTo
 from SpikeRegSlicerLib.scene.export import exportInputs
-from SpikeRegSlicerLib.scene.inputs import Inputs, problems
+from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.scene.problems import problems
 from SpikeRegSlicerLib.scene.results import Outputs, loadRun
 
 from SpikeRegLib import register, write_outputs

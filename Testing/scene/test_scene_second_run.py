@@ -23,7 +23,8 @@ from SpikeRegSlicerLib.scene import transforms
 from SpikeRegSlicerLib.scene.apply import applyTo
 from SpikeRegSlicerLib.scene.export import exportInputs
 from SpikeRegSlicerLib.scene.hierarchy import RunFolder
-from SpikeRegSlicerLib.scene.inputs import Inputs, outputProblems, problems
+from SpikeRegSlicerLib.scene.inputs import Inputs
+from SpikeRegSlicerLib.scene.problems import outputProblems, problems
 from SpikeRegSlicerLib.scene.undo import History
 
 pytestmark = pytest.mark.usefixtures("scene")

@@ -130,6 +130,7 @@ def test_from_a_source_tree_the_module_finds_its_library_and_its_file_runs_nothi
 import sys, types
 sys.path[:] = [path for path in sys.path if path not in ("", {root!r})] + [{folder!r}]
 sys.modules["slicer"] = types.ModuleType("slicer")
+sys.modules["slicer.i18n"] = types.SimpleNamespace(tr=str)
 import importlib.util
 assert importlib.util.find_spec("SpikeRegLib") is None
 import SpikeRegSlicerLib

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-
-from SpikeRegSlicerLib.display.tables import LAYER, RATE
+from slicer.i18n import tr as _
 
 _BAR_COLOUR = (0.184, 0.435, 0.624)  # the accent of the library's report
 
@@ -16,23 +15,29 @@ def ratesChart(scene: Any, ratesTable: Any) -> Any:
 
     Slicer numbers the bars of a chart; a bar's layer is named when the mouse is over it, and in the table.
     """
+    columns = ratesTable.GetTable()
+    layer, rate = columns.GetColumnName(0), columns.GetColumnName(1)  # in whatever language the table was made
     series = slicer.vtkMRMLPlotSeriesNode()
-    series.SetName("Mean spike rate")
+    series.SetName(_("Mean spike rate"))
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeBar)
     series.SetColor(*_BAR_COLOUR)
     scene.AddNode(series)
     series.SetAndObserveTableNodeID(ratesTable.GetID())
-    series.SetYColumnName(RATE)
-    series.SetLabelColumnName(LAYER)
-    names = ratesTable.GetTable().GetColumnByName(LAYER)
+    series.SetYColumnName(rate)
+    series.SetLabelColumnName(layer)
+    names = columns.GetColumnByName(layer)
     chart = slicer.vtkMRMLPlotChartNode()
-    chart.SetName("Spike rates")
-    chart.SetTitle("Mean spike rate of each layer")
-    chart.SetXAxisTitle(f"Layer, from {names.GetValue(0)} (0) to {names.GetValue(names.GetNumberOfValues() - 1)}")
-    chart.SetYAxisTitle(RATE)
+    chart.SetName(_("Spike rates"))
+    chart.SetTitle(_("Mean spike rate of each layer"))
+    chart.SetXAxisTitle(
+        _("Layer, from {first} (0) to {last}").format(
+            first=names.GetValue(0), last=names.GetValue(names.GetNumberOfValues() - 1)
+        )
+    )
+    chart.SetYAxisTitle(rate)
     chart.SetLegendVisibility(False)
     chart.SetYAxisRangeAuto(False)
-    highest = max(series.GetTableNode().GetTable().GetColumnByName(RATE).GetRange()[1], 0.1)
+    highest = max(columns.GetColumnByName(rate).GetRange()[1], 0.1)
     chart.SetYAxisRange(0.0, 1.1 * highest)
     scene.AddNode(chart)
     chart.AddAndObservePlotSeriesNodeID(series.GetID())

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 JACOBIAN_LIMIT = 3.0  # as in the library's report: the colours saturate at 1/3 and 3
 JACOBIAN_RANGE = (-1.0, JACOBIAN_LIMIT)  # the window the Jacobian's table is made for; -1 to 0 is the folds' colour
@@ -19,17 +20,17 @@ _SIZE = 256
 
 def jacobianColours(scene: Any) -> Any:
     """Diverging and symmetric in the logarithm: white at 1, blue shrinks, red grows, magenta where it folds (< 0)."""
-    return _node(scene, "jacobian", "SpikeReg Jacobian", _jacobianTable)
+    return _node(scene, "jacobian", _("SpikeReg Jacobian"), _jacobianTable)
 
 
 def spikeRateColours(scene: Any) -> Any:
     """Sequential with evenly growing lightness from black; no spikes is transparent: the anatomy stays as it is."""
-    return _node(scene, "spikes", "SpikeReg spike rate", _spikeTable)
+    return _node(scene, "spikes", _("SpikeReg spike rate"), _spikeTable)
 
 
 def differenceColours(scene: Any) -> Any:
     """Diverging with a dark middle for a symmetric window: no difference is black, blue below, orange above."""
-    return _node(scene, "difference", "SpikeReg difference", _differenceTable)
+    return _node(scene, "difference", _("SpikeReg difference"), _differenceTable)
 
 
 def _jacobianTable() -> np.ndarray:

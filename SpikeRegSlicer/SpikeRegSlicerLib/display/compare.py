@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display import colours, intensity, style
 from SpikeRegSlicerLib.display.deformable import deformablePart
@@ -16,31 +17,39 @@ from SpikeRegSlicerLib.display.views import SliceViews
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to compare, and what its slider sets.
+    """What the slider of a way to compare sets: the value to begin with and its limits; `valueText` says of what."""
 
-    Attributes:
-        title: for a person.
-        value: what the slider sets, with its unit.
-        default, minimum, maximum: of that value.
-    """
-
-    title: str
-    value: str
     default: float
     minimum: float
     maximum: float
 
 
 MODES = {
-    "blend": Mode("Blend", "share of the warped image", 0.5, 0.0, 1.0),
-    "flicker": Mode("Flicker", "changes per second (Hz)", 2.0, 0.5, 10.0),
-    "checkerboard": Mode("Checkerboard", "size of a square (mm)", 20.0, 5.0, 60.0),
-    "difference": Mode("Difference", "window (share of the intensity range)", 0.5, 0.05, 1.0),
-    "jacobian": Mode("Jacobian", "opacity", 0.5, 0.0, 1.0),
-    "grid": Mode("Grid", "distance of the lines (mm)", 10.0, 4.0, 40.0),
-    "glyph": Mode("Arrows", "distance of the arrows (mm)", 8.0, 4.0, 40.0),
-    "contour": Mode("Contours", "displacement from one line to the next (mm)", 2.0, 0.5, 10.0),
+    "blend": Mode(0.5, 0.0, 1.0),
+    "flicker": Mode(2.0, 0.5, 10.0),
+    "checkerboard": Mode(20.0, 5.0, 60.0),
+    "difference": Mode(0.5, 0.05, 1.0),
+    "jacobian": Mode(0.5, 0.0, 1.0),
+    "grid": Mode(10.0, 4.0, 40.0),
+    "glyph": Mode(8.0, 4.0, 40.0),
+    "contour": Mode(2.0, 0.5, 10.0),
 }
+
+
+def valueText(mode: str) -> str:
+    """What the slider of a mode sets, with its unit, for a person."""
+    return {
+        "blend": _("share of the warped image"),
+        "flicker": _("changes per second (Hz)"),
+        "checkerboard": _("size of a square (mm)"),
+        "difference": _("window (share of the intensity range)"),
+        "jacobian": _("opacity"),
+        "grid": _("distance of the lines (mm)"),
+        "glyph": _("distance of the arrows (mm)"),
+        "contour": _("displacement from one line to the next (mm)"),
+    }[mode]
+
+
 _OF_TRANSFORM = ("grid", "glyph", "contour")
 
 
@@ -73,7 +82,7 @@ class Comparison:
 
         Args:
             mode: one of `modes()`.
-            value: as `MODES[mode]` describes it; None for its default.
+            value: as `valueText` describes it; None for its default.
 
         Raises:
             ValueError: if the mode is not there, or the two images lie on different grids.
@@ -115,24 +124,24 @@ class Comparison:
             shape = [-1 if n == axis else 1 for n in range(3)]
             square = square + (np.arange(fixed.shape[axis]) * spacing // millimetres).astype(int).reshape(shape)
         board = np.where(square % 2 == 0, intensity.unit(fixed), intensity.unit(warped))
-        volume = self._helperVolume("Checkerboard", board)
+        volume = self._helperVolume("board", _("Checkerboard ({volume})"), board)
         style.setWindow(volume.GetDisplayNode(), 0.0, 1.0)
         self._views.show(volume)
 
     def _difference(self, window: float) -> None:
-        volume = self._helpers.get("Difference")
+        volume = self._helpers.get("difference")
         if volume is None:
             percent = 100 * intensity.difference(*intensity.pairOfArrays(self.fixed, self.warped))
-            volume = self._helperVolume("Difference", percent)
+            volume = self._helperVolume("difference", _("Difference ({volume})"), percent)
             volume.GetDisplayNode().SetAndObserveColorNodeID(colours.differenceColours(self.scene).GetID())
         style.setWindow(volume.GetDisplayNode(), -100 * window, 100 * window)
         self._views.show(volume)
-        self._addLegend(volume, "warped − fixed\n% of range")
+        self._addLegend(volume, _("warped − fixed\n% of range"))
 
     def _jacobian(self, opacity: float) -> None:
         style.styleJacobian(self.jacobian)
         self._views.show(self.fixed, self.jacobian, opacity)
-        self._addLegend(self.jacobian, "Jacobian\n(fold < 0)")
+        self._addLegend(self.jacobian, _("Jacobian\n(fold < 0)"))
 
     def _drawTransform(self, mode: str, millimetres: float) -> None:
         if "transform" not in self._helpers:
@@ -140,7 +149,7 @@ class Comparison:
         style.setTransformDisplay(self._helpers["transform"], mode, millimetres)
         self._views.show(self.warped)
 
-    def _helperVolume(self, name: str, values: np.ndarray) -> Any:
+    def _helperVolume(self, name: str, title: str, values: np.ndarray) -> Any:
         """A volume on the fixed image's grid, there until the mode ends.
 
         It is not hidden from editors: a slice view's own selector drops a volume that it cannot list.
@@ -148,7 +157,7 @@ class Comparison:
         volume = self._helpers.get(name)
         if volume is None:
             volume = slicer.vtkMRMLScalarVolumeNode()
-            volume.SetName(f"{name} ({self.warped.GetName()})")
+            volume.SetName(title.format(volume=self.warped.GetName()))
             volume.SetSaveWithScene(0)
             self.scene.AddNode(volume)
             self._helpers[name] = volume

@@ -6,6 +6,7 @@ from typing import Any
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 
 def deformablePart(transformNode: Any) -> Any:
@@ -29,7 +30,7 @@ def deformablePart(transformNode: Any) -> Any:
     alone.Concatenate(whole)
     alone.Concatenate(linear)
     node = slicer.vtkMRMLTransformNode()
-    node.SetName(f"{transformNode.GetName()} (deformable part)")
+    node.SetName(_("{transform} (deformable part)").format(transform=transformNode.GetName()))
     node.SetHideFromEditors(1)
     node.SetSaveWithScene(0)
     transformNode.GetScene().AddNode(node)

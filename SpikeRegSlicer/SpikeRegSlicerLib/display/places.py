@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display import intensity
 
@@ -108,9 +109,15 @@ def _voxelToWorld(volume: Any) -> Any:
 
 def _text(kind: str, value: float) -> str:
     if kind == "residual":
-        side = "brighter" if value > 0 else "darker"
-        return f"warped image {side} by {100 * abs(value):.0f} % of the intensity range"
+        side = _("brighter") if value > 0 else _("darker")
+        return _("warped image {side} by {percent:.0f} % of the intensity range").format(
+            side=side, percent=100 * abs(value)
+        )
     if value <= 0:
-        return f"folded (Jacobian {value:.2f})"
-    change = f"grows to {value:.1f} times its volume" if value > 1 else f"shrinks to {100 * value:.0f} % of its volume"
+        return _("folded (Jacobian {value:.2f})").format(value=value)
+    change = (
+        _("grows to {value:.1f} times its volume").format(value=value)
+        if value > 1
+        else _("shrinks to {percent:.0f} % of its volume").format(percent=100 * value)
+    )
     return f"{change} (Jacobian {value:.2f})"

@@ -10,11 +10,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 _LABEL_LENGTH = 16  # characters that fit beside the chart of overlaps
-_DECISIONS = {
-    "accepted": ("good", "Accepted", "for the use it was made for"),
-    "rejected": ("poor", "Rejected", "do not use this registration"),
-}
 
 
 def writeReport(
@@ -62,10 +60,12 @@ def renderReport(
     fixed, moving = (str(inputs.get(name) or "") for name in ("fixed", "moving"))
     title = f"{figures.file_name(moving)} → {figures.file_name(fixed)}"
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    version = (result.get("versions") or {}).get("spikereg", "")
+    about = escape(_("Visual check of a registration"))
+    version = escape(str((result.get("versions") or {}).get("spikereg", "")))
+    unknown = _("not from a file")
     body = "".join(
         (
-            f'<header><h1>{escape(title)}</h1><div class="soft">Visual check of a registration · {now}</div></header>',
+            f'<header><h1>{escape(title)}</h1><div class="soft">{about} · {now}</div></header>',
             _review(review),
             figures.verdict_box(result),
             figures.key_figures(result),
@@ -74,11 +74,11 @@ def renderReport(
             figures.measurements(result),
             _energy(result),
             figures.timing(result),
-            figures.provenance(result, fixed or "not from a file", moving or "not from a file"),
-            f"<footer>SpikeReg {escape(str(version))}. Research software, not a medical device.</footer>",
+            figures.provenance(result, fixed or unknown, moving or unknown),
+            f"<footer>SpikeReg {version}. {escape(_('Research software, not a medical device.'))}</footer>",
         )
     )
-    return page(f"{title} · visual check", f"{style}{_STYLE}", body)
+    return page(_("{title} · visual check").format(title=title), f"{style}{_STYLE}", body)
 
 
 _STYLE = """figure.view { margin: 18px 0 0; } figure.view img { width: 100%; display: block; border-radius: 4px;
@@ -106,10 +106,15 @@ def _review(review: Mapping[str, Any] | None) -> str:
     """What a person decided, in words and colour."""
     decision = str((review or {}).get("decision") or "")
     if review is None or not decision:
-        return '<div class="verdict open"><b>Not reviewed</b> · nobody has accepted or rejected this registration</div>'
-    level, word, meaning = _DECISIONS.get(decision, ("check", decision.capitalize(), ""))
+        words, meaning = _("Not reviewed"), _("nobody has accepted or rejected this registration")
+        return f'<div class="verdict open"><b>{escape(words)}</b> · {escape(meaning)}</div>'
+    known = {
+        "accepted": ("good", _("Accepted"), _("for the use it was made for")),
+        "rejected": ("poor", _("Rejected"), _("do not use this registration")),
+    }
+    level, word, meaning = known.get(decision, ("check", decision.capitalize(), ""))
     time = str(review.get("time") or "").replace("T", " ").replace("+00:00", " UTC")
-    said = [f"by {review['reviewer']}" if review.get("reviewer") else "", time]
+    said = [_("by {reviewer}").format(reviewer=review["reviewer"]) if review.get("reviewer") else "", time]
     about = " · ".join(text for text in (meaning, *said) if text)
     note = f'<p class="note-text">{escape(str(review["note"]))}</p>' if review.get("note") else ""
     return f'<div class="verdict {level}"><b>{escape(word)}</b> · {escape(about)}{note}</div>'
@@ -125,7 +130,7 @@ def _pictures(screenshots: Mapping[str, bytes]) -> str:
         f'{base64.b64encode(png).decode("ascii")}"><figcaption>{escape(caption)}</figcaption></figure>'
         for caption, png in screenshots.items()
     ]
-    return section("Views", *shown)
+    return section(_("Views"), *shown)
 
 
 def _places(places: Sequence[Any]) -> str:
@@ -137,12 +142,12 @@ def _places(places: Sequence[Any]) -> str:
         (str(number), place.text, *(f"{coordinate:.1f}" for coordinate in place.ras))
         for number, place in enumerate(places, 1)
     ]
-    note = (
+    note = _(
         "Strongest local change of volume and largest difference left, inside the head, at least 15 mm apart. "
         "Positions in mm: R towards the patient's right, A to the front, S to the head."
     )
-    head = ("", "What", "R", "A", "S")
-    return section("Where to look first", table(head, rows, numeric_from=2), note=note)
+    head = ("", _("What"), "R", "A", "S")
+    return section(_("Where to look first"), table(head, rows, numeric_from=2), note=note)
 
 
 def _energy(result: Mapping[str, Any]) -> str:
@@ -152,22 +157,23 @@ def _energy(result: Mapping[str, Any]) -> str:
     if not energy:
         return ""
     baselines = (
-        ("Dense twin", "ann_mj", "reduction_vs_twin"),
-        ("Dense network of the paper, scaled", "", "reduction_vs_paper"),
+        (_("Dense twin"), "ann_mj", "reduction_vs_twin"),
+        (_("Dense network of the paper, scaled"), "", "reduction_vs_paper"),
     )
     decoders, pj = energy.get("decoder_macs"), energy.get("mac_pj") or 0
-    rows = [("Spiking encoder" if decoders else "Spiking network", number(energy.get("snn_mj"), "{:.3f} mJ"), "")]
+    rows = [(_("Spiking encoder") if decoders else _("Spiking network"), number(energy.get("snn_mj"), "{:.3f} mJ"), "")]
     rows += [
         (name, number(energy.get(mj), "{:.3f} mJ") if mj else "", number(energy.get(less), "{:.1f}×"))
         for name, mj, less in baselines
         if energy.get(mj) is not None or energy.get(less) is not None
     ]
     if decoders:
-        rows.insert(1, ("Decoders of the neural field, dense, at most", f"{decoders * pj * 1e-9:.3f} mJ", ""))
+        rows.insert(1, (_("Decoders of the neural field, dense, at most"), f"{decoders * pj * 1e-9:.3f} mJ", ""))
     mac, ac = (number(energy.get(name), "{:g}") for name in ("mac_pj", "ac_pj"))
+    formula = _("E = {mac} pJ × MACs + {ac} pJ × synaptic operations").format(mac=mac, ac=ac)
     return section(
-        "Energy (proxy)",
-        table(("", "Energy (proxy)", "Spiking is lower by"), rows),
-        f"<p><code>E = {mac} pJ × MACs + {ac} pJ × synaptic operations</code></p>",
-        note="An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement.",
+        _("Energy (proxy)"),
+        table(("", _("Energy (proxy)"), _("Spiking is lower by")), rows),
+        f"<p><code>{escape(formula)}</code></p>",
+        note=_("An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement."),
     )

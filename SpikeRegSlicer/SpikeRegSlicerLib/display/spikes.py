@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from SpikeRegSlicerLib.display import style
 from SpikeRegSlicerLib.display.views import SliceViews
 from SpikeRegSlicerLib.scene.hierarchy import LAYER
@@ -40,7 +42,9 @@ class SpikeOverlay:
         style.styleSpikes(volume)
         self._views.show(self.fixed, volume, opacity)
         decimals = 3 if volume.GetDisplayNode().GetWindowLevelMax() >= 0.01 else 4
-        self._legend = style.addLegend(volume, f"{name}\nrate, own scale", 3, f"%.{decimals}f", width=0.11)
+        self._legend = style.addLegend(
+            volume, _("{layer}\nrate, own scale").format(layer=name), 3, f"%.{decimals}f", width=0.11
+        )
         return name
 
     def hide(self) -> None:

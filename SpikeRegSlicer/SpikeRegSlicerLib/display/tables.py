@@ -8,8 +8,8 @@ from typing import Any
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
-LAYER, RATE = "Layer", "Rate (%)"  # the columns that the chart draws
 _NONE = "–"
 
 
@@ -19,32 +19,32 @@ def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
 
     part = {name: result.get(name) or {} for name in ("similarity", "dice", "hd95_mm", "tre_mm", "deformation")}
     lncc = {when: part["similarity"].get(f"lncc_{when}") for when in ("before", "aligned", "after")}
-    rows = [_course(f"Similarity ({measure_name(result)})", lncc, "{:.3f}")]
+    rows = [_course(_("Similarity ({measure})").format(measure=measure_name(result)), lncc, "{:.3f}")]
     above = {"aligned": part["similarity"].get("above_chance")}
-    rows.append(_course("Similarity against one image turned over (times)", above, "{:.2f}"))
+    rows.append(_course(_("Similarity against one image turned over (times)"), above, "{:.2f}"))
     for name, title, text in (
-        ("dice", "Dice, mean of the labels", "{:.3f}"),
-        ("hd95_mm", "95 % surface distance, mean (mm)", "{:.2f}"),
-        ("tre_mm", "Landmark error, mean (mm)", "{:.2f}"),
+        ("dice", _("Dice, mean of the labels"), "{:.3f}"),
+        ("hd95_mm", _("95 % surface distance, mean (mm)"), "{:.2f}"),
+        ("tre_mm", _("Landmark error, mean (mm)"), "{:.2f}"),
     ):
         means = {when: part[name].get(f"{when}_mean") for when in ("before", "aligned", "after")}
         rows.append(_course(title, means, text))
     for field, title, text in (
-        ("folding_percent", "Folded voxels (%)", "{:.4f}"),
-        ("jacobian_min", "Jacobian, smallest", "{:.3f}"),
-        ("jacobian_max", "Jacobian, largest", "{:.3f}"),
-        ("sdlogj", "Spread of the log Jacobian (SDlogJ)", "{:.3f}"),
-        ("mean_mm", "Displacement with alignment, mean (mm)", "{:.2f}"),
-        ("max_mm", "Displacement with alignment, largest (mm)", "{:.2f}"),
-        ("inverse_consistency_mm", "Inverse consistency, mean (mm)", "{:.3f}"),
+        ("folding_percent", _("Folded voxels (%)"), "{:.4f}"),
+        ("jacobian_min", _("Jacobian, smallest"), "{:.3f}"),
+        ("jacobian_max", _("Jacobian, largest"), "{:.3f}"),
+        ("sdlogj", _("Spread of the log Jacobian (SDlogJ)"), "{:.3f}"),
+        ("mean_mm", _("Displacement with alignment, mean (mm)"), "{:.2f}"),
+        ("max_mm", _("Displacement with alignment, largest (mm)"), "{:.2f}"),
+        ("inverse_consistency_mm", _("Inverse consistency, mean (mm)"), "{:.3f}"),
     ):
         rows.append(_course(title, {"after": part["deformation"].get(field)}, text))
     points = [part["tre_mm"].get(name) or [] for name in ("per_point_before", "per_point_aligned", "per_point")]
     for number, errors in enumerate(zip_longest(*points), 1):
         course = dict(zip(("before", "aligned", "after"), errors, strict=True))
-        rows.append(_course(f"Landmark error, point {number} (mm)", course, "{:.2f}"))
+        rows.append(_course(_("Landmark error, point {number} (mm)").format(number=number), course, "{:.2f}"))
     known = [row for row in rows if row[1:] != (_NONE,) * 3]
-    return _textTable(scene, "Metrics", ("Measure", "Before", "Affine", "After"), known)
+    return _textTable(scene, _("Metrics"), (_("Measure"), _("Before"), _("Affine"), _("After")), known)
 
 
 def labelsTable(scene: Any, result: dict[str, Any]) -> Any | None:
@@ -62,8 +62,8 @@ def labelsTable(scene: Any, result: dict[str, Any]) -> Any | None:
     for label, after in overlap["per_label"].items():
         figures = (_format(before.get(label)), _format(after), _format(distances.get(label), "{:.2f}"))
         rows.append((str(label), str(names.get(label, "")), *figures))
-    head = ("Label", "Name", "Dice before", "Dice after", "95 % surface distance (mm)")
-    return _textTable(scene, "Labels", head, rows)
+    head = (_("Label"), _("Name"), _("Dice before"), _("Dice after"), _("95 % surface distance (mm)"))
+    return _textTable(scene, _("Labels"), head, rows)
 
 
 def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
@@ -80,33 +80,37 @@ def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
     decoders = energy.get("decoder_macs")
     rows = [
         (
-            "Spiking encoder" if decoders else "Spiking network",
+            _("Spiking encoder") if decoders else _("Spiking network"),
             energy.get("analog_macs"),
             energy.get("synaptic_ops"),
             energy.get("snn_mj"),
             None,
         ),
-        ("Dense twin", energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
-        ("Dense network of the paper, scaled to this image", paper, 0, paperMj, energy.get("reduction_vs_paper")),
+        (_("Dense twin"), energy.get("dense_twin_macs"), 0, energy.get("ann_mj"), energy.get("reduction_vs_twin")),
+        (_("Dense network of the paper, scaled to this image"), paper, 0, paperMj, energy.get("reduction_vs_paper")),
     ]
     if decoders:
         decodersMj = decoders * mac * 1e-9 if _isNumber(mac) else None
-        rows.insert(1, ("Decoders of the neural field, dense, at most", decoders, 0, decodersMj, None))
-    formula = f"E = {_format(mac, '{:g}')} pJ × MACs + {_format(ac, '{:g}')} pJ × synaptic operations"
+        rows.insert(1, (_("Decoders of the neural field, dense, at most"), decoders, 0, decodersMj, None))
+    formula = _("E = {mac} pJ × MACs + {ac} pJ × synaptic operations").format(
+        mac=_format(mac, "{:g}"), ac=_format(ac, "{:g}")
+    )
     texts = [
         (name, _format(macs, "{:,.0f}"), _format(ops, "{:,.0f}"), _format(mj), _format(less, "{:.1f}×"))
         for name, macs, ops, mj, less in rows
         if any(value is not None for value in (macs, mj, less))  # a method without this baseline leaves it out
     ]
-    head = ("Network", "MACs", "Synaptic operations", "Energy proxy (mJ)", "Spiking is lower by")
-    node = _textTable(scene, "Energy (proxy, not a measurement)", head, texts)
+    head = (_("Network"), _("MACs"), _("Synaptic operations"), _("Energy proxy (mJ)"), _("Spiking is lower by"))
+    node = _textTable(scene, _("Energy (proxy, not a measurement)"), head, texts)
     node.SetDescription(
-        f"{formula}. An analytical proxy from counted operations (45 nm, 32-bit float), not a measurement: neuron "
-        f"updates ({_format(energy.get('neuron_updates'), '{:,.0f}')}) and memory traffic are not in it."
+        _(
+            "{formula}. An analytical proxy from counted operations (45 nm, 32-bit float), not a "
+            "measurement: neuron updates ({updates}) and memory traffic are not in it."
+        ).format(formula=formula, updates=_format(energy.get("neuron_updates"), "{:,.0f}"))
     )
     node.SetColumnDescription(head[3], formula)
-    node.SetColumnDescription(head[2], "one spike arriving at one connection")
-    node.SetColumnDescription(head[1], "multiply-accumulates; of the spiking network, those fed by the analog image")
+    node.SetColumnDescription(head[2], _("one spike arriving at one connection"))
+    node.SetColumnDescription(head[1], _("multiply-accumulates; of the spiking network, those fed by the analog image"))
     return node
 
 
@@ -120,29 +124,29 @@ def provenanceTable(scene: Any, result: dict[str, Any], options: dict[str, Any] 
     fine = model.get("fine") or {}
     inputs = result.get("inputs") or {}
     rows: list[tuple[str, Any]] = [
-        ("Fixed image", inputs.get("fixed")),
-        ("Moving image", inputs.get("moving")),
-        ("Method", result.get("method")),
-        ("Preset", result.get("preset")),
-        ("Model", model.get("name")),
-        ("Model, sha256", model.get("sha256")),
-        ("Fine model", fine.get("name")),
-        ("Fine model, sha256", fine.get("sha256")),
-        ("Device", result.get("device")),
-        ("Arithmetic", result.get("arithmetic")),
-        ("Threads", result.get("threads")),
-        ("Seed", result.get("seed")),
-        ("Time steps", (result.get("spikes") or {}).get("timesteps")),
-        ("Refinement, iterations", _list((result.get("refinement") or {}).get("iterations"))),
-        ("Time (s)", _format((result.get("timing_s") or {}).get("total"), "{:.1f}")),
-        ("Highest memory (MB)", _format(result.get("peak_memory_mb"), "{:.0f}")),
-        *((f"Option {name}", value) for name, value in (options or {}).items()),
-        *((f"Version of {name}", value) for name, value in (result.get("versions") or {}).items()),
-        ("result.json schema", result.get("schema")),
-        *(("Warning", warning) for warning in result.get("warnings") or []),
+        (_("Fixed image"), inputs.get("fixed")),
+        (_("Moving image"), inputs.get("moving")),
+        (_("Method"), result.get("method")),
+        (_("Preset"), result.get("preset")),
+        (_("Model"), model.get("name")),
+        (_("Model, sha256"), model.get("sha256")),
+        (_("Fine model"), fine.get("name")),
+        (_("Fine model, sha256"), fine.get("sha256")),
+        (_("Device"), result.get("device")),
+        (_("Arithmetic"), result.get("arithmetic")),
+        (_("Threads"), result.get("threads")),
+        (_("Seed"), result.get("seed")),
+        (_("Time steps"), (result.get("spikes") or {}).get("timesteps")),
+        (_("Refinement, iterations"), _list((result.get("refinement") or {}).get("iterations"))),
+        (_("Time (s)"), _format((result.get("timing_s") or {}).get("total"), "{:.1f}")),
+        (_("Highest memory (MB)"), _format(result.get("peak_memory_mb"), "{:.0f}")),
+        *((_("Option {name}").format(name=name), value) for name, value in (options or {}).items()),
+        *((_("Version of {name}").format(name=name), value) for name, value in (result.get("versions") or {}).items()),
+        (_("result.json schema"), result.get("schema")),
+        *((_("Warning"), warning) for warning in result.get("warnings") or []),
     ]
     known = [(name, str(value)) for name, value in rows if value not in (None, "", _NONE)]
-    return _textTable(scene, "Provenance", ("What", "Value"), known)
+    return _textTable(scene, _("Provenance"), (_("What"), _("Value")), known)
 
 
 def firingLayers(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -156,18 +160,18 @@ def ratesTable(scene: Any, result: dict[str, Any]) -> Any | None:
     layers = firingLayers(result)
     if not layers:
         return None
-    node = _table(scene, "Spike rates")
+    node = _table(scene, _("Spike rates"))
     names = vtk.vtkStringArray()
-    names.SetName(LAYER)
+    names.SetName(_("Layer"))
     for layer in layers:
         names.InsertNextValue(str(layer["name"]))
     node.AddColumn(names)
     for title, field, factor in (
-        (RATE, "rate", 100.0),
-        ("Silent neurons (%)", "silent_percent", 1.0),
-        ("Spikes", "count", 1.0),
-        ("Synaptic operations", "synaptic_ops", 1.0),
-        ("Neuron updates", "neuron_updates", 1.0),
+        (_("Rate (%)"), "rate", 100.0),
+        (_("Silent neurons (%)"), "silent_percent", 1.0),
+        (_("Spikes"), "count", 1.0),
+        (_("Synaptic operations"), "synaptic_ops", 1.0),
+        (_("Neuron updates"), "neuron_updates", 1.0),
     ):
         column = vtk.vtkDoubleArray()
         column.SetName(title)
@@ -175,8 +179,9 @@ def ratesTable(scene: Any, result: dict[str, Any]) -> Any | None:
             value = layer.get(field)
             column.InsertNextValue(factor * value if _isNumber(value) else float("nan"))
         node.AddColumn(column)
-    node.SetColumnDescription(RATE, "share of time steps in which a neuron fires, mean over the layer")
-    node.SetDescription(f"Mean over {result['spikes'].get('timesteps', _NONE)} time steps.")
+    rate = node.GetTable().GetColumnName(1)
+    node.SetColumnDescription(rate, _("share of time steps in which a neuron fires, mean over the layer"))
+    node.SetDescription(_("Mean over {count} time steps.").format(count=result["spikes"].get("timesteps", _NONE)))
     return node
 
 

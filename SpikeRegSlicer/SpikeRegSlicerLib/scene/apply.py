@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from . import grids, hierarchy, transforms
 from .labelmaps import isBinary, resampleSegments
@@ -49,29 +50,24 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
 def _reasonAgainst(transformNode, node, inverse: bool) -> str | None:
     name = node.GetName()
     if node is transformNode or not node.IsA("vtkMRMLTransformableNode"):
-        return f'"{name}" cannot be transformed; take it out of the list.'
-    if transformNode in _parents(node):
-        return (
-            f'"{name}" is under "{transformNode.GetName()}" already; take it out of that transform to apply it again.'
+        return _('"{name}" cannot be transformed; take it out of the list.').format(name=name)
+    if transformNode in transforms.parents(node):
+        return _('"{name}" is under "{transform}" already; take it out of that transform to apply it again.').format(
+            name=name, transform=transformNode.GetName()
         )
     if _standing(transformNode, node, inverse) is None:
-        return (
-            f'"{name}" is under the non-linear transform "{node.GetParentTransformNode().GetName()}"; '
-            "harden it, or take it out of that transform first."
-        )
+        return _(
+            '"{name}" is under the non-linear transform "{transform}"; harden it, or take it out of that '
+            "transform first."
+        ).format(name=name, transform=node.GetParentTransformNode().GetName())
     if node.IsA("vtkMRMLVolumeNode") and node.GetImageData() is None:
-        return f'"{name}" has no data; load its image, or take it out of the list.'
+        return _('"{name}" has no data; load its image, or take it out of the list.').format(name=name)
     return None
 
 
 def _standing(transformNode, node, inverse: bool) -> np.ndarray | None:
     pair = transforms.fixedOf(transformNode), transforms.movingOf(transformNode)
     return transforms.standing(node, pair, "fixed" if inverse else "moving")
-
-
-def _parents(node) -> list:
-    parent = node.GetParentTransformNode()
-    return [] if parent is None else [parent, *_parents(parent)]
 
 
 def _targetGrid(transformNode, inverse: bool, reference) -> grids.Grid | None:

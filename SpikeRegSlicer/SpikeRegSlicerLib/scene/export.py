@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.options.options import OPTIONS
@@ -36,7 +36,11 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another temporary folder") from error
+        raise InputError(
+            _("{folder}: cannot be made ({reason}); choose another temporary folder").format(
+                folder=folder, reason=error.strerror
+            )
+        ) from error
     fixedGrid = grids.worldGrid(inputs.fixed, transforms.standing(inputs.fixed, inputs.pair, "fixed"))
     movingGrid, movingToWorld = grids.ownGrid(inputs.moving), transforms.standing(inputs.moving, inputs.pair, "moving")
     request: dict[str, str | bool] = {
@@ -76,7 +80,11 @@ def _labels(folder: str, name: str, node, grid: grids.Grid, toWorld: np.ndarray,
     def write(part: str) -> None:
         values = labelArray(node, grid, toWorld, names, standing)
         if not values.any():
-            raise InputError(f'"{node.GetName()}" has no voxel on its volume; choose the one drawn on that volume.')
+            raise InputError(
+                _('"{node}" has no voxel on its volume; choose the one drawn on that volume.').format(
+                    node=node.GetName()
+                )
+            )
         files.writeImage(part, grids.imageOf(values), grid.matrix)
 
     return _written.keep(os.path.join(folder, name + ".nrrd"), signature, write)
@@ -128,18 +136,13 @@ def _initial(folder: str, node, movingToWorld: np.ndarray) -> dict[str, str | bo
     if linear.IsA("vtkTransform"):
         name, signature = "initial.tfm", _numbers(grids.toArray(linear.GetMatrix()))
     else:
-        chain = [node, *_ancestors(node)]
+        chain = [node, *transforms.parents(node)]
         name, signature = (
             "initial.h5",
             tuple((link.GetID(), link.GetTransformFromParent().GetMTime()) for link in chain),
         )
     path = _written.keep(os.path.join(folder, name), signature, lambda part: files.writeTransform(part, linear))
     return {"initial_transform": path, "align": True} if node is None else {"initial_transform": path}
-
-
-def _ancestors(node) -> list[slicer.vtkMRMLTransformNode]:
-    parent = node.GetParentTransformNode()
-    return [] if parent is None else [parent, *_ancestors(parent)]
 
 
 def _numbers(matrix: np.ndarray) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from SpikeRegLib.errors import InputError
 
@@ -37,7 +38,11 @@ class WrittenFiles:
             os.replace(temporary, path)
             self._made[path] = (signature, os.stat(path))
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); {_remedy(folder)}") from error
+            raise InputError(
+                _("{path}: cannot be written ({reason}); {remedy}").format(
+                    path=path, reason=error.strerror, remedy=_remedy(folder)
+                )
+            ) from error
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
@@ -84,10 +89,10 @@ def readInto(node, storage, path: str) -> None:
         InputError: missing or unreadable file.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{path}: the run did not write it; run again")
+        raise InputError(_("{path}: the run did not write it; run again").format(path=path))
     storage.SetFileName(path)
     if not storage.ReadData(node):
-        raise InputError(f"{path}: cannot be read; run again")
+        raise InputError(_("{path}: cannot be read; run again").format(path=path))
 
 
 def _write(storage, node, path: str, expectedBytes: int) -> None:
@@ -99,7 +104,7 @@ def _write(storage, node, path: str, expectedBytes: int) -> None:
     if not storage.WriteData(node) or os.path.getsize(path) < expectedBytes:
         # A storage node tries a volume in this folder first, and leaves there what it could not complete.
         shutil.rmtree(os.path.join(os.path.dirname(path), "TempWrite"), ignore_errors=True)
-        raise OSError(0, "the disk is full or the folder is gone")
+        raise OSError(0, _("the disk is full or the folder is gone"))
 
 
 def _same(path: str, before: os.stat_result) -> bool:
@@ -111,4 +116,4 @@ def _same(path: str, before: os.stat_result) -> bool:
 
 
 def _remedy(folder: str) -> str:
-    return f"free some space, or allow writing to {folder or 'this folder'}, and run again"
+    return _("free some space, or allow writing to {folder}, and run again").format(folder=folder or _("this folder"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.publishing import settle
@@ -130,12 +131,12 @@ def _loadJacobian(run: Run, folder: str, fixed) -> None:
     path = os.path.join(folder, "jacobian.nii.gz")
     if not os.path.isfile(path):  # a preview may leave it out
         return
-    run.jacobian = _newVolume(run, "jacobian", "Jacobian", path, fixed)
+    run.jacobian = _newVolume(run, "jacobian", _("Jacobian"), path, fixed)
     folded = grids.arrayOf(run.jacobian.GetImageData()) <= 0
     if folded.any():
-        run.folds = _newNode(run, "vtkMRMLSegmentationNode", "folds", "folded voxels")
+        run.folds = _newNode(run, "vtkMRMLSegmentationNode", "folds", _("folded voxels"))
         matrix = grids.ownGrid(run.jacobian).matrix
-        (identifier,) = addSegments(run.folds, folded.astype(np.uint8), matrix, {1: "Folded voxels"})
+        (identifier,) = addSegments(run.folds, folded.astype(np.uint8), matrix, {1: _("Folded voxels")})
         run.folds.GetSegmentation().GetSegment(identifier).SetColor(*_FOLD_COLOUR)
 
 
@@ -147,7 +148,7 @@ def _loadSegmentation(run: Run, folder: str, inputs: Inputs) -> None:
     names = sharedNames(*given)
     run.result["label_names"] = {str(value): text for value, text in names.items()}
     labels = _readVolume(path, _present(inputs.fixed))
-    run.segmentation = _newNode(run, "vtkMRMLSegmentationNode", "segmentation", "warped segmentation")
+    run.segmentation = _newNode(run, "vtkMRMLSegmentationNode", "segmentation", _("warped segmentation"))
     added = addSegments(run.segmentation, grids.arrayOf(labels.GetImageData()), grids.ownGrid(labels).matrix, names)
     colours = {}
     for node in given:
@@ -163,7 +164,7 @@ def _loadSpikes(run: Run, folder: str) -> None:
     for layer in _layers(run.result):
         path = os.path.join(folder, "spikes", layer["name"] + ".nii.gz")
         if os.path.isfile(path):
-            node = _newVolume(run, "spikes", f"spike rate {layer['name']}", path, None)
+            node = _newVolume(run, "spikes", _("spike rate {layer}").format(layer=layer["name"]), path, None)
             node.SetAttribute(LAYER, layer["name"])
             run.spikes.append(node)
 
@@ -249,7 +250,7 @@ def _readResult(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run again") from error
+        raise InputError(_("{path}: cannot be read ({error}); run again").format(path=path, error=error)) from error
 
 
 def _storeResult(run: Run) -> None:

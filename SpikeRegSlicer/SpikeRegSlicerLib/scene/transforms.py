@@ -122,6 +122,12 @@ def standing(node, pair: tuple, side: str) -> np.ndarray | None:
     return matrix
 
 
+def parents(node) -> list[slicer.vtkMRMLTransformNode]:
+    """The transforms that a node is under, the nearest first."""
+    parent = node.GetParentTransformNode()
+    return [] if parent is None else [parent, *parents(parent)]
+
+
 def isOwn(transformNode, pair: tuple) -> bool:
     """Whether this is the result of a run of the pair (fixed, moving)."""
     return bool(transformNode.GetAttribute(hierarchy.RUN)) and (fixedOf(transformNode), movingOf(transformNode)) == pair

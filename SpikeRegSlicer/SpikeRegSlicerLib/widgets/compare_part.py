@@ -6,7 +6,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SpikeRegSlicerLib.display.compare import MODES, Comparison
+from SpikeRegSlicerLib.display.compare import MODES, Comparison, valueText
 from SpikeRegSlicerLib.parameters import COMPARE_VALUES
 from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.widgets.part import Part
@@ -99,7 +99,7 @@ class ComparePart(Part):
         slider.value = getattr(self.parameters, COMPARE_VALUES[mode])
         slider.blockSignals(blocked)
         self.ui.compareSliderLabel.text = f"{SLIDERS[mode]()}:"
-        slider.toolTip = about.value
+        slider.toolTip = valueText(mode)
 
     def _onClicked(self, mode: str, checked: bool) -> None:
         if checked:

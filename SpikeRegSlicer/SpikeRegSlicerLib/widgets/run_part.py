@@ -13,7 +13,7 @@ from SpikeRegSlicerLib import presets
 from SpikeRegSlicerLib.parameters import inputsOf, optionsOf
 from SpikeRegSlicerLib.progress import Progress
 from SpikeRegSlicerLib.registration import Registration, RegistrationError
-from SpikeRegSlicerLib.scene.inputs import outputProblems
+from SpikeRegSlicerLib.scene.problems import outputProblems
 from SpikeRegSlicerLib.scene.results import Outputs
 from SpikeRegSlicerLib.widgets import text
 from SpikeRegSlicerLib.widgets.part import Part

@@ -1,4 +1,4 @@
-"""Small modules of Slicer's Python: `slicer.i18n`, `slicer.packaging`, `SampleData`. Nothing is ever installed."""
+"""Small modules of Slicer's Python: `slicer.packaging`, `SampleData`. Nothing is ever installed."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from typing import Any
 
 import slicer
 from packaging.requirements import Requirement
-
-# --- slicer.i18n: the texts as they stand in the source --------------------------------------------------------------
-
-i18n = types.ModuleType("slicer.i18n", "No translation: each text as it stands in the source.")
-i18n.tr = lambda text: text
-i18n.translate = lambda context, text: text
 
 # --- slicer.packaging: requests are recorded -------------------------------------------------------------------------
 
@@ -99,8 +93,6 @@ sampleData.SampleDataLogic = SampleDataLogic
 
 def install() -> None:
     """Make these modules importable and forbid installation through `slicer.util`."""
-    for module in (i18n, packagingModule):
-        sys.modules[module.__name__] = module
-        setattr(slicer, module.__name__.removeprefix("slicer."), module)
+    sys.modules[packagingModule.__name__] = slicer.packaging = packagingModule
     sys.modules["SampleData"] = sampleData
     slicer.util.pip_install = slicer.util.pip_uninstall = pip_install
