@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from SpikeRegLib.affine import align, anatomy
+from SpikeRegLib.affine import align, reduced
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, foreground_mask
 
@@ -43,7 +43,7 @@ def test_a_turned_chest_that_a_search_likes_better_is_not_believed(lungs, monkey
         inside = foreground_mask(volume)
         return inside & ((torch.arange(inside.shape[2]) < inside.shape[2] // 2) == next(sides))
 
-    monkeypatch.setattr(anatomy, "foreground_mask", other_lung)
+    monkeypatch.setattr(reduced, "foreground_mask", other_lung)
     found = align(lungs.fixed, lungs.moving)
     assert apart_mm(lungs, found.transform.matrix) <= apart_mm(lungs, np.eye(4)) + 1e-6
     assert any("clearly better than the position that the headers give" in line for line in found.warnings)
