@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import errno
 import importlib
 import itertools
 import os
@@ -20,7 +19,8 @@ from typing import NoReturn
 
 from SpikeRegLib import __version__
 from SpikeRegLib.commands import COMMANDS, streams
-from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
+from SpikeRegLib.commands.endings import explain
+from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.allocator import keep_freed_memory
 from SpikeRegLib.system.itk_names import check_utf8
@@ -78,21 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = explain(error)
         _report(code, " ".join(message.split()), as_json=_wants_json(arguments))
         return code
-
-
-def explain(error: BaseException) -> tuple[int, str]:
-    """Exit code and one line for whatever ended the run."""
-    if interrupt.cancelled() or isinstance(error, (KeyboardInterrupt, Cancelled)):
-        return Cancelled.exit_code, "cancelled before any result was written"
-    if isinstance(error, SpikeRegError):
-        return error.exit_code, str(error)
-    if isinstance(error, MemoryError):
-        return 1, "not enough memory; close other programs, or use a preset with a larger working_spacing_mm"
-    if isinstance(error, OSError) and error.filename:
-        return InputError.exit_code, f"{error.filename}: {error.strerror}; check the path"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # a file of ours has its name in the message
-        return 1, "stdout cannot be written (no space left on device); send it elsewhere"
-    return 1, f"unexpected {type(error).__name__}: {error}; run again with --debug to see where"
 
 
 def _report(code: int, message: str, *, as_json: bool) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from SpikeRegLib import __version__
-from SpikeRegLib.cli import explain
+from SpikeRegLib.commands.endings import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
 from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, read_object
