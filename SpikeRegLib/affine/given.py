@@ -69,7 +69,7 @@ def align_pair(
     )
     found = align(
         fixed, seen, fixed_mask=fixed_mask, moving_mask=seen_mask, fixed_left_out=fixed_left_out,
-        moving_left_out=seen_left_out, initial=AffineTransform(np.eye(4)), seed=seed, listener=listener,
+        moving_left_out=seen_left_out, initial=Transform.identity(), seed=seed, listener=listener,
     )  # fmt: skip
     return compose(found.transform, given), found
 

@@ -33,12 +33,12 @@ def run(options: argparse.Namespace) -> int:
 
     from SpikeRegLib.images.volumes import read_labels
     from SpikeRegLib.quality.metrics import deformation_summary, dice, hd95_mm
-    from SpikeRegLib.space.transforms import AffineTransform, read_transform, warp_image
+    from SpikeRegLib.space.transforms import Transform, read_transform, warp_image
 
     fixed, moving = read_labels(options.fixed_seg), read_labels(options.moving_seg)
     settle(options.transform.parent)  # a run into that folder may have been killed
     transform = read_transform(options.transform)
-    before = warp_image(moving, AffineTransform(np.eye(4)), fixed.frame, interpolation="nearest")
+    before = warp_image(moving, Transform.identity(), fixed.frame, interpolation="nearest")
     after = warp_image(moving, transform, fixed.frame, interpolation="nearest")
     common = dice(fixed, fixed, groups).keys() & dice(moving, moving, groups).keys()
     if not common:

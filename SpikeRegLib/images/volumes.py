@@ -37,6 +37,11 @@ class Volume:
     nonfinite: int = 0
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        spacing = ", ".join(f"{value:.6g}" for value in self.frame.spacing)
+        kind = str(self.data.dtype).removeprefix("torch.")
+        return f"Volume({list(self.frame.shape)} {kind}, spacing ({spacing}) mm{self.name and f', {self.name!r}'})"
+
 
 def read_image(
     path: str | os.PathLike[str], *, allow_nonfinite: bool = False, allow_few_values: bool = False

@@ -103,7 +103,7 @@ def slice_of(
     outside: float = 0.0,
 ) -> np.ndarray:
     """[H, W] values of `volume` at the pixels of `plane`, seen through `transform` (fixed -> moving) when given."""
-    through = transform or AffineTransform(np.eye(4))
+    through = transform or Transform.identity()
     interpolation = "nearest" if nearest else "linear"
     return warp_image(volume, through, plane.frame, interpolation=interpolation, outside=outside).data[0].numpy()
 

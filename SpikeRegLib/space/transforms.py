@@ -7,7 +7,7 @@ out(x) = moving(T(x)).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,7 +42,21 @@ _SAMPLES_PER_KNOT = 12  # a B-spline's error is then 0.2 % of its displacement, 
 
 
 class Transform:
-    """A map from fixed to moving points, LPS mm."""
+    """A map from fixed to moving points, LPS mm.
+
+    `b @ a` maps x to b(a(x)): the right one sees the fixed point, as with matrices and in ITK's composite. `compose`
+    takes the same ones in the order in which they act: `b @ a` is `compose(a, b)`.
+    """
+
+    @staticmethod
+    def identity() -> AffineTransform:
+        """The transform that leaves every point where it is."""
+        return AffineTransform(np.eye(4))
+
+    def __matmul__(self, first: Transform) -> Transform:
+        if not isinstance(first, Transform):
+            return NotImplemented
+        return compose(first, self)
 
     def map_points(self, points: torch.Tensor) -> torch.Tensor:
         """Map [N, 3] float64 fixed points (LPS mm) to moving points."""
@@ -93,6 +107,10 @@ class AffineTransform(Transform):
     def advance(self, positions: sampling.Positions) -> None:
         positions.apply_affine(self.matrix)
 
+    def __repr__(self) -> str:
+        rows = ", ".join(_numbers(row) for row in self.matrix[:3, :3])
+        return f"AffineTransform([{rows}], translation {_numbers(self.matrix[:3, 3])} mm)"
+
 
 class DisplacementTransform(Transform):
     """x -> x + u(x), u trilinear between the voxels of its grid and 0 outside it, as ITK has it.
@@ -123,6 +141,9 @@ class DisplacementTransform(Transform):
         else:
             positions.add(sampling.displacement_at(self.field, self.frame, positions).to(positions.dtype))
 
+    def __repr__(self) -> str:
+        return f"DisplacementTransform({list(self.frame.shape)}, spacing {_numbers(self.frame.spacing)} mm)"
+
 
 class CompositeTransform(Transform):
     """Several transforms, applied in list order: the first element sees the fixed point."""
@@ -143,6 +164,9 @@ class CompositeTransform(Transform):
         for transform in self.transforms:
             transform.advance(positions)
 
+    def __repr__(self) -> str:
+        return f"CompositeTransform([{', '.join(map(repr, self.transforms))}])"
+
 
 def compose(*transforms: Transform) -> Transform:
     """The transform that applies the given ones from left to right; nested composites and affine runs are merged."""
@@ -157,7 +181,7 @@ def compose(*transforms: Transform) -> Transform:
             else:
                 merged.append(flat)
     if not merged:
-        return AffineTransform(np.eye(4))
+        return Transform.identity()
     return merged[0] if len(merged) == 1 else CompositeTransform(merged)
 
 
@@ -258,6 +282,10 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
         raise InputError(
             f"{path}: cannot be read as a transform; give an ITK transform (.h5, .tfm) or a displacement volume"
         ) from error
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in values)})"
 
 
 def _linear_in_double(field: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:

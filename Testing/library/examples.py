@@ -8,7 +8,7 @@ import torch
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.registration import Registration
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import Transform
 
 ANGLE = 0.4
 OBLIQUE = (np.cos(ANGLE), -np.sin(ANGLE), 0.0, np.sin(ANGLE), np.cos(ANGLE), 0.0, 0.0, 0.0, 1.0)
@@ -40,7 +40,7 @@ def head(frame: Frame) -> Volume:
 
 def a_registration(frame: Frame = FRAMES["plain"], **changes) -> Registration:
     fixed = head(frame)
-    identity = AffineTransform(np.eye(4))
+    identity = Transform.identity()
     labels = Volume((fixed.data > 0).to(torch.int16), frame)
     result = {
         "schema": 1,

@@ -17,7 +17,7 @@ from SpikeRegLib.errors import Cancelled, InputError
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, read_image
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import AffineTransform, Transform
 
 SEMI_AXES = np.array([68.0, 84.0, 62.0])
 BRAIN_FRAME = Frame((50, 64, 54), (-79.5, -94.5, -73.5), (3.0, 3.0, 3.0))
@@ -169,7 +169,7 @@ def test_start_that_cannot_be_improved_is_returned_and_said(brain, monkeypatch):
     """Every step offers a worse transform: none may be accepted."""
     worse = homogeneous(np.eye(3), (0.2, 0, 0))
     monkeypatch.setattr(affine.steps, "optimise", lambda pair, start, *rest: start @ worse)
-    start = AffineTransform(np.eye(4))
+    start = Transform.identity()
     result = align(brain, brain, initial=start)
     assert np.allclose(result.transform.matrix, np.eye(4), atol=1e-9)
     assert result.accepted_steps == []

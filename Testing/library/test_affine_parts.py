@@ -22,7 +22,7 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, set_frame
 from SpikeRegLib.progress import Progress, silent
 from SpikeRegLib.space.filters import gaussian
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import Transform
 
 STEP = 0.1  # between voxels, in radii
 
@@ -269,6 +269,6 @@ def test_gradients_agree_at_the_right_pose_whatever_their_sign_and_not_at_all_fa
 def test_one_contrast_is_compared_by_correlation_another_by_mutual_information():
     image = body()
     other = replace(image, data=torch.where(ball(BODY, 15), 150 - image.data, torch.zeros(())))
-    start = AffineTransform(np.eye(4))
+    start = Transform.identity()
     measures = [align(image, moving, model="rigid", initial=start).measure for moving in (image, other)]
     assert measures == ["correlation", "mutual information"]

@@ -25,7 +25,13 @@ from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
 from SpikeRegLib.images.volumes import Volume, read_image, read_labels, write_volume
 from SpikeRegLib.outputs import folder as outputs
 from SpikeRegLib.progress import Progress
-from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, read_transform, write_transform
+from SpikeRegLib.space.transforms import (
+    AffineTransform,
+    DisplacementTransform,
+    Transform,
+    read_transform,
+    write_transform,
+)
 from SpikeRegLib.system import interrupt
 
 ROOT = Path(__file__).parents[2]
@@ -447,7 +453,7 @@ def test_evaluate_refuses_segmentations_without_a_common_label(tmp_path, capsys)
     labels = (head(frame).data > 0).to(torch.int16)
     write_volume(Volume(labels, frame), tmp_path / "f.nii.gz")
     write_volume(Volume(labels * 2, frame), tmp_path / "m.nii.gz")
-    write_transform(AffineTransform(np.eye(4)), tmp_path / "t.h5")
+    write_transform(Transform.identity(), tmp_path / "t.h5")
     files = ("--fixed-seg", tmp_path / "f.nii.gz", "--moving-seg", tmp_path / "m.nii.gz")
     assert run("evaluate", *files, "--transform", tmp_path / "t.h5") == 2
     assert "shares no label" in capsys.readouterr().err

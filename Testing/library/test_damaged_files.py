@@ -18,7 +18,7 @@ from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.files import read_array
 from SpikeRegLib.images.volumes import read_image, read_labels
-from SpikeRegLib.space.transforms import AffineTransform, read_transform, write_transform
+from SpikeRegLib.space.transforms import Transform, read_transform, write_transform
 
 SHAPE = (20, 22, 24)
 
@@ -281,7 +281,7 @@ def test_a_transform_on_a_grid_of_another_size_is_refused_before_itk_sees_it(tmp
 def damaged(tmp_path) -> dict[str, list[str]]:
     """Damaged files, each with the command line that reads it."""
     good = save(values(), tmp_path / "good.nii.gz")
-    write_transform(AffineTransform(np.eye(4)), tmp_path / "whole.h5")
+    write_transform(Transform.identity(), tmp_path / "whole.h5")
     whole = (tmp_path / "whole.h5").read_bytes()
     (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
     for name in ("cut.nii", "cut.nii.gz", "cut.mha", "cut.nrrd"):

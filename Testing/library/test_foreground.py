@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.progress import silent
 from SpikeRegLib.similarity.contrast import compare_by
 from SpikeRegLib.space.filters import gaussian
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import Transform
 from SpikeRegLib.spiking.intensity import standardise
 from SpikeRegLib.training.objective import importance
 
@@ -66,7 +65,7 @@ def test_the_mask_of_a_registration_without_one_is_what_lies_above():
     side = load_side(volume)
     preset = load_preset("fast-preview")
     pair = make_pair(
-        side, side, AffineTransform(np.eye(4)), spacing_mm=preset.working_spacing_mm, voxels=preset.working_voxels,
+        side, side, Transform.identity(), spacing_mm=preset.working_spacing_mm, voxels=preset.working_voxels,
         similarity=preset.similarity, listener=silent,
     )  # fmt: skip
     fixed, mask = pair.working.fixed, pair.working.mask

@@ -30,7 +30,7 @@ from SpikeRegLib.quality.metrics import (
     target_registration_error_mm,
 )
 from SpikeRegLib.space.filters import gaussian
-from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform
+from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, Transform
 
 ROTATION = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 FRAME = Frame((21, 33, 27), (5.0, -40.0, 12.0), (1.5, 0.9, 2.2), tuple(ROTATION.ravel()))
@@ -191,7 +191,7 @@ def test_inverse_consistency_looks_at_the_masked_voxels_only():
     forward = DisplacementTransform(field, FRAME)
     mask = torch.zeros(FRAME.shape, dtype=torch.bool)
     mask[15:18, 10:20, 8:15] = True
-    identity = AffineTransform(np.eye(4))
+    identity = Transform.identity()
     assert inverse_consistency_mm(forward, identity, FRAME, mask) == pytest.approx(2.0, abs=1e-4)
     assert (
         inverse_consistency_mm(forward, identity, FRAME, mask.flip(0) & (torch.arange(21) < 10)[:, None, None]) < 1e-4
@@ -269,7 +269,7 @@ def test_inverse_consistency_of_a_sample_is_that_of_the_whole():
     frame = Frame((24, 26, 28), (3.0, -2.0, 1.0), (1.5, 1.0, 2.0))
     shift = np.eye(4)
     shift[:3, 3] = (0.3, 0.0, -0.4)  # the "inverse" misses by 0.5 mm everywhere
-    forward, inverse = AffineTransform(np.eye(4)), AffineTransform(shift)
+    forward, inverse = Transform.identity(), AffineTransform(shift)
     assert inverse_consistency_mm(forward, inverse, frame) == pytest.approx(0.5, abs=1e-5)
     assert inverse_consistency_mm(forward, inverse, frame, samples=500) == pytest.approx(0.5, abs=1e-9)
 
@@ -322,13 +322,13 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.inputs import working_frame
 from SpikeRegLib.quality.metrics import dice, inverse_consistency_mm
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import AffineTransform, Transform
 
 frame = Frame((160, 256, 256))
 mask = torch.ones(frame.shape, dtype=torch.bool)
 labels = Volume(mask.to(torch.int16), frame)
 side = SimpleNamespace(image=labels, mask=mask, left_out=None)
-identity = AffineTransform(np.eye(4))
+identity = Transform.identity()
 def resident(line):
     with open("/proc/self/status") as file:
         return int(next(row for row in file if row.startswith(line)).split()[1])
@@ -361,7 +361,7 @@ def test_the_sample_of_inverse_consistency_lies_where_the_mask_does():
     k, j, i = torch.meshgrid(*(torch.arange(float(n)) for n in frame.shape), indexing="ij")
     miss = torch.zeros(3, *frame.shape)
     miss[1] = 0.1 + 0.2 * k + 0.03 * j + 0.001 * i
-    identity, inverse = AffineTransform(np.eye(4)), DisplacementTransform(miss, frame)
+    identity, inverse = Transform.identity(), DisplacementTransform(miss, frame)
     for voxels in ([(2, 5, 19)], [(7, 16, 1)], [(2, 5, 19), (9, 3, 11), (4, 15, 22)]):
         mask = torch.zeros(frame.shape, dtype=torch.bool)
         for voxel in voxels:

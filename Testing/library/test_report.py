@@ -18,7 +18,7 @@ from SpikeRegLib.report.colours import DIVERGING, FOLD, OUTSIDE, SEQUENTIAL
 from SpikeRegLib.report.pictures import GRID_STEP_MM, checkerboard, grid_over, jacobian_picture
 from SpikeRegLib.report.planes import affine_part, deformed_coordinates, planes_through, slice_of
 from SpikeRegLib.report.png import encode
-from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform
+from SpikeRegLib.space.transforms import AffineTransform, CompositeTransform, DisplacementTransform, Transform
 
 
 class Reader(HTMLParser):
@@ -109,7 +109,7 @@ def test_orientation_letters_follow_the_radiological_convention():
 def test_identity_gives_a_straight_grid_every_ten_millimetres():
     volume = head(FRAMES["plain"])
     plane = planes_through(volume)[0]
-    coordinates = deformed_coordinates(AffineTransform(np.eye(4)), plane)
+    coordinates = deformed_coordinates(Transform.identity(), plane)
     pixel = plane.frame.spacing[0]
     assert np.allclose(np.diff(coordinates[0], axis=1), pixel) and np.allclose(np.diff(coordinates[1], axis=0), pixel)
     picture = grid_over(np.zeros(coordinates.shape[1:]), coordinates, pixel)
@@ -129,7 +129,7 @@ def test_grid_shows_the_deformation_without_the_affine_part():
     transform = CompositeTransform([DisplacementTransform(shift, frame), AffineTransform(turned)])
     assert np.allclose(affine_part(transform).matrix, turned)
     plane = planes_through(head(frame))[0]
-    moved = deformed_coordinates(transform, plane) - deformed_coordinates(AffineTransform(np.eye(4)), plane)
+    moved = deformed_coordinates(transform, plane) - deformed_coordinates(Transform.identity(), plane)
     middle = moved[:, moved.shape[1] // 2, moved.shape[2] // 2]
     assert np.allclose(middle, (3.0, 0.0), atol=1e-3)
 

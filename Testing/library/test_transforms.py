@@ -23,6 +23,7 @@ from SpikeRegLib.space.transforms import (
     AffineTransform,
     CompositeTransform,
     DisplacementTransform,
+    Transform,
     compose,
     read_transform,
     warp_image,
@@ -203,6 +204,39 @@ def test_composition_is_applied_left_to_right_and_is_not_a_sum():
     assert torch.equal(composed.map_points(points), expected)
     added = displacement.map_points(points) + affine.map_points(points) - points
     assert (added - expected).abs().max() > 0.1
+
+
+def test_the_right_one_of_a_product_sees_the_fixed_point_as_in_itk(tmp_path):
+    displacement, affine = a_composite().transforms
+    points = points_in(FIXED)
+    product = affine @ displacement
+    assert torch.equal(product.map_points(points), affine.map_points(displacement.map_points(points)))
+    assert torch.equal(product.map_points(points), compose(displacement, affine).map_points(points))
+    assert ((displacement @ affine).map_points(points) - product.map_points(points)).abs().max() > 0.1
+    itk = sitk.CompositeTransform([as_itk(affine, tmp_path, "a.h5"), as_itk(displacement, tmp_path, "d.h5")])
+    assert (product.map_points(points) - map_with_itk(itk, points)).abs().max() < 1e-6
+    with pytest.raises(TypeError):
+        affine @ 2.0
+
+
+def test_identity_is_neutral():
+    transform, points = a_composite(), points_in(FIXED)
+    assert torch.equal(Transform.identity().map_points(points), points)
+    for product in (transform @ Transform.identity(), Transform.identity() @ transform):
+        assert torch.equal(product.map_points(points), transform.map_points(points))
+
+
+def test_a_transform_and_a_volume_say_in_one_line_what_they_are():
+    field, affine = DisplacementTransform(torch.zeros(3, *FIELD.shape), FIELD), Transform.identity()
+    assert repr(affine) == "AffineTransform([(1, 0, 0), (0, 1, 0), (0, 0, 1)], translation (0, 0, 0) mm)"
+    assert repr(field) == "DisplacementTransform([24, 27, 29], spacing (3.1, 2.9, 3.3) mm)"
+    assert repr(CompositeTransform([field, affine])) == f"CompositeTransform([{field!r}, {affine!r}])"
+    volume = Volume(torch.zeros(33, 47, 61), FIXED)
+    assert repr(volume) == "Volume([33, 47, 61] float32, spacing (1.3, 1.1, 1.7) mm)"
+    assert (
+        repr(replace(volume, name="t1.nii.gz"))
+        == "Volume([33, 47, 61] float32, spacing (1.3, 1.1, 1.7) mm, 't1.nii.gz')"
+    )
 
 
 @settings(max_examples=25, deadline=None)

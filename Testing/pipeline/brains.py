@@ -72,7 +72,7 @@ def on_grid(
         image = sitk.Maximum(image, 0.0)
     moved = warp_image(
         from_sitk(image, volume.name),
-        AffineTransform(np.eye(4)),
+        Transform.identity(),
         frame,
         interpolation="nearest" if nearest else "linear",
     )

@@ -16,7 +16,7 @@ from SpikeRegLib.images.volumes import Volume, background_value, read_image, rea
 from SpikeRegLib.inference import SpikeRegInference
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.recall import Memory
-from SpikeRegLib.space.transforms import AffineTransform, compose, write_transform
+from SpikeRegLib.space.transforms import AffineTransform, Transform, compose, write_transform
 
 AIR = -1024.0
 SHIFT = AffineTransform(np.array([[1, 0, 0, 40.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
@@ -109,7 +109,7 @@ def test_going_on_from_a_bent_transform_sees_air_beyond_the_edges(ct, monkeypatc
         raise Seen(moving)
 
     monkeypatch.setattr(initial, "align", align)
-    bent = compose(bump(ct.frame, ct.frame.corners().mean(0)), AffineTransform(np.eye(4)))
+    bent = compose(bump(ct.frame, ct.frame.corners().mean(0)), Transform.identity())
     with pytest.raises(Seen) as caught:
         initial.align_pair(ct, ct, given=bent)
     seen = caught.value.args[0]

@@ -21,7 +21,7 @@ from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, roun
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.files import write_codes
 from SpikeRegLib.space.grids import Grid
-from SpikeRegLib.space.transforms import AffineTransform, read_transform, warp_image
+from SpikeRegLib.space.transforms import AffineTransform, Transform, read_transform, warp_image
 
 FRAME = Frame((30, 32, 28), (-50.0, -60.0, -40.0), (4.0, 4.0, 4.0))
 
@@ -87,7 +87,7 @@ def test_from_the_identity_the_displacement_grows_evenly(folder, tmp_path):
     ("changes", "reason"),
     [
         ({"frame": replace(FRAME, origin=(0.0, 0.0, 0.0))}, "on another working frame than"),
-        ({"base": AffineTransform(np.eye(4))}, "of another alignment than"),
+        ({"base": Transform.identity()}, "of another alignment than"),
         ({"stages": ()}, "with stages of nothing, not 8 mm than"),
         ({"model": None}, "made with another model (decoders of its own, not mine) than"),
     ],

@@ -16,7 +16,7 @@ from SpikeRegLib.commands.requests import Request, Understanding
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume, foreground_mask
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.space.transforms import AffineTransform, warp_image
+from SpikeRegLib.space.transforms import Transform, warp_image
 
 RADIUS_MM = 15.0
 
@@ -139,7 +139,7 @@ def spoilt(known):
 def corner(known, spoilt, quick):
     """The front cut off and noise left out, and the lower part; the alignment goes on from the headers."""
     pair = ruined(part(known.fixed, "front"), spoilt, 3), part(known.fixed, "below")
-    start = {"initial_transform": AffineTransform(np.eye(4)), "align": True}
+    start = {"initial_transform": Transform.identity(), "align": True}
     return pair, register(*pair, preset=quick, threads=1, device="cpu", fixed_leave_out=spoilt, **start)
 
 

@@ -17,7 +17,7 @@ from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import PRESET_FOLDER
 from SpikeRegLib.similarity.pair import itk_reading
-from SpikeRegLib.space.transforms import AffineTransform, compose, write_transform
+from SpikeRegLib.space.transforms import AffineTransform, Transform, compose, write_transform
 
 # The sample pair: files ----------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ def found(known, quick):
 
 
 def test_a_known_motion_and_push_are_recovered_with_the_right_sign(known, found):
-    identity = AffineTransform(np.eye(4))
+    identity = Transform.identity()
     assert error_mm(identity, known.truth, known.points) > 5
     assert error_mm(found.transform, known.truth, known.points) < 1.0
     assert error_mm(found.inverse, known.truth.inverse(), known.truth.map_points(known.points)) < 1.0

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import brains
-import numpy as np
 import pytest
 import torch
 
@@ -16,7 +15,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import write_volume
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.recall import Memory
-from SpikeRegLib.space.transforms import AffineTransform, read_transform
+from SpikeRegLib.space.transforms import Transform, read_transform
 
 OPTIONS = {"preset": "fast-preview", "skip_affine": True, "threads": 1, "device": "cpu"}
 TILE, WIDE = 64, 1000
@@ -47,7 +46,7 @@ def test_tiles_say_so_stay_close_to_the_whole_and_a_single_one_is_the_whole(fold
     after = result["similarity"]["lncc_after"]
     assert after == pytest.approx(whole.result["similarity"]["lncc_after"], abs=0.01)
     tiled, errors = read_transform(tmp_path / "out" / "transform.h5"), {}
-    for name, found in (("aligned", AffineTransform(np.eye(4))), ("whole", whole.transform), ("tiled", tiled)):
+    for name, found in (("aligned", Transform.identity()), ("whole", whole.transform), ("tiled", tiled)):
         errors[name] = brains.error_mm(found, known.truth, known.points)
     assert errors["tiled"] < 0.9 * errors["aligned"] and errors["tiled"] < 1.1 * errors["whole"], errors
     assert brains.error_mm(tiled, whole.transform, known.points) > 1e-3  # it is another computation
