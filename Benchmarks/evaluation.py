@@ -39,6 +39,7 @@ from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.filters import FOREGROUND
 from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, warp_image
 from SpikeRegLib.system.allocator import keep_freed_memory
+from SpikeRegLib.system.atomic_files import atomic_output
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPIKEREG_DATA", ROOT.parent / "shared" / "data"))
@@ -224,9 +225,8 @@ def machine() -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write at once or not at all, so that an interrupted benchmark leaves whole files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(partial, path)
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def one_thread() -> None:

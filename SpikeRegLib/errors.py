@@ -17,3 +17,9 @@ class Cancelled(SpikeRegError):
     """The caller asked to stop; nothing was written (exit code 130)."""
 
     exit_code = 130
+
+
+def last_line(error: BaseException) -> str:
+    """What another library's exception says in the end, without ITK's prefix, or else its class."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
+    return (lines[-1] if lines else type(error).__name__).removeprefix("sitk::ERROR: ").rstrip(".")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.system.atomic_files import atomic_output
 from SpikeRegLib.text.json_text import read_json
 from SpikeRegLib.text.ranges import TENSOR, within
 
@@ -119,7 +119,7 @@ def save_model(
         facts: JSON-able training facts for the header and the model card.
         weight_bits: of the convolution weights: 16 (half precision) or 8 (integers with a scale per output channel).
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from SpikeRegLib.neural_field.model import FieldNetwork
     from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
@@ -151,9 +151,8 @@ def save_model(
             tensors[name], tensors[f"scales.{name}"] = _quantise(value.float(), axis)
         else:
             raise ValueError(f"weight_bits must be 8 or 16, got {weight_bits}")
-    partial = path.with_name(f".spikereg-{os.getpid()}.partial")
-    save_file(tensors, partial, metadata=metadata)
-    os.replace(partial, path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def _output_axis(network: RegistrationUNet, name: str) -> int:

@@ -109,10 +109,11 @@ def run(options: argparse.Namespace) -> int:
     if options.background is not None and (options.points or options.labels):
         raise InputError("--background: of images; points have none and labels 0, so leave it out")
 
-    from SpikeRegLib.images.files import WRITABLE_EXTENSIONS, check_output
+    from SpikeRegLib.images.files import WRITABLE_EXTENSIONS
     from SpikeRegLib.images.points import POINT_EXTENSIONS, read_points, write_points
     from SpikeRegLib.images.volumes import background_value, read_image, read_labels, write_volume  # imports torch
     from SpikeRegLib.space.transforms import warp_image
+    from SpikeRegLib.system.atomic_files import check_output
 
     kinds = POINT_EXTENSIONS if options.points else WRITABLE_EXTENSIONS
     check_output(options.output, kinds, (options.transform, options.input, options.reference, options.model))

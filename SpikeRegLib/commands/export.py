@@ -34,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from SpikeRegLib.images.files import check_output
     from SpikeRegLib.pipeline.inputs import check_size
     from SpikeRegLib.space.transforms import (  # imports torch
         WRITABLE_EXTENSIONS,
         DisplacementTransform,
         write_transform,
     )
+    from SpikeRegLib.system.atomic_files import check_output
 
     check_output(options.output, WRITABLE_EXTENSIONS, (options.transform, options.reference, options.model))
     transform, coded = load_transform(options.transform, options.model, spacing_mm=options.spacing)

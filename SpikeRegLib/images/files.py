@@ -1,4 +1,4 @@
-"""Arrays and frames from medical image files and back: formats, headers, truncation, and writing without half files."""
+"""Arrays and frames from medical image files and back: formats, headers and truncation."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import contextlib
 import errno
 import math
 import os
-import shutil
-import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from SpikeRegLib.errors import InputError
+from SpikeRegLib.errors import InputError, last_line
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.headers import Header, read_header
 from SpikeRegLib.images.orientation import check_size, form_warnings, in_mm, size_warnings
 from SpikeRegLib.images.voxels import check_packed, stored_values, whole_file
+from SpikeRegLib.system.atomic_files import atomic_output, disk_is_full, extension
 from SpikeRegLib.system.foreign_prints import reading_with_itk
 from SpikeRegLib.system.itk_names import itk_name
 
 MINIMUM_AXIS = 16
 _IMAGE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 WRITABLE_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
@@ -142,7 +140,7 @@ def _one_line_of_itk(path: str | os.PathLike[str]) -> Iterator[None]:
                 "rectangular grid first"
             ) from error
         raise InputError(
-            f"{path}: cannot be read as an image ({_last_line(error)}); give a complete file, "
+            f"{path}: cannot be read as an image ({last_line(error)}); give a complete file, "
             f"one of {', '.join(_IMAGE_EXTENSIONS)}"
         ) from error
 
@@ -198,7 +196,7 @@ def _read_mgh(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as MGZ ({_last_line(error)}); give a complete file") from error
+        raise InputError(f"{path}: cannot be read as MGZ ({last_line(error)}); give a complete file") from error
     if array.ndim > 3 and max(array.shape[3:]) > 1:
         raise InputError(f"{path}: a 4-D volume of {max(array.shape[3:])} frames; extract the one to register first")
     width, height, depth = array.shape[:3]
@@ -241,85 +239,11 @@ def _write_packed(image: sitk.Image, path: Path) -> None:
                 target.write(packer.compress(block))
             target.write(packer.flush())
     except RuntimeError as error:  # SimpleITK does not say why; once `plain` is gone it can no longer be seen
-        if _disk_is_full(path.parent):
+        if disk_is_full(error, path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
     finally:
         plain.unlink(missing_ok=True)
-
-
-def check_output(
-    path: str | os.PathLike[str], extensions: Sequence[str], inputs: Sequence[str | os.PathLike[str] | None] = ()
-) -> None:
-    """Make sure that a file can be written, before any work is spent. One that is there may be replaced.
-
-    Args:
-        path: of the file.
-        extensions: that are known, in lower case.
-        inputs: files that are read and must not be replaced.
-
-    Raises:
-        InputError: another extension, one of the inputs, a folder, a name that is too long, or a folder that does not
-            exist or cannot be written.
-    """
-    path = Path(path)
-    if extension(path) not in extensions:
-        raise InputError(f"{path}: unknown file type; use one of {', '.join(extensions)}")
-    for given in inputs:
-        if given is not None and os.path.exists(path) and os.path.exists(given) and os.path.samefile(path, given):
-            raise InputError(f"{path}: is read by this command and would be replaced; give the output another name")
-    temporary = _temporary_beside(path)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            path.lstat()  # refuses a name that no file can have
-        temporary.touch()
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
-
-
-def _temporary_beside(path: Path) -> Path:
-    """A new hidden name in the folder of a file to be written, with its extension and of a length that always fits.
-
-    Raises:
-        InputError: the folder does not exist, or the file is one.
-    """
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if os.path.isdir(path):
-        raise InputError(f"{path}: is a folder; give a file name")
-    return path.with_name(f".spikereg-{uuid.uuid4().hex[:8]}{extension(path)}")
-
-
-def _unwritable(path: Path, error: Exception) -> InputError:
-    if getattr(error, "errno", None) in _NO_SPACE or _disk_is_full(path.parent):
-        return InputError(f"{path}: cannot be written, the disk is full; free some space")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else _last_line(error)
-    return InputError(f"{path}: cannot be written ({reason}); check its permissions or choose another folder")
-
-
-@contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path` with its extension; renamed to `path` if the block succeeds.
-
-    Nothing is left behind when the block fails or is interrupted.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written, or the disk is full.
-    """
-    path = Path(path)
-    temporary = _temporary_beside(path)
-    try:
-        yield temporary
-        if _disk_is_full(path.parent):  # ITK can cut a file short without a word
-            raise OSError(errno.ENOSPC, "")
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # SimpleITK reports every failure to write as RuntimeError
-        raise _unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def frame_of(image: sitk.Image) -> Frame:
@@ -334,18 +258,3 @@ def set_frame(image: sitk.Image, frame: Frame) -> sitk.Image:
     image.SetSpacing(frame.spacing)
     image.SetDirection(frame.direction)
     return image
-
-
-def extension(path: str | os.PathLike[str]) -> str:
-    """The lower-case extension; `.nii.gz` counts as one."""
-    name = Path(path).name.lower()
-    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
-
-
-def _disk_is_full(folder: Path) -> bool:
-    return shutil.disk_usage(folder).free < 2**16
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Reason:")]
-    return (lines[-1] if lines else type(error).__name__).removeprefix("sitk::ERROR: ").rstrip(".")

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images.files import atomic_output
 from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.system.atomic_files import atomic_output
 from SpikeRegLib.text.json_text import read_json
 from SpikeRegLib.text.ranges import COORDINATE_MM, within
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 
 from SpikeRegLib import __version__, models
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images.files import atomic_output, check_frame
+from SpikeRegLib.images.files import check_frame
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.coded import CodedDeformation, ModelIdentity, steps_of, wide_grid
 from SpikeRegLib.neural_field.codes import Codes
@@ -28,6 +28,7 @@ from SpikeRegLib.neural_field.field import Decoders
 from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.system.atomic_files import atomic_output
 from SpikeRegLib.text.json_text import read_json
 from SpikeRegLib.text.ranges import (
     AXIS,
@@ -83,7 +84,7 @@ def write_codes(coded: CodedDeformation, path: str | os.PathLike[str]) -> None:
     """
     content = to_bytes(coded)
     with atomic_output(path) as temporary:
-        Path(temporary).write_bytes(content)
+        temporary.write_bytes(content)
 
 
 def read_codes(path: str | os.PathLike[str], *, model: str | Path | None = None) -> CodedDeformation:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +16,12 @@ from SpikeRegLib.errors import InputError, SpikeRegError
 from SpikeRegLib.outputs.accounts import OUTPUT_NAMES, digest, files_below, replaceable
 from SpikeRegLib.outputs.publishing import hidden_beside, put_in_place, settle, sweep
 from SpikeRegLib.system import interrupt
+from SpikeRegLib.system.atomic_files import NO_SPACE, disk_is_full, prove_space, unwritable
 from SpikeRegLib.system.foreign_prints import without_foreign_prints
 
 if TYPE_CHECKING:
     from SpikeRegLib.pipeline.registration import Registration
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_PROOF_BYTES = 1 << 16
 # The inverse is itself found to hundredths of a millimetre: rounding moves no point by more than half of this.
 _INVERSE_STEP_MM = 2.0**-10
 # As long as the longest name of a file that is written, with what its temporary name adds.
@@ -53,8 +50,8 @@ def check_writable(folder: str | Path) -> None:
         finally:
             shutil.rmtree(probe, ignore_errors=True)
     except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in _NO_SPACE:
-            raise InputError(_full(folder)) from error
+        if disk_is_full(error, probe.parent):
+            raise unwritable(folder, error, probe.parent) from error
         reason = "is a file" if os.path.isfile(folder) else getattr(error, "strerror", None) or str(error)
         raise InputError(f"{folder}: output folder cannot be written ({reason}); choose another one") from error
 
@@ -171,7 +168,7 @@ def staged(folder: Path, replaced: Callable[[Path], Sequence[str]]) -> Iterator[
             staging.mkdir()
             sweep(staging)
             yield staging
-            _prove_space(staging)
+            prove_space(staging, on_disk=True)
             interrupt.commit()
             complete = True
     finally:
@@ -184,8 +181,8 @@ def _publish(staging: Path, folder: Path, replaced: Callable[[Path], Sequence[st
     try:
         put_in_place(staging, folder, replaced, files_below(staging))
     except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise InputError(_full(folder)) from error
+        if error.errno in NO_SPACE:
+            raise unwritable(folder, error, folder.parent) from error
         raise InputError(
             f"{error.filename or folder}: cannot be moved ({error.strerror or error}), so {folder} is as it was; close "
             "what uses the file or choose another folder"
@@ -199,38 +196,8 @@ def _one_clear_error(hidden: Path, wanted: Path) -> Iterator[None]:
         with without_foreign_prints():
             yield
     except (OSError, RuntimeError, SpikeRegError) as error:
-        causes = (error, error.__cause__)
-        full = any(getattr(e, "errno", None) in _NO_SPACE for e in causes) or not _has_space(hidden.parent)
-        if full:
-            raise InputError(_full(wanted)) from error
+        if isinstance(error, OSError) or disk_is_full(error, hidden.parent):
+            raise unwritable(wanted, error, hidden.parent) from error
         if isinstance(error, SpikeRegError):
             raise type(error)(str(error).replace(str(hidden), str(wanted))) from error
-        if isinstance(error, OSError):
-            raise InputError(
-                f"{wanted}: cannot be written ({error.strerror or error}); choose another place"
-            ) from error
         raise
-
-
-def _full(path: Path) -> str:
-    return f"{path}: the disk is full, nothing was written; free some space and run again"
-
-
-def _prove_space(folder: Path) -> None:
-    """Raise OSError if the disk is full now: the NIfTI writer cuts a file short without a word, and then this fails."""
-    proof = folder / f".spikereg-{uuid.uuid4().hex[:8]}"
-    try:
-        with proof.open("wb") as file:
-            file.write(b"\0" * _PROOF_BYTES)
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        proof.unlink(missing_ok=True)
-
-
-def _has_space(folder: Path) -> bool:
-    try:
-        _prove_space(folder)
-    except OSError as error:
-        return error.errno not in _NO_SPACE
-    return True

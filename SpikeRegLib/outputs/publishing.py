@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.system.atomic_files import flush
 
 _HIDDEN = re.compile(r"\.spikereg-[0-9a-f]{8}")
 _JOURNAL = ".journal.json"
@@ -153,10 +154,10 @@ class _Journal:
         """Put the journal into the hidden folder, whole, and on the disk before anything moves."""
         if self.old:  # they will be deleted: what replaces them has to outlive a power cut, too
             for name in self.new:
-                _flush(staging / name)
+                flush(staging / name)
         part = staging / f"{_JOURNAL}.part"
         part.write_text(json.dumps({"old": self.old, "new": self.new}), encoding="utf-8")
-        _flush(part)
+        flush(part)
         os.rename(part, staging / _JOURNAL)
 
     @classmethod
@@ -244,11 +245,6 @@ def _is(path: Path, mark: tuple[int, int]) -> bool:
 def _stays_below(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return bool(parts) and parts[0] != "/" and ".." not in parts and not set(name) & set("\\:\0")
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

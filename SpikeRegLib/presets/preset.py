@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 import types
 import typing
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.refinement.schedule import Level, RefinementSchedule
+from SpikeRegLib.system.atomic_files import atomic_output
 from SpikeRegLib.text.names import check_name
 from SpikeRegLib.text.ranges import check_numbers, one_of
 from SpikeRegLib.text.toml_text import toml_text
@@ -185,19 +185,13 @@ def write_preset(preset: Preset, path: str | Path) -> None:
     The file appears complete or not at all.
 
     Raises:
-        InputError: another suffix, or a folder that cannot be written.
+        InputError: another suffix, a folder that cannot be written, or a full disk.
     """
     path = Path(path)
     if path.suffix != ".toml":
         raise InputError(f"{path}: a preset is a .toml file; end its name with .toml")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with atomic_output(path) as temporary:
         temporary.write_text(toml_text(preset, leave_out=("name",)), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SpikeRegLib import __version__
+from SpikeRegLib.system.atomic_files import atomic_output
 
 if TYPE_CHECKING:
     from SpikeRegLib.pipeline.registration import Registration
@@ -21,8 +22,13 @@ __all__ = ["render_report", "write_report"]
 
 
 def write_report(registration: Registration, path: str | os.PathLike[str]) -> None:
-    """Write the report as one self-contained HTML file."""
-    Path(path).write_text(render_report(registration), encoding="utf-8")
+    """Write the report as one self-contained HTML file; it appears complete or not at all.
+
+    Raises:
+        InputError: a folder that cannot be written, or a full disk.
+    """
+    with atomic_output(path) as temporary:
+        temporary.write_text(render_report(registration), encoding="utf-8")
 
 
 def render_report(registration: Registration) -> str:

@@ -17,9 +17,7 @@ import torch
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images import files as image_files
 from SpikeRegLib.images.files import (
-    atomic_output,
     check_frame,
-    extension,
     frame_of,
     read_vectors,
     set_frame,
@@ -31,6 +29,7 @@ from SpikeRegLib.space import sampling
 from SpikeRegLib.space.inversion import invert_field
 from SpikeRegLib.space.transform_files import Part, write_parts
 from SpikeRegLib.space.transform_headers import check_transform_file
+from SpikeRegLib.system.atomic_files import atomic_output, extension
 from SpikeRegLib.system.foreign_prints import reading_with_itk
 from SpikeRegLib.system.itk_names import itk_name
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.system.atomic_files import atomic_output
 
 
 def save_checkpoint(
     path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer, progress: dict[str, Any]
 ) -> None:
-    """Write the state under a temporary name and rename it: an interrupted save leaves the previous checkpoint."""
+    """Write the state, whole or not at all: an interrupted save leaves the previous checkpoint.
+
+    Raises:
+        InputError: a folder that cannot be written, or a full disk.
+    """
     tensors = {f"network.{name}": value.detach().contiguous().clone() for name, value in network.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"optimiser.{index}.{name}"] = torch.as_tensor(value).detach().contiguous().clone()
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"progress": json.dumps(progress)})
-    os.replace(partial, path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(save(tensors, {"progress": json.dumps(progress)}))
 
 
 def load_checkpoint(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.spiking.behaviour import PLAIN, behaviour_of
 from SpikeRegLib.spiking.spec import NetworkSpec
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet, SpikingUNet
+from SpikeRegLib.system.atomic_files import atomic_output
 from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
 from SpikeRegLib.training.objective import ObjectiveWeights, echo, first_pass, objective
@@ -296,5 +297,6 @@ def rewind(log_path: Path, step: int, *, write: bool) -> dict[str, Any]:
     entries = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines() if line.strip()]
     kept = [entry for entry in entries if entry["step"] <= step]
     if write:
-        log_path.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        with atomic_output(log_path) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
     return next((entry for entry in reversed(kept) if "loss" in entry), {})

@@ -253,12 +253,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_folder_as_it_was(existing, tmp_p
         assert run("register", "a", "b", "--out", out, "--progress", "none") == 0
         before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
-    def full(folder):
+    def full(folder, on_disk):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(outputs, "_prove_space", full)
+    monkeypatch.setattr(outputs, "prove_space", full)
     assert run("register", "a", "b", "--out", out, "--progress", "none") == 2
-    assert f"{out}: the disk is full, nothing was written" in capsys.readouterr().err
+    assert f"{out}: cannot be written, the disk is full; free some space" in capsys.readouterr().err
     if existing:
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     else:

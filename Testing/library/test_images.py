@@ -14,7 +14,6 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images.files import atomic_output
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import (
     Volume,
@@ -28,6 +27,7 @@ from SpikeRegLib.images.volumes import (
     without_outliers,
     write_volume,
 )
+from SpikeRegLib.system.atomic_files import atomic_output
 
 DATA = Path(os.environ.get("SPIKEREG_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 OBLIQUE = tuple(Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()[:, [2, 0, 1]].ravel())

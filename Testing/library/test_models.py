@@ -68,7 +68,7 @@ def test_round_trip(kind: str, tmp_path: Path) -> None:
     save_model(loaded, again, FACTS)
     first, second = load_file(path), load_file(again)
     assert first.keys() == second.keys() and all(torch.equal(second[name], first[name]) for name in first)
-    assert [p.name for p in path.parent.iterdir() if p.name.endswith(".partial")] == []
+    assert [p.name for p in path.parent.iterdir() if p.name.startswith(".")] == []
 
 
 def test_the_loaded_network_computes_the_same(tmp_path: Path) -> None:

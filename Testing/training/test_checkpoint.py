@@ -12,7 +12,6 @@ from trainees import SPEC, new_network
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.spiking.spec import velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet, RegistrationUNet
-from SpikeRegLib.training import checkpoint as module
 from SpikeRegLib.training.checkpoint import load_checkpoint, save_checkpoint
 from SpikeRegLib.training.loop import LoopOptions, make_optimiser
 
@@ -67,14 +66,15 @@ def test_an_interrupted_save_leaves_the_previous_checkpoint(tmp_path: Path, monk
     save_checkpoint(path, network, optimiser, PROGRESS)
     before = path.read_bytes()
 
-    def half_a_file(tensors: dict, filename: Path, metadata: dict) -> None:
-        Path(filename).write_bytes(before[: len(before) // 2])
+    def half_a_file(file: Path, content: bytes) -> None:
+        with file.open("wb") as opened:
+            opened.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_file", half_a_file)
+    monkeypatch.setattr(Path, "write_bytes", half_a_file)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(path, network, optimiser, {**PROGRESS, "step": 8})
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
     assert load_checkpoint(path, network, optimiser)["step"] == 7
 
 
