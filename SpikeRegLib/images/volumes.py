@@ -10,6 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.boxes import bounding_box, slices_of
 from SpikeRegLib.images.files import frame_of, header_warnings, read_array, set_frame, write_sitk
 from SpikeRegLib.images.frames import Frame
 
@@ -250,9 +251,10 @@ def _otsu(sample: torch.Tensor) -> float:
 
 
 def _largest_filled(mask: torch.Tensor) -> torch.Tensor:
-    where = [mask.any(2).any(1), mask.any(2).any(0), mask.any(1).any(0)]
-    box = tuple(slice(int(w.nonzero()[0]), int(w.nonzero()[-1]) + 1) for w in where)  # the rest costs time
-    image = sitk.GetImageFromArray(mask[box].to(torch.uint8).numpy())
+    box = bounding_box(mask)
+    assert box is not None
+    part = slices_of(*box)  # the rest costs time
+    image = sitk.GetImageFromArray(mask[part].to(torch.uint8).numpy())
     regions = sitk.ConnectedComponent(image)
     sizes = np.bincount(sitk.GetArrayViewFromImage(regions).ravel())
     # Two lungs, kidneys or legs are one anatomy; which of them is the larger says nothing.
@@ -260,7 +262,7 @@ def _largest_filled(mask: torch.Tensor) -> torch.Tensor:
     anatomy = np.isin(sitk.GetArrayViewFromImage(regions), comparable[comparable > 0])
     largest = sitk.BinaryFillhole(sitk.GetImageFromArray(anatomy.astype(np.uint8)))
     filled = torch.zeros_like(mask)
-    filled[box] = torch.from_numpy(sitk.GetArrayFromImage(largest)).bool()
+    filled[part] = torch.from_numpy(sitk.GetArrayFromImage(largest)).bool()
     return filled
 
 

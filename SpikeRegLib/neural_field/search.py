@@ -16,7 +16,7 @@ from SpikeRegLib.neural_field.learn import Lesson, learn_decoder
 from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.climb import climb
-from SpikeRegLib.refinement.image_pair import ImagePair, Images
+from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import displacement_at
 from SpikeRegLib.refinement.schedule import Level
 from SpikeRegLib.space.fields import compose
@@ -118,11 +118,7 @@ class Search:
         self.images, self.frame, self.options, self.listener = images, frame, options, listener
         self.random = torch.Generator().manual_seed(seed)
         self.start, self.iterations, self.fraction, self.message = time.monotonic(), 0, 0.0, "similarity"
-        there = (images.fixed > 1e-3).any(0).nonzero()
-        first, last = [0, 0, 0], [n - 1 for n in frame.shape]
-        if len(there):
-            first, last = there.amin(0).tolist(), there.amax(0).tolist()
-        self._content = (first, last)
+        self._content = content_of(images.fixed)
         self._judge = self.pair(max(_JUDGE_MM, frame.spacing_mm))
         self.grid = frame.coarser(max(_SAMPLED_MM, frame.spacing_mm))
         self._near: dict[Grid, torch.Tensor] = {}

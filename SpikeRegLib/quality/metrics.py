@@ -9,6 +9,7 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.boxes import bounding_box, slices_of
 from SpikeRegLib.images.files import set_frame
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
@@ -236,21 +237,21 @@ def inverse_consistency_mm(
         samples: at most so many voxels, drawn with a fixed seed; all of them by default.
     """
     inside = torch.ones(frame.shape, dtype=torch.bool) if mask is None else mask.bool()
-    if not inside.any():
+    box = bounding_box(inside)
+    if box is None:
         raise InputError("mask: empty; give a mask that covers the anatomy")
     if samples is not None:
         index = _drawn(inside, samples)
         matrix = torch.from_numpy(frame.matrix)
         points = index.double() @ matrix[:3, :3].t() + matrix[:3, 3]
         return float((inverse.map_points(forward.map_points(points)) - points).norm(dim=1).mean())
-    seen = [inside.any(2).any(1), inside.any(2).any(0), inside.any(1).any(0)]  # the rest of the grid costs time only
-    box = [(int(axis.nonzero()[0]), int(axis.nonzero()[-1]) + 1) for axis in seen]
-    corner = frame.matrix @ np.array([*(start for start, _ in reversed(box)), 1.0])
-    depth, height, width = (stop - start for start, stop in box)
+    first, last = box  # the rest of the grid costs time only
+    corner = frame.matrix @ np.array([*reversed(first), 1.0])
+    depth, height, width = (b - a + 1 for a, b in zip(first, last, strict=True))
     origin = (float(corner[0]), float(corner[1]), float(corner[2]))
     cropped = Frame((depth, height, width), origin, frame.spacing, frame.direction)
     length = CompositeTransform([forward, inverse]).displacement_on(cropped).square_().sum(0).sqrt_()
-    return float(length[inside[tuple(slice(*edge) for edge in box)]].double().mean())
+    return float(length[inside[slices_of(first, last)]].double().mean())
 
 
 def _drawn(inside: torch.Tensor, count: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from SpikeRegLib.images.boxes import Box, bounding_box
 from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.space.displacement import sample
@@ -29,11 +30,16 @@ class Images(NamedTuple):
     known: Known | None = None
 
 
+def content_of(image: torch.Tensor) -> Box:
+    """The box in which an image [C, D, H, W] is not empty; all of it where it is empty."""
+    return bounding_box((image > 1e-3).any(0)) or ([0, 0, 0], [n - 1 for n in image.shape[1:]])
+
+
 class ImagePair:
     """Both images at one level, the fixed one cropped to its content, and the similarity of fields on them."""
 
     def __init__(
-        self, images: Images, frame: Grid, spacing_mm: float, content: tuple[list[int], list[int]], window: int,
+        self, images: Images, frame: Grid, spacing_mm: float, content: Box, window: int,
     ) -> None:  # fmt: skip
         fixed, moving, mask, known = images
         ratio = spacing_mm / frame.spacing_mm

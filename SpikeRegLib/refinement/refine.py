@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.boxes import Box, slices_of
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.refinement.climb import climb
-from SpikeRegLib.refinement.image_pair import ImagePair, Images
+from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
 from SpikeRegLib.refinement.region import Neighbourhood, Region, changed_only_inside
 from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
@@ -66,13 +67,9 @@ class Refinement:
         return resample(self.field, self.grid, self.frame_grid)
 
 
-def _content(fixed: torch.Tensor, area: Region | Neighbourhood | None) -> tuple[list[int], list[int]]:
-    """First and last index along each axis at which the fixed image is not empty, and inside the area if there is
-    one; the whole array when it is empty."""
-    there = (fixed > 1e-3).any(0).nonzero()
-    first, last = [0, 0, 0], [n - 1 for n in fixed.shape[1:]]
-    if len(there):
-        first, last = there.amin(0).tolist(), there.amax(0).tolist()
+def _content(fixed: torch.Tensor, area: Region | Neighbourhood | None) -> Box:
+    """The box in which the fixed image is not empty, and inside the area if there is one."""
+    first, last = content_of(fixed)
     if area is not None:
         low, high = ([*values] for values in area.content)
         common = (
@@ -83,13 +80,12 @@ def _content(fixed: torch.Tensor, area: Region | Neighbourhood | None) -> tuple[
     return first, last
 
 
-def _share(images: Images, content: tuple[list[int], list[int]]) -> float:
+def _share(images: Images, content: Box) -> float:
     """Part of what counts in the images that lies between the first and last indices."""
     counts = (images.fixed > 1e-3).any(0).float()
     if images.mask is not None:
         counts = counts * images.mask
-    a, b, c = (slice(first, last + 1) for first, last in zip(*content, strict=True))
-    return max(1e-3, float(counts[a, b, c].sum()) / max(1.0, float(counts.sum())))
+    return max(1e-3, float(counts[slices_of(*content)].sum()) / max(1.0, float(counts.sum())))
 
 
 def refine(

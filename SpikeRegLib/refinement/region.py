@@ -7,6 +7,7 @@ import math
 import torch
 from torch.nn.functional import max_pool3d, pad
 
+from SpikeRegLib.images.boxes import Box, bounding_box
 from SpikeRegLib.space.folds import remove_folds
 from SpikeRegLib.space.grids import Grid
 
@@ -34,10 +35,7 @@ class Region:
     def __init__(self, inside: torch.Tensor, frame: Grid, *, taper_mm: float = TAPER_MM) -> None:
         self._frame, self._taper_mm, self._inside = frame, taper_mm, inside
         self._weights: dict[Grid, torch.Tensor] = {}
-        index = inside.nonzero()
-        self.content: tuple[list[int], list[int]] = ([0, 0, 0], [0, 0, 0])
-        if len(index):
-            self.content = (index.amin(0).tolist(), index.amax(0).tolist())
+        self.content: Box = bounding_box(inside) or ([0, 0, 0], [0, 0, 0])
         self._depth: torch.Tensor | None = None
         self._steps = 0
 
@@ -111,7 +109,7 @@ class Neighbourhood:
         if within is not None:
             first = torch.maximum(first, torch.tensor(within.content[0]))
             end = torch.maximum(first, torch.minimum(end, torch.tensor(within.content[1])))
-        self.content: tuple[list[int], list[int]] = (first.tolist(), end.tolist())
+        self.content: Box = (first.tolist(), end.tolist())
         self._weights: dict[Grid, torch.Tensor] = {}
 
     def inside_on(self, grid: Grid) -> torch.Tensor | None:

@@ -9,11 +9,14 @@ fit both.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
 import torch
 
+from SpikeRegLib.images.boxes import bounding_box
 from SpikeRegLib.similarity.losses import lncc
 from SpikeRegLib.similarity.pair import Pair
 
@@ -36,13 +39,15 @@ def above_chance(aligned: Pair) -> float | None:
         About 1 where nothing fits, 2 and more for two brains; None where the anatomy is symmetric in every direction,
         so that turning it over is no change.
     """
-    mask = aligned.mask.nonzero()
-    across = (mask.amax(0) - mask.amin(0) + 1).double().prod().item() ** (1 / 3)
-    seen = aligned.coarser(aligned.frame.spacing[0] * max(1.0, across / _ACROSS))
-    inside = seen.mask.nonzero()
-    if not len(inside):
+    whole = bounding_box(aligned.mask)
+    if whole is None:
         return None
-    middle = inside.amin(0) + inside.amax(0)
+    across = math.prod(last - first + 1 for first, last in zip(*whole, strict=True)) ** (1 / 3)
+    seen = aligned.coarser(aligned.frame.spacing[0] * max(1.0, across / _ACROSS))
+    box = bounding_box(seen.mask)
+    if box is None:
+        return None
+    middle = [first + last for first, last in zip(*box, strict=True)]
     fixed, moving = seen.comparison.of_fixed(seen.fixed), seen.comparison.of_moving(seen.moving)
     known = None if seen.known is None else seen.known.counts
     itself = _similarity(fixed, fixed, seen.mask, known)
@@ -65,11 +70,11 @@ def _similarity(fixed: torch.Tensor, moving: torch.Tensor, mask: torch.Tensor, k
     return fmean(float(value) for value in values)
 
 
-def _turned(image: torch.Tensor, axes: tuple[int, ...], middle: torch.Tensor) -> torch.Tensor:
+def _turned(image: torch.Tensor, axes: tuple[int, ...], middle: Sequence[int]) -> torch.Tensor:
     """[C, D, H, W] reversed along `axes` of its three about `middle` (twice its index); empty beyond the grid."""
     for axis in axes:
         # Voxel i shows what was at `middle - i`.
-        index = int(middle[axis]) - torch.arange(image.shape[axis + 1])
+        index = middle[axis] - torch.arange(image.shape[axis + 1])
         within = (index >= 0) & (index < image.shape[axis + 1])
         image = image.index_select(axis + 1, index.clamp(0, image.shape[axis + 1] - 1))
         image = image * within.view([-1 if n == axis + 1 else 1 for n in range(4)])

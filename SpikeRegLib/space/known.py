@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.functional import avg_pool3d, interpolate, pad
 
+from SpikeRegLib.images.boxes import bounding_box, slices_of
 from SpikeRegLib.space.displacement import sample
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.grids import Grid, resample
@@ -150,7 +151,6 @@ def _halved(x: torch.Tensor) -> torch.Tensor:
 
 def _around(where: torch.Tensor) -> tuple[slice, slice, slice]:
     """The box of the true voxels and one voxel around it."""
-    index = where.nonzero()
-    first, last = (index.amin(0) - 1).clamp(min=0).tolist(), (index.amax(0) + 2).tolist()
-    a, b, c = (slice(low, high) for low, high in zip(first, last, strict=True))
-    return a, b, c
+    box = bounding_box(where)
+    assert box is not None
+    return slices_of([max(0, index - 1) for index in box[0]], [index + 1 for index in box[1]])
