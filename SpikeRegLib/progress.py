@@ -20,9 +20,16 @@ class Progress:
 # A listener is called at least every 0.2 s of work. To stop the run it raises `errors.Cancelled`.
 Listener = Callable[[Progress], None]
 
+# What knows neither stage nor message calls a tick as often, with the finished fraction of its own work in [0, 1].
+Tick = Callable[[float], None]
+
 
 def silent(progress: Progress) -> None:
     """A listener that ignores every report."""
+
+
+def unheard(fraction: float) -> None:
+    """A tick that nobody hears."""
 
 
 def part_of_stage(listener: Listener, begin: float, end: float) -> Listener:

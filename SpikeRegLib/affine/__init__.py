@@ -28,7 +28,7 @@ from SpikeRegLib.affine.reduced import find, prepare
 from SpikeRegLib.affine.search import search
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.progress import Listener, Progress, part_of_stage, silent
 from SpikeRegLib.space.transforms import AffineTransform
 
 _NESTED = 0.6  # ratio of foreground volumes below which one image shows much more than the other
@@ -191,7 +191,7 @@ def _climb(
     names = ["rigid"] if model == "rigid" else ["rigid", "similarity", "affine"]
     for number, step in enumerate(names):
         begin, end = (span[0] + (span[1] - span[0]) * (number + n) / len(names) for n in (0, 1))
-        offer(step, steps.optimise(pair, ascent.matrix, step, measure, listener, (begin, end)))
+        offer(step, steps.optimise(pair, ascent.matrix, step, measure, part_of_stage(listener, begin, end)))
     if not ascent.accepted:
         ascent.warnings.append(f"no step improved the similarity ({measure} {before:.3f}); the start was kept")
     return ascent

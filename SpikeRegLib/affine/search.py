@@ -9,7 +9,7 @@ import numpy as np
 from SpikeRegLib.affine import steps
 from SpikeRegLib.affine.matrices import angle_between, homogeneous
 from SpikeRegLib.affine.pair import PreparedPair
-from SpikeRegLib.progress import Listener, Progress
+from SpikeRegLib.progress import Listener, Progress, part_of_stage
 
 _ROTATIONS = 600  # 20 degrees apart on average
 _STARTS = 7  # that are refined on blurred images
@@ -34,8 +34,8 @@ def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.nda
     coarse: list[tuple[float, np.ndarray]] = []
     for number, matrix in enumerate(chosen):
         _, best = _best_shift(pair, matrix, shifts if number else shifts[:0])
-        span = (0.3 + 0.1 * number / len(chosen), 0.3 + 0.1 * (number + 1) / len(chosen))
-        found = steps.optimise(pair, best, "rigid", "blurred", listener, span)
+        heard = part_of_stage(listener, 0.3 + 0.1 * number / len(chosen), 0.3 + 0.1 * (number + 1) / len(chosen))
+        found = steps.optimise(pair, best, "rigid", "blurred", heard)
         best = best if isinstance(found, str) else found
         # Of two starts that are as good as equal, the one that the headers suggest.
         coarse.append((pair.quick_similarity(best) * (1.02 if number < 2 else 1.0), best))
@@ -51,8 +51,8 @@ def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.nda
         if near or (distinct and score < 0.5 * ranked[1][0]):
             continue
         distinct.append(matrix)
-        span = (0.4 + 0.1 * len(fine) / _FINALISTS, 0.4 + 0.1 * (len(fine) + 1) / _FINALISTS)
-        found = steps.optimise(pair, matrix, "rigid", "mutual information", listener, span)
+        heard = part_of_stage(listener, 0.4 + 0.1 * len(fine) / _FINALISTS, 0.4 + 0.1 * (len(fine) + 1) / _FINALISTS)
+        found = steps.optimise(pair, matrix, "rigid", "mutual information", heard)
         best = matrix if isinstance(found, str) else found
         fine.append((pair.similarity(best, "mutual information"), best))
     return max(fine, key=lambda item: item[0])[1]

@@ -17,7 +17,7 @@ _SHEAR = 0.3
 
 
 def optimise(
-    pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener, span: tuple[float, float]
+    pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener
 ) -> np.ndarray | str:
     """SimpleITK's optimum of one model applied before `start`; the reason, as a string, if there is none."""
     if step == "rigid":
@@ -61,7 +61,7 @@ def optimise(
             return
         try:
             done = min(1.0, method.GetOptimizerIteration() / 40)
-            listener(Progress("align", span[0] + (span[1] - span[0]) * done, f"{step} alignment"))
+            listener(Progress("align", done, f"{step} alignment"))
         except BaseException as error:
             raised.append(error)
             method.StopRegistration()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +11,7 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.sampled import sampled
+from SpikeRegLib.progress import Tick, unheard
 from SpikeRegLib.similarity.pair import settled
 from SpikeRegLib.space.fields import taper
 from SpikeRegLib.space.grids import Grid, resample
@@ -109,12 +109,12 @@ class CodedDeformation:
         """Of `frame`, in mm from its first voxel."""
         return Grid(self.frame.shape, self.frame.spacing[0])
 
-    def displacement(self, grid: Grid | None = None, *, tick: Callable[[float], None] = lambda _: None) -> torch.Tensor:
+    def displacement(self, grid: Grid | None = None, *, tick: Tick = unheard) -> torch.Tensor:
         """[3, D, H, W] mm, fixed -> aligned moving, sampled from the continuous field and tapered.
 
         Args:
             grid: begins at the first voxel of `frame`; its own if not given.
-            tick: called with the finished fraction, at least every 65,536 points.
+            tick: called at least every 65,536 points.
         """
         grid = grid or self.grid
         if not self.stages:
@@ -124,7 +124,7 @@ class CodedDeformation:
             found = field.displacement_on(grid, tick=tick)
         else:
             near = resample(self.near.float(), wide_grid(self.grid), grid) > 0.5
-            found = sampled(field, grid, near, lambda: tick(0.5))
+            found = sampled(field, grid, near, tick)
         return taper(found, max(1, round(self.taper_mm / grid.spacing_mm)))
 
     def frame_at(self, spacing_mm: float | None = None) -> Frame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from SpikeRegLib.neural_field.codes import Codes, positions_on, slabs_of
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.sizes import FieldSizes
+from SpikeRegLib.progress import Tick, unheard
 from SpikeRegLib.space.grids import Grid
 
 # Points decoded at once: few enough for what they need to stay in the processor's cache, which is a third faster.
@@ -73,15 +74,13 @@ class NeuralField:
         return torch.cat(parts) if parts else position
 
     @torch.no_grad()
-    def displacement_on(
-        self, grid: Grid, *, inverse: bool = False, tick: Callable[[float], None] = lambda _: None
-    ) -> torch.Tensor:
+    def displacement_on(self, grid: Grid, *, inverse: bool = False, tick: Tick = unheard) -> torch.Tensor:
         """[3, D, H, W] displacement in mm at the nodes of any grid, exact, in slabs of limited memory.
 
         Args:
             grid: its positions count from the first voxel of the working frame.
             inverse: of the map moving -> fixed.
-            tick: called with the finished fraction before every slab.
+            tick: called before every slab.
         """
         out = torch.empty(3, *grid.shape)
         first = self.stages[0 if inverse else -1]

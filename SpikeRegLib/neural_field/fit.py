@@ -15,6 +15,7 @@ import torch
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.fixed_points import FixedPoints, Sampling
+from SpikeRegLib.progress import Tick, unheard
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def fit_codes(
     rounds: int = 3,
     iterations: int = 10,
     damping: float = 0.003,
-    tick: Callable[[], None] = lambda: None,
+    tick: Tick = unheard,
 ) -> tuple[Codes, list[float]]:
     """Codes with local ones changed so that mean |u - target|^2 + code_weight * mean |z|^2 is small.
 
@@ -57,7 +58,7 @@ def fit_codes(
         rounds: linearisations.
         iterations: of the conjugate gradients, each round.
         damping: of the first round's changes, as `code_weight` for what is changed.
-        tick: called at least every few thousand points.
+        tick: called at least every few thousand points, with the part of the rounds that is done.
 
     Returns:
         The codes, and the root mean square error in mm before each round and at the end.
@@ -75,19 +76,27 @@ def fit_codes(
         return misfit + code_weight * float(at.square().sum())
 
     best, previous = z, float("inf")
-    for _ in range(rounds):
+    done = 0.0
+
+    def beat(_: float) -> None:
+        tick(done)
+
+    for number in range(rounds):
+        done = number / rounds
         local = sampling.at_points(z)
-        both = [points.linearised(local, tick) for points, _, _ in terms]
+        both = [points.linearised(local, beat) for points, _, _ in terms]
         cost = cost_of([u for u, _ in both], z)
         if cost > previous:
             break
         best, previous = z, cost
 
-        def normal(change: torch.Tensor, both: list[tuple[torch.Tensor, torch.Tensor]] = both) -> torch.Tensor:
+        def normal(
+            change: torch.Tensor, both: list[tuple[torch.Tensor, torch.Tensor]] = both, done: float = done
+        ) -> torch.Tensor:
             at = sampling.at_points(change)
             out = torch.zeros_like(at)
             for (_, slope), (_, _, weight) in zip(both, terms, strict=True):
-                tick()
+                tick(done)
                 along = torch.bmm(slope, at[:, :, None])
                 out += weight * torch.bmm(along.transpose(1, 2), slope)[:, 0]
             return sampling.at_nodes(out) + (code_weight + damping) * change
@@ -98,7 +107,7 @@ def fit_codes(
         z = z + _conjugate_gradients(normal, sampling.at_nodes(pull) - code_weight * z, iterations)
     else:
         local = sampling.at_points(z)
-        if cost_of([points.displacement(local, tick) for points, _, _ in terms], z) <= previous:
+        if cost_of([points.displacement(local, beat) for points, _, _ in terms], z) <= previous:
             best = z
     flat = flat.clone()
     flat[sampling.nodes] = best

@@ -6,13 +6,14 @@ respect to the code is written out, three backward passes for the three componen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch.nn.functional import embedding_bag
 
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.decoder import Decoder
+from SpikeRegLib.progress import Tick, unheard
 
 # Points computed together: what they need stays in the processor's cache.
 _TOGETHER = 4096
@@ -91,22 +92,20 @@ class FixedPoints:
             yield slice(start, min(len(self), start + _TOGETHER))
 
     @torch.no_grad()
-    def displacement(self, local: torch.Tensor, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
+    def displacement(self, local: torch.Tensor, tick: Tick = unheard) -> torch.Tensor:
         """[N, 3] mm for the [N, local_size] local codes of the points."""
         found = local.new_empty(len(self), 3)
         for part in self._parts():
-            tick()
+            tick(part.start / len(self))
             found[part] = self._decoder.last(self._hidden(local[part], part)[0]) * self._scale
         return found
 
     @torch.no_grad()
-    def linearised(
-        self, local: torch.Tensor, tick: Callable[[], None] = lambda: None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def linearised(self, local: torch.Tensor, tick: Tick = unheard) -> tuple[torch.Tensor, torch.Tensor]:
         """The displacement [N, 3] mm and its derivative [N, 3, local_size] with respect to the local code."""
         found, slope = local.new_empty(len(self), 3), local.new_empty(len(self), 3, self._local)
         for part in self._parts():
-            tick()
+            tick(part.start / len(self))
             hidden, sines, gates, arguments = self._hidden(local[part], part)
             found[part] = self._decoder.last(hidden) * self._scale
             slope[part] = self._slope(sines, gates, arguments) * self._scale

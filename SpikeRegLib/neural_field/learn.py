@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from SpikeRegLib.neural_field.codes import Codes
 from SpikeRegLib.neural_field.decoder import Decoder
 from SpikeRegLib.neural_field.fixed_points import Sampling
+from SpikeRegLib.progress import Tick, unheard
 
 _POINTS_A_STEP = 4096
 # Points of each step at which a code of zero should leave the point where it is: a stage that starts does so there.
@@ -40,7 +41,7 @@ def learn_decoder(
     steps: int,
     learning_rate: float,
     random: torch.Generator,
-    tick: Callable[[], None] = lambda: None,
+    tick: Tick = unheard,
 ) -> None:
     """Adam (Kingma and Ba 2015) on the weights of a decoder: mean squared error in units of the code spacing.
 
@@ -65,8 +66,8 @@ def learn_decoder(
     optimiser = torch.optim.Adam(decoder.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
     with torch.enable_grad():
-        for _ in range(steps):
-            tick()
+        for step in range(steps):
+            tick(step / steps)
             chosen = torch.randint(len(code), (_POINTS_A_STEP,), generator=random)
             still = torch.randint(len(code), (_IDLE_POINTS,), generator=random)
             found = decoder(

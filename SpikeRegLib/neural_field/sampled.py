@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch.nn.functional import max_pool3d
 
 from SpikeRegLib.neural_field.codes import positions_on
 from SpikeRegLib.neural_field.field import NeuralField
+from SpikeRegLib.progress import Tick, unheard
 from SpikeRegLib.space.grids import Grid, resample
 
 # Spacing of the nodes that stand for everything outside the content.
@@ -28,9 +27,7 @@ def near_content(image: torch.Tensor, frame: Grid, grid: Grid, reach_mm: float) 
 
 
 @torch.no_grad()
-def sampled(
-    field: NeuralField, grid: Grid, near: torch.Tensor, tick: Callable[[], None] = lambda: None
-) -> torch.Tensor:
+def sampled(field: NeuralField, grid: Grid, near: torch.Tensor, tick: Tick = unheard) -> torch.Tensor:
     """[3, d, h, w] displacement in mm at the nodes of `grid`.
 
     Args:
@@ -38,11 +35,12 @@ def sampled(
         tick: called between parts of the work.
     """
     wide = grid.coarser(max(WIDE_MM, grid.spacing_mm))
-    tick()
+    tick(0.0)
     out = resample(field.displacement_on(wide), wide, grid)
     index = near.flatten().nonzero()[:, 0]
     flat = out.reshape(3, -1)
-    for chosen, position in zip(index.split(_TOGETHER), positions_on(grid)[index].split(_TOGETHER), strict=True):
-        tick()
+    pairs = zip(index.split(_TOGETHER), positions_on(grid)[index].split(_TOGETHER), strict=True)
+    for number, (chosen, position) in enumerate(pairs):
+        tick(number * _TOGETHER / max(1, len(index)))
         flat[:, chosen] = (field.points(position) - position).t()
     return flat.reshape(3, *grid.shape)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +13,7 @@ from SpikeRegLib.neural_field.field import Decoders, NeuralField
 from SpikeRegLib.neural_field.fit import Target, fit_codes
 from SpikeRegLib.neural_field.learn import Lesson, learn_decoder
 from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
-from SpikeRegLib.progress import Listener, Progress
+from SpikeRegLib.progress import Listener, Progress, Tick
 from SpikeRegLib.refinement.climb import climb
 from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import displacement_at
@@ -100,7 +99,7 @@ class _Watched(ImagePair):
     asked = 0
 
     def similarity_and_velocity(
-        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Callable[[], None]
+        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Tick
     ) -> tuple[float, torch.Tensor]:
         value, velocity = super().similarity_and_velocity(field, grid, sigma_mm, tick)
         self.asked += 1
@@ -126,14 +125,19 @@ class Search:
     def pair(self, spacing_mm: float) -> _Watched:
         return _Watched(self.images, self.frame, spacing_mm, self._content, self.options.window)
 
-    def tick(self) -> None:
+    def tick(self, _: float = 0.0) -> None:
         self.listener(Progress("refine", min(1.0, self.fraction), self.message))
 
-    def hurry(self) -> None:
+    def hurry(self, _: float = 0.0) -> None:
         """`tick`, and end the search when its time is up."""
         self.tick()
         if 0 < self.options.seconds <= time.monotonic() - self.start:
             raise OutOfTime
+
+    def hear(self, progress: Progress) -> None:
+        """Tell what a part of the search says, and `hurry`."""
+        self.message = progress.message
+        self.hurry()
 
     def near(self, grid: Grid) -> torch.Tensor:
         if grid not in self._near:
@@ -197,13 +201,8 @@ class Search:
             if base is not None:
                 pair.move_through(base, self.grid)
                 self.tick()
-
-            def report(count: int, value: float, *, spacing_mm: float = level.spacing_mm) -> None:
-                self.message = f"{spacing_mm:g} mm: similarity {value:.4f}"
-                self.hurry()
-
             try:
-                field, _ = climb(pair, level, field, grid, _MOMENTUM, report, weight=None, pull=None)
+                field, _ = climb(pair, level, field, grid, _MOMENTUM, self.hear, weight=None, pull=None)
             except OutOfTime:
                 best = pair.continued(field if pair.best[1] is None else pair.best[1], grid)
                 return Goal(best * grid.spacing_mm, grid), True

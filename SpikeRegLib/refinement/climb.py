@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
 
 import torch
 
+from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.refinement.image_pair import ImagePair
 from SpikeRegLib.refinement.landmarks import Pull, add_within
 from SpikeRegLib.refinement.schedule import Level
@@ -23,22 +22,26 @@ _BACKTRACKS = 3
 
 def climb(
     pair: ImagePair, level: Level, field: torch.Tensor, grid: Grid, momentum: float,
-    report: Callable[[int, float], None], *, weight: torch.Tensor | None, pull: Pull | None,
+    listener: Listener, *, weight: torch.Tensor | None, pull: Pull | None,
 ) -> tuple[torch.Tensor, int]:  # fmt: skip
     """Up to `level.iterations` updates of `field` (voxels of `grid`), and how many were made.
 
     Args:
+        listener: hears the part of the iterations that is done, and the similarity.
         weight: [d, h, w] on `grid`, how far each node may move.
         pull: of landmarks, which take part in what is climbed.
     """
     best, best_velocity, values = field, field, [-math.inf]
     previous: torch.Tensor | None = None
-    step, backtracks, similarity = level.step, 0, 0.0
+    step, backtracks, similarity, count = level.step, 0, 0.0, 0
+
+    def tick(done: float) -> None:
+        message = f"{level.spacing_mm:g} mm: similarity {similarity:.4f}"
+        listener(Progress("refine", (count + done) / level.iterations, message))
+
     for count in range(level.iterations):
-        similarity, velocity = pair.similarity_and_velocity(
-            field, grid, level.velocity_sigma_mm, functools.partial(report, count, similarity)
-        )
-        report(count, similarity)
+        similarity, velocity = pair.similarity_and_velocity(field, grid, level.velocity_sigma_mm, tick)
+        tick(1.0)
         if weight is not None:
             velocity *= weight
         value = similarity if pull is None else similarity - pull.penalty(field)

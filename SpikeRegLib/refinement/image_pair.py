@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 
 from SpikeRegLib.images.boxes import Box, bounding_box
+from SpikeRegLib.progress import Tick
 from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.space.displacement import sample
@@ -109,7 +110,7 @@ class ImagePair:
         return sample(self._moving, list(fine), start=self._start, scale=scale, buffer=self._positions)
 
     def similarity_and_velocity(
-        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Callable[[], None]
+        self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Tick
     ) -> tuple[float, torch.Tensor]:
         """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it.
 
@@ -118,10 +119,11 @@ class ImagePair:
         values, velocity = [], field.new_zeros(3, *grid.shape)
         slope = field.new_zeros(self.grid.shape)
         warped_channels, known = self._parted(self._warped(field, grid))
-        for at, warped in zip(self._correlations, warped_channels, strict=True):
-            tick()
+        channels = len(self._correlations)
+        for number, (at, warped) in enumerate(zip(self._correlations, warped_channels, strict=True)):
+            tick(number / channels)
             value, gradient = at.value_and_gradient(warped, *known)
-            tick()
+            tick((number + 0.5) / channels)
             values.append(value)
             for component, axis in enumerate((2, 1, 0)):
                 ahead, behind = (warped.narrow(axis, at, warped.shape[axis] - 2) for at in (2, 0))
@@ -129,7 +131,7 @@ class ImagePair:
                 for face in (0, warped.shape[axis] - 1):
                     slope.select(axis, face).zero_()
                 velocity[component] += resample(slope.mul_(gradient), self.grid, grid, sigma_mm=sigma_mm)
-            tick()
+            tick((number + 1) / channels)
         return fmean(values), velocity
 
     def unit_force(self, sigma_mm: float) -> float:

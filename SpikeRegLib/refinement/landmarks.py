@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.space.displacement import sample
 from SpikeRegLib.space.fields import taper, values_at
 from SpikeRegLib.space.grids import Grid
@@ -207,15 +208,16 @@ class Pull:
         _box(carried, velocity, start).copy_(velocity + sample(field, velocity, start=start))
         return carried
 
-    def settle(self, field: torch.Tensor, tick: Callable[[float], None]) -> torch.Tensor:
+    def settle(self, field: torch.Tensor, listener: Listener = silent) -> torch.Tensor:
         """`field` (voxels of the grid) with the landmarks brought together as far as they go; images have no say.
 
         Args:
-            tick: hears the largest distance, in mm, before every step.
+            listener: hears the largest distance before every step.
         """
         distance = self.distances_mm(field)
-        for _ in range(_SETTLING_STEPS):
-            tick(float(distance.max()))
+        for number in range(_SETTLING_STEPS):
+            message = f"landmarks: {float(distance.max()):.1f} mm apart at most"
+            listener(Progress("refine", number / _SETTLING_STEPS, message))
             if float(distance.max()) < _SETTLED_MM:
                 break
             candidate = self.carry(field)

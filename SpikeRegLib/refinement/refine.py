@@ -17,7 +17,7 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.boxes import Box, slices_of
-from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.progress import Listener, part_of_stage, silent
 from SpikeRegLib.refinement.climb import climb
 from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
@@ -207,16 +207,12 @@ def _refine(
         pair = pair_at(level.spacing_mm)
         pair.move_through(base, finest)
         done = sum(iterations)
-
-        def report(count: int, value: float, *, offset: int = done, spacing_mm: float = level.spacing_mm) -> None:
-            message = f"{spacing_mm:g} mm: similarity {value:.4f}"
-            listener(Progress("refine", min(1.0, (offset + count) / max(1, total)), message))
-
+        heard = part_of_stage(listener, done / max(1, total), (done + level.iterations) / max(1, total))
         weight = None if area is None else area.weight_on(grid)
         pull = None
         if landmarks is not None:
             pull = Pull(landmarks, grid, weight, after=None if base is None else (base, finest))
-        field, count = climb(pair, level, field, grid, schedule.momentum, report, weight=weight, pull=pull)
+        field, count = climb(pair, level, field, grid, schedule.momentum, heard, weight=weight, pull=pull)
         iterations.append(count)
         if landmarks is None:
             field = pair.continued(field, grid, fade_mm=fade_mm)
@@ -253,15 +249,11 @@ def _settled(
     objective: Callable[[torch.Tensor], float], listener: Listener,
 ) -> torch.Tensor:  # fmt: skip
     """`field` (voxels of `grid`) with the landmarks brought together, as far as that is worth what the images lose."""
-
-    def tick(distance_mm: float) -> None:
-        listener(Progress("refine", 1.0, f"landmarks: {distance_mm:.1f} mm apart at most"))
-
     start = objective(field)
     reached = landmarks.fixed + displacement_at(field, grid, landmarks.fixed) * grid.spacing_mm
     for share in _SHARES:
         goals = replace(landmarks, moving=torch.lerp(reached, landmarks.moving, share))
-        candidate = Pull(goals, grid, weight).settle(field, tick)
+        candidate = Pull(goals, grid, weight).settle(field, part_of_stage(listener, 1.0, 1.0))
         if objective(candidate) > start:
             return candidate
     return field

@@ -148,15 +148,14 @@ def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: i
 )
 def test_every_step_finds_a_shift_by_its_measure(step, measure, inverted):
     shift = (0.12, -0.1, 0.08)
-    found = steps.optimise(medium(shift, inverted=inverted), np.eye(4), step, measure, silent, (0.0, 1.0))
+    found = steps.optimise(medium(shift, inverted=inverted), np.eye(4), step, measure, silent)
     np.testing.assert_allclose(found, homogeneous(np.eye(3), np.array(shift)), atol=0.03)
 
 
 def test_a_step_looks_at_a_sample_that_follows_the_seed():
     with _one_itk_thread():
         found = [
-            steps.optimise(medium((0.1, 0, 0), seed=seed), np.eye(4), "rigid", "blurred", silent, (0.0, 1.0))
-            for seed in (0, 0, 1)
+            steps.optimise(medium((0.1, 0, 0), seed=seed), np.eye(4), "rigid", "blurred", silent) for seed in (0, 0, 1)
         ]
     assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
 

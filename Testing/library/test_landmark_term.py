@@ -84,7 +84,7 @@ def test_settling_composes_with_the_field_that_is_there():
     field = gaussian(torch.randn(3, *FRAME.shape, generator=torch.Generator().manual_seed(2)), 5.0)
     field = 4 * field / field.abs().max()
     pull = Landmarks(POINTS, POINTS + AWAY, 1.0, reach_mm=20.0)
-    settled = Pull(pull, FRAME).settle(field, lambda distance: None)
+    settled = Pull(pull, FRAME).settle(field)
     assert float(pull.distances_mm(settled * 2.0, FRAME).max()) < 0.05
     k, j, i = (2.0 * torch.arange(64).double() for _ in range(3))
     nodes = torch.stack(torch.meshgrid(k, j, i, indexing="ij"), -1).flip(-1).reshape(-1, 3)
