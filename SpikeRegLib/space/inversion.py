@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from SpikeRegLib.images.frames import Frame
-from SpikeRegLib.space.sampling import rotated
+from SpikeRegLib.space.sampling import clamped, rotated
 
 _CHUNK = 2**16  # points worked on at once: what is computed about them stays in the cache
 
@@ -45,8 +44,8 @@ def invert_field(
     metric = torch.as_tensor(axes, dtype=field.dtype)
 
     def sample(values: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        unit = ((2 * position + 1) / size[:, None] - 1).t().reshape(1, 1, 1, -1, 3)
-        return F.grid_sample(values[None], unit, padding_mode="border", align_corners=False).reshape(len(values), -1)
+        unit = ((2 * position + 1) / size[:, None] - 1).t().reshape(1, 1, -1, 3)
+        return clamped(values, unit).reshape(len(values), -1)
 
     def evaluate(position: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         sampled = sample(table, position)

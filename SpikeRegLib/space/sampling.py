@@ -1,4 +1,30 @@
-"""Values of an array between its voxels: the numbers behind `transforms`."""
+"""Values of an array between its voxels: the numbers behind `transforms`, and a list of all that read so.
+
+All of them are trilinear and agree inside the grid but for rounding. They differ in how positions are given, in what
+lies outside, and in speed. "ITK" is the rule of ITK: the value of the border up to half a voxel beyond the outer centres,
+then `outside`, 0 for a displacement. "border" is the value of the border however far out.
+
+reader                       positions                        outside  autograd  there for
+---------------------------  -------------------------------  -------  --------  --------------------------------------
+linear                       `Positions`, mm through frames   ITK      no        images and fields through a transform
+linear_along_axes            the same, a parallel grid        ITK      no        the same at a third of the work
+displacement_at              the same                         ITK      no        whichever of the two can
+linear_in_double             [3, 1, 1, N] as `linear`         ITK      no        points through a field, in float64
+clamped                      [d, h, w, 3] as `linear`         border   yes       what `linear` rests on; Newton steps
+nearest                      as `linear`                      ITK      no        labels; the only one not trilinear
+fields.warp                  x + u(x), voxels of one grid     border   yes       networks, losses, composing fields
+fields.values_at             [N, 3] voxels                    border   yes       points: codes, landmarks, gradients
+fields.upsample              the nodes of a finer grid        border   yes       the network's output, on any device
+displacement.sample          x + s u(x), a part of a grid     border   no        refinement: no copies, a kept buffer
+grids.resample               a grid inside the same frame     border   yes       pyramids: products with banded matrices
+known.resample_known         as `resample`                    known    yes       the same, of what is known alone
+landmarks.displacement_at    [N, 3] mm of a `Grid`            border   yes       `values_at` for millimetres
+fixed_points.Sampling        [N, 3] mm of the codes' grid     border   own       fitting codes: its transpose as well
+training.crops._sample       [1, d, h, w, 3] voxels           border   yes       crops of synthetic heads
+
+The families `align_corners` has in torch stay apart on purpose: `linear` measures from the faces of the outermost
+voxels, as ITK's half voxel needs, the others from their centres; a change would move every result in its last bits.
+"""
 
 from __future__ import annotations
 
@@ -96,9 +122,40 @@ def linear(values: torch.Tensor, unit: torch.Tensor, outside: float) -> torch.Te
     Returns:
         [C, d, h, w].
     """
-    grid = unit.permute(1, 2, 3, 0)[None]
-    out = F.grid_sample(values[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
-    return _fill_outside(out, unit, outside)
+    return _fill_outside(clamped(values, unit.permute(1, 2, 3, 0)), unit, outside)
+
+
+def clamped(values: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """`linear` with the values of the border outside.
+
+    Args:
+        values: [C, D, H, W] float.
+        unit: [d, h, w, 3] (i, j, k) coordinates, -1 and 1 on the outer faces of the voxels.
+
+    Returns:
+        [C, d, h, w].
+    """
+    return F.grid_sample(values[None], unit[None], mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def linear_in_double(field: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
+    """[3, N] float64 values of a float32 field [3, D, H, W] at [3, 1, 1, N] positions as of `linear`, 0 outside.
+
+    In double precision to the end, but without a double copy of the field.
+    """
+    _, depth, height, width = field.shape
+    size = torch.tensor([width, height, depth], dtype=torch.float64)[:, None]
+    flat = unit.flatten(1)
+    index = ((flat + 1) * size / 2 - 0.5).clamp(min=0.0).minimum(size - 1)
+    low = index.floor().minimum((size - 2).clamp(min=0))
+    weight, low = index - low, low.long()
+    out = torch.zeros_like(flat)
+    for corner in range(8):
+        bit = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2])[:, None]
+        i, j, k = (low + bit).minimum(size.long() - 1)
+        share = torch.where(bit.bool(), weight, 1 - weight).prod(0)
+        out += share * field.flatten(1)[:, (k * height + j) * width + i].double()
+    return out * ((flat >= -1) & (flat < 1)).all(0)
 
 
 def linear_along_axes(values: torch.Tensor, frame: Frame, positions: Positions) -> torch.Tensor | None:

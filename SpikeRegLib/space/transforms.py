@@ -128,7 +128,7 @@ class DisplacementTransform(Transform):
         points = points.double()
         to_unit = torch.from_numpy(sampling.unit_matrix(self.frame))
         unit = (points @ to_unit[:3, :3].t() + to_unit[:3, 3]).t()[:, None, None]
-        return points + _linear_in_double(self.field, unit).t()
+        return points + sampling.linear_in_double(self.field, unit).t()
 
     def inverse(self) -> DisplacementTransform:
         """Within the interpolation error of the grid; defined on every point the field reaches from its own grid."""
@@ -285,23 +285,6 @@ def read_transform(path: str | os.PathLike[str]) -> Transform:
 
 def _numbers(values: Iterable[float]) -> str:
     return f"({', '.join(f'{value:.6g}' for value in values)})"
-
-
-def _linear_in_double(field: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """[3, N] float64 values of a float32 field at [3, 1, 1, N] positions, without a double copy of the field."""
-    _, depth, height, width = field.shape
-    size = torch.tensor([width, height, depth], dtype=torch.float64)[:, None]
-    flat = unit.flatten(1)
-    index = ((flat + 1) * size / 2 - 0.5).clamp(min=0.0).minimum(size - 1)
-    low = index.floor().minimum((size - 2).clamp(min=0))
-    weight, low = index - low, low.long()
-    out = torch.zeros_like(flat)
-    for corner in range(8):
-        bit = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2])[:, None]
-        i, j, k = (low + bit).minimum(size.long() - 1)
-        share = torch.where(bit.bool(), weight, 1 - weight).prod(0)
-        out += share * field.flatten(1)[:, (k * height + j) * width + i].double()
-    return out * ((flat >= -1) & (flat < 1)).all(0)
 
 
 def _field_image(transform: DisplacementTransform, dtype: type) -> sitk.Image:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from SpikeRegLib.anatomy.structures import CLASSES, mirrored_classes
 from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.sampling import clamped
 from SpikeRegLib.text.ranges import check_numbers
 from SpikeRegLib.training.appearance import brain_edge, smooth_noise
 from SpikeRegLib.training.stream import Stream
@@ -104,9 +105,7 @@ class HeadGenerator:
         mirrored = stream.happens(0.5)
         grid = self._looks_at(head, mirrored, stream)
         inside = grid.abs().amax(-1)[0] < 1
-        sampled = functional.grid_sample(
-            torch.stack((drawing, head.distance.float()))[None], grid, padding_mode="border", align_corners=False
-        )[0]
+        sampled = clamped(torch.stack((drawing, head.distance.float())), grid[0])
         classes = self._codes_at(head, grid) * inside
         if mirrored:
             classes = self._other_side[classes]
