@@ -79,9 +79,8 @@ class _Gradients:
         inside = np.argwhere(sitk.GetArrayViewFromImage(anatomy.foreground) > 0.5)
         chosen = np.random.default_rng(seed).permutation(len(inside))[:_POINTS]
         index = inside[chosen][:, ::-1]
-        self._to_index = frame.inverse_matrix
-        self._size = np.asarray(frame.size)
-        self._points = index @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+        self._frame, self._size = frame, np.asarray(frame.size)
+        self._points = frame.to_mm(index)
         self._own = self._at(self._points)
         self._faint = _FAINT * float(np.sqrt((self._own**2).sum(1).mean())) + 1e-12
         cell = np.floor((self._points - self._points.min(0)) / (_BLOCK * radius)).astype(np.int64)
@@ -89,9 +88,9 @@ class _Gradients:
 
     def _at(self, points: np.ndarray) -> np.ndarray:
         """[N, 3] gradients at [N, 3] LPS mm; 0 outside the image."""
-        index = points @ self._to_index[:3, :3].T + self._to_index[:3, 3]
+        index = self._frame.to_index(points)
         values = values_at(self._field, torch.from_numpy(index)).double().numpy()
-        return values * ((index >= -0.5) & (index <= self._size - 0.5)).all(1)[:, None]
+        return values * ((index >= -0.5) & (index <= self._size - 0.5)).all(1, keepdims=True)
 
     def agreement(self, other: _Gradients, matrix: np.ndarray) -> np.ndarray:
         """[blocks] of this image, under the pose from it to the other one."""

@@ -88,8 +88,7 @@ def frame_seen_through(given: Transform, fixed: Frame, moving: Volume) -> Frame:
     axes = [np.linspace(a - around, b + around, _PROBES) for a, b in zip(lower, upper, strict=True)]
     probes = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     reached = given.map_points(torch.from_numpy(probes)).numpy()
-    to_index = moving.frame.inverse_matrix
-    index = reached @ to_index[:3, :3].T + to_index[:3, 3]
+    index = moving.frame.to_index(reached)
     inside = ((index > -1) & (index < np.asarray(moving.frame.size))).all(1)
     if not inside.any():
         raise InputError(

@@ -50,7 +50,7 @@ class PreparedPair:
         }
         index = np.argwhere(rim)  # the search needs the outline, which a skull-stripped brain shares with the skull
         chosen = np.random.default_rng(seed).permutation(len(index))[:SEARCH_SAMPLES]
-        self._points = index[chosen][:, ::-1] @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+        self._points = frame.to_mm(index[chosen][:, ::-1])
         blurred = sitk.GetArrayViewFromImage(fixed.blurred)
         self._codes = _bin(blurred[tuple(index[chosen].T)], 0, 1) * BINS
         target = frame_of(moving.blurred)

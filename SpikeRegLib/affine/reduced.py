@@ -90,7 +90,7 @@ def find(volume: Volume, mask: Volume | None, role: str, left_out: Volume | None
         scaled *= inside
     index = np.argwhere(inside)[:, ::-1]
     frame = frame_of(image)
-    points = index @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
+    points = frame.to_mm(index)
     centre = points.mean(0)
     faces = np.concatenate([np.take(inside, i, axis).ravel() for axis in range(3) for i in (0, -1)])
     whole = ((False, False),) * 3

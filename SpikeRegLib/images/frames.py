@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,11 +44,25 @@ class Frame:
         depth, height, width = self.shape
         return (width, height, depth)
 
+    def to_mm(self, index: np.ndarray) -> np.ndarray:
+        """[..., 3] LPS mm of [..., 3] voxel indices (i, j, k)."""
+        return index @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+
+    def to_index(self, points: np.ndarray) -> np.ndarray:
+        """[..., 3] voxel indices (i, j, k), with fractions, of [..., 3] points in LPS mm."""
+        inverse = self.inverse_matrix
+        return points @ inverse[:3, :3].T + inverse[:3, 3]
+
+    def part(self, first: Sequence[int], shape: tuple[int, int, int]) -> Frame:
+        """The grid of so many voxels (D, H, W) that begins at voxel `first` (i, j, k) of this one, or beyond it."""
+        x, y, z, _ = self.matrix @ np.array([*first, 1.0])
+        return replace(self, shape=shape, origin=(float(x), float(y), float(z)))
+
     def corners(self) -> np.ndarray:
         """[8, 3] LPS mm of the centres of the eight corner voxels."""
         last = np.asarray(self.size) - 1
         index = np.array([[i, j, k] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * last
-        return index @ self.matrix[:3, :3].T + self.matrix[:3, 3]
+        return self.to_mm(index)
 
 
 def world_aligned(

@@ -86,7 +86,7 @@ def check_inside(points: torch.Tensor, frame: Frame, name: str) -> None:
     Raises:
         InputError: naming the file and the first such point.
     """
-    index = points.double().numpy() @ frame.inverse_matrix[:3, :3].T + frame.inverse_matrix[:3, 3]
+    index = frame.to_index(points.double().numpy())
     outside = ((index < -0.5) | (index > np.asarray(frame.size) - 0.5)).any(1)
     if outside.any():
         first = int(outside.argmax())

@@ -13,7 +13,7 @@ from SpikeRegLib.networks.passes import TAPER_VOXELS, Prediction, energy_of, rat
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.fields import compose, exponential, taper
-from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.grids import Grid, resample, resample_voxels
 from SpikeRegLib.spiking.activity import sum_layers
 from SpikeRegLib.spiking.energy import EnergyTable
 from SpikeRegLib.spiking.spec import Layer
@@ -53,11 +53,11 @@ def predict_fine(
     stride = spec.output_stride()
     depth, height, width = spec.shapes(frame.shape)[spec.head.name]
     head = Grid((depth, height, width), spacing * stride)
-    earlier = resample(coarse.displacement, coarse_grid, pair.grid)[None] / spacing
+    earlier = pair.grid.to_voxels(resample(coarse.displacement, coarse_grid, pair.grid))[None]
     listener(Progress("predict", 0.0, "fine pass: warping"))
     moved = pair.seen_through(earlier[0])
     listener(Progress("predict", 0.0, "fine pass: warping"))
-    before = resample(coarse.displacement, coarse_grid, head)[None] / head.spacing_mm
+    before = head.to_voxels(resample(coarse.displacement, coarse_grid, head))[None]
 
     def heard(fraction: float, layer: Layer) -> None:
         listener(Progress("predict", fraction, f"fine pass: {layer.name}"))
@@ -70,7 +70,7 @@ def predict_fine(
         step = exponential(output.float()).cpu().clone()
         total = compose(step, before)
         if pair.known is not None:
-            known = pair.known.seen_through(resample(total[0], head, pair.grid) * stride).resampled(pair.grid, head)
+            known = pair.known.seen_through(resample_voxels(total[0], head, pair.grid)).resampled(pair.grid, head)
             total = known.continued(total[0], head.spacing_mm, fade_mm=pair.fade_mm)[None]
         total = taper(total, max(1, round(TAPER_VOXELS / stride)))
         layers = sum_layers([recorder.layers for recorder in recorders])
@@ -78,7 +78,7 @@ def predict_fine(
         energy = energy_of(network, frame, recorders, pair.comparison.views)
         return replace(
             coarse,
-            displacement=(total[0] * head.spacing_mm).contiguous(),
+            displacement=head.to_mm(total[0]).contiguous(),
             passes=coarse.passes + 1,
             passes_run=coarse.passes_run + 1,
             energy=_both(coarse.energy, energy),

@@ -274,7 +274,7 @@ def _predict(
         total, best, kept, moved = candidate, similarity, number + 1, warped
     views = pair.comparison.views
     return Prediction(
-        displacement=(total[0] * frame.spacing[0]).cpu().clone(),
+        displacement=pair.grid.to_mm(total[0]).cpu().clone(),
         passes=kept,
         passes_run=made,
         views=views,

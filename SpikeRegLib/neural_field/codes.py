@@ -38,7 +38,7 @@ class Codes:
 
     def cells(self, position: torch.Tensor) -> torch.Tensor:
         """[N, 3] positions in cells from the first local code, of [N, 3] positions in mm."""
-        return (position - position.new_tensor(self.grid.offset_mm[::-1])) / self.grid.spacing_mm
+        return self.grid.to_index(position)
 
     def relative(self, position: torch.Tensor) -> torch.Tensor:
         """[N, 3] positions in mm from the centre of the field."""

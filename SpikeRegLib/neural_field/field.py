@@ -39,14 +39,14 @@ class Decoders(nn.Module):
         """
         decoder = self.inverse_map if inverse else self.forward_map
         found = decoder(codes.at(position), codes.relative(position), codes.cells(position))
-        return found * codes.grid.spacing_mm
+        return codes.grid.to_mm(found)
 
     def on(self, codes: Codes, grid: Grid, *, inverse: bool = False) -> torch.Tensor:
         """[3, D, H, W] displacement in mm at the nodes of a grid."""
         decoder = self.inverse_map if inverse else self.forward_map
         position = positions_on(grid).to(codes.local.device)
-        found = decoder(codes.on(grid), codes.relative(position), codes.cells(position)) * codes.grid.spacing_mm
-        return found.t().reshape(3, *grid.shape)
+        found = decoder(codes.on(grid), codes.relative(position), codes.cells(position))
+        return codes.grid.to_mm(found).t().reshape(3, *grid.shape)
 
 
 class NeuralField:

@@ -58,7 +58,7 @@ def learn_decoder(
         sampling = Sampling(codes, position)
         local = sampling.at_points(codes.local.flatten(1).t()[sampling.nodes].contiguous())
         code = torch.cat((local, codes.overall.expand(len(local), -1)), 1)
-        wanted = lesson.displacement / codes.grid.spacing_mm
+        wanted = codes.grid.to_voxels(lesson.displacement)
         columns.append((code, codes.relative(position), codes.cells(position), wanted))
     code, relative, cells, wanted = (torch.cat(parts) for parts in zip(*columns, strict=True))
     idle = torch.zeros(_IDLE_POINTS, code.shape[1])

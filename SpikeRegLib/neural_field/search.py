@@ -19,7 +19,7 @@ from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import displacement_at
 from SpikeRegLib.refinement.schedule import Level
 from SpikeRegLib.space.fields import compose
-from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.grids import Grid, resample_voxels
 
 # Spacing of the images on which fields are compared, and of the nodes at which stages are sampled for that.
 _JUDGE_MM, _SAMPLED_MM = 2.0, 3.0
@@ -147,12 +147,12 @@ class Search:
     def composed(self, decoders: Decoders, codes: Codes, base: torch.Tensor | None) -> torch.Tensor:
         """[3, d, h, w] displacement in voxels of `grid`: a stage, and after it `base`, the same of the coarser ones."""
         field = NeuralField(decoders, [codes])
-        own = sampled(field, self.grid, self.near(self.grid), self.tick) / self.grid.spacing_mm
+        own = self.grid.to_voxels(sampled(field, self.grid, self.near(self.grid), self.tick))
         return own if base is None else self.together(own, base)
 
     def kept(self, decoders: Decoders, codes: Codes) -> Goal:
         """The goal of a stage that is to stay as it is."""
-        return Goal(self.composed(decoders, codes, None) * self.grid.spacing_mm, self.grid)
+        return Goal(self.grid.to_mm(self.composed(decoders, codes, None)), self.grid)
 
     def together(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """The displacement, in voxels of `grid`, of `first` and then `second`."""
@@ -194,7 +194,7 @@ class Search:
         field = torch.zeros(3, *grid.shape) if own is None else own
         for level in levels:
             target = self.frame.coarser(level.field_mm)
-            field = resample(field, grid, target) * (grid.spacing_mm / target.spacing_mm)
+            field = resample_voxels(field, grid, target)
             grid = target
             pair = self.pair(level.spacing_mm)
             self.tick()
@@ -205,11 +205,11 @@ class Search:
                 field, _ = climb(pair, level, field, grid, _MOMENTUM, self.hear, weight=None, pull=None)
             except OutOfTime:
                 best = pair.continued(field if pair.best[1] is None else pair.best[1], grid)
-                return Goal(best * grid.spacing_mm, grid), True
+                return Goal(grid.to_mm(best), grid), True
             finally:
                 self.iterations += pair.asked
             field = pair.continued(field, grid)
-        return Goal(field * grid.spacing_mm, grid), False
+        return Goal(grid.to_mm(field), grid), False
 
     def points(self, codes: Codes) -> torch.Tensor:
         """[N, 3] mm: one random point in every cell near the content, and a wide lattice."""

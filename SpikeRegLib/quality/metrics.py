@@ -246,10 +246,8 @@ def inverse_consistency_mm(
         points = index.double() @ matrix[:3, :3].t() + matrix[:3, 3]
         return float((inverse.map_points(forward.map_points(points)) - points).norm(dim=1).mean())
     first, last = box  # the rest of the grid costs time only
-    corner = frame.matrix @ np.array([*reversed(first), 1.0])
     depth, height, width = (b - a + 1 for a, b in zip(first, last, strict=True))
-    origin = (float(corner[0]), float(corner[1]), float(corner[2]))
-    cropped = Frame((depth, height, width), origin, frame.spacing, frame.direction)
+    cropped = frame.part(first[::-1], (depth, height, width))
     length = CompositeTransform([forward, inverse]).displacement_on(cropped).square_().sum(0).sqrt_()
     return float(length[inside[slices_of(first, last)]].double().mean())
 

@@ -65,8 +65,8 @@ class Landmarks:
 
 
 def displacement_at(field: torch.Tensor, grid: Grid, points: torch.Tensor) -> torch.Tensor:
-    """[N, 3] float64 values (x, y, z) of `field` [3, d, h, w] at `points` [N, 3], mm from the first voxel of `grid`."""
-    return values_at(field, points.double() / grid.spacing_mm).double()
+    """[N, 3] float64 values (x, y, z) of `field` [3, d, h, w] at `points` [N, 3] mm."""
+    return values_at(field, grid.to_index(points.double())).double()
 
 
 def preimage(
@@ -133,11 +133,11 @@ class Pull:
         if self._after is None:
             return points
         field, grid = self._after
-        return points + displacement_at(field, grid, points) * grid.spacing_mm
+        return points + grid.to_mm(displacement_at(field, grid, points))
 
     def _at(self, field: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """mm, of `field` in voxels of the grid."""
-        return displacement_at(field, self._grid, points) * self._grid.spacing_mm
+        return self._grid.to_mm(displacement_at(field, self._grid, points))
 
     def distances_mm(self, field: torch.Tensor) -> torch.Tensor:
         """[N] between the partners, with `field` in voxels of the grid."""

@@ -26,7 +26,7 @@ from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, Refinement
 from SpikeRegLib.space.displacement import hold_border
 from SpikeRegLib.space.fields import compose
 from SpikeRegLib.space.folds import remove_folds
-from SpikeRegLib.space.grids import Grid, resample
+from SpikeRegLib.space.grids import Grid, resample, resample_voxels
 from SpikeRegLib.space.known import FADE_MM, Known
 
 __all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
@@ -178,10 +178,10 @@ def _refine(
     finest = frame.coarser(finest_mm)
     start = images.fixed.new_zeros(3, *finest.shape)
     if initial is not None:
-        start = hold_border(resample(initial, initial_grid, finest) / finest.spacing_mm)
+        start = hold_border(finest.to_voxels(resample(initial, initial_grid, finest)))
 
     def objective(field: torch.Tensor) -> float:
-        loss = 0.0 if landmarks is None else landmarks.penalty(field * finest.spacing_mm, finest)
+        loss = 0.0 if landmarks is None else landmarks.penalty(finest.to_mm(field), finest)
         return judge.similarity(field, finest) - loss
 
     before = judge.similarity(start, finest)
@@ -200,7 +200,7 @@ def _refine(
     iterations: list[int] = []
     for level in levels:
         target = frame.coarser(level.field_mm)
-        field = resample(field, grid, target) * (grid.spacing_mm / target.spacing_mm)
+        field = resample_voxels(field, grid, target)
         grid = target
         if base is not None and grid == finest:
             field, base = compose(field[None], base[None])[0], None
@@ -217,7 +217,7 @@ def _refine(
         if landmarks is None:
             field = pair.continued(field, grid, fade_mm=fade_mm)
         pair.move_through(None, finest)
-    field = resample(field, grid, finest) * (grid.spacing_mm / finest.spacing_mm)
+    field = resample_voxels(field, grid, finest)
     if base is not None:
         field = compose(field[None], base[None])[0]
     if landmarks is not None and area is not None and levels:
@@ -233,7 +233,7 @@ def _refine(
     if not accepted:
         field, after = start, judge.similarity(start, finest)
     return Refinement(
-        field=field * finest.spacing_mm,
+        field=finest.to_mm(field),
         grid=finest,
         frame_grid=frame,
         similarity_before=before,
@@ -250,7 +250,7 @@ def _settled(
 ) -> torch.Tensor:  # fmt: skip
     """`field` (voxels of `grid`) with the landmarks brought together, as far as that is worth what the images lose."""
     start = objective(field)
-    reached = landmarks.fixed + displacement_at(field, grid, landmarks.fixed) * grid.spacing_mm
+    reached = landmarks.fixed + grid.to_mm(displacement_at(field, grid, landmarks.fixed))
     for share in _SHARES:
         goals = replace(landmarks, moving=torch.lerp(reached, landmarks.moving, share))
         candidate = Pull(goals, grid, weight).settle(field, part_of_stage(listener, 1.0, 1.0))

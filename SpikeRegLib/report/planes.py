@@ -90,7 +90,7 @@ def _anatomy_box(volume: Volume) -> tuple[np.ndarray, np.ndarray]:
         spacing=(spacing[0] * steps[2], spacing[1] * steps[1], spacing[2] * steps[0]),
     )
     index = foreground_mask(Volume(data, coarse)).nonzero().double().numpy()[:, ::-1]  # (i, j, k)
-    points = index @ coarse.matrix[:3, :3].T + coarse.matrix[:3, 3]
+    points = coarse.to_mm(index)
     return points.min(0), points.max(0)
 
 

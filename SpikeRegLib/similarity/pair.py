@@ -115,7 +115,7 @@ class Pair:
         fixed, seen = self.comparison.of_fixed(self.fixed), self.comparison.of_moving(self.moving)
         known = self.known
         if displacement is not None:
-            voxels = displacement / self.frame.spacing[0]
+            voxels = self.grid.to_voxels(displacement)
             seen = warp(seen[None], voxels[None])[0]
             known = None if known is None else known.seen_through(voxels)
         counts = None if known is None else known.counts
@@ -125,7 +125,7 @@ class Pair:
         """How much of the mask is known in both images, the moving one seen through a displacement [3, D, H, W] mm."""
         if self.known is None:
             return 100.0
-        counts = self.known.seen_through(displacement / self.frame.spacing[0]).counts
+        counts = self.known.seen_through(self.grid.to_voxels(displacement)).counts
         return 100 * float(counts[self.mask].mean())
 
 

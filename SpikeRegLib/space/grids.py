@@ -26,6 +26,18 @@ class Grid:
     spacing_mm: float
     offset_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    def to_mm(self, voxels: torch.Tensor) -> torch.Tensor:
+        """A displacement or distance in mm, of one in voxels of this grid."""
+        return voxels * self.spacing_mm
+
+    def to_voxels(self, mm: torch.Tensor) -> torch.Tensor:
+        """A displacement or distance in voxels of this grid, of one in mm."""
+        return mm / self.spacing_mm
+
+    def to_index(self, points: torch.Tensor) -> torch.Tensor:
+        """[N, 3] voxel indices (i, j, k), with fractions, of [N, 3] (x, y, z) mm from the first voxel of the frame."""
+        return (points - points.new_tensor(self.offset_mm[::-1])) / self.spacing_mm
+
     def coarser(self, spacing_mm: float) -> Grid:
         """The grid of `spacing_mm` that starts at the same voxel and covers this one.
 
@@ -99,3 +111,8 @@ def resample(volume: torch.Tensor, source: Grid, target: Grid, *, sigma_mm: floa
         x = torch.matmul(height, torch.matmul(x, width.t()))
         x = torch.matmul(depth, x.flatten(2)).unflatten(2, x.shape[2:])
     return x.reshape(*volume.shape[:-3], *target.shape)
+
+
+def resample_voxels(displacement: torch.Tensor, source: Grid, target: Grid) -> torch.Tensor:
+    """`resample` of a displacement in voxels of `source`, as one in voxels of `target`."""
+    return resample(displacement, source, target) * (source.spacing_mm / target.spacing_mm)

@@ -130,11 +130,4 @@ def _padded(voxels: torch.Tensor, frame: Frame) -> tuple[Frame, tuple[int, int, 
         first.append(min(0, int(torch.floor(reached.min()))))
         last.append(max(n - 1, int(torch.ceil(reached.max()))))
     size = [b - a + 1 for a, b in zip(first, last, strict=True)]
-    origin = frame.matrix @ np.array([*first, 1.0])
-    padded = Frame(
-        (size[2], size[1], size[0]),
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        frame.spacing,
-        frame.direction,
-    )
-    return padded, (first[0], first[1], first[2])
+    return frame.part(first, (size[2], size[1], size[0])), (first[0], first[1], first[2])

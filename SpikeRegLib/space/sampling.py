@@ -1,8 +1,8 @@
 """Values of an array between its voxels: the numbers behind `transforms`, and a list of all that read so.
 
 All of them are trilinear and agree inside the grid but for rounding. They differ in how positions are given, in what
-lies outside, and in speed. "ITK" is the rule of ITK: the value of the border up to half a voxel beyond the outer centres,
-then `outside`, 0 for a displacement. "border" is the value of the border however far out.
+lies outside, and in speed. "ITK" is the rule of ITK: the value of the border up to half a voxel beyond the centres of
+the outermost voxels, then `outside`, 0 for a displacement. "border" is the value of the border however far out.
 
 reader                       positions                        outside  autograd  there for
 ---------------------------  -------------------------------  -------  --------  --------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.images.files import frame_of, set_frame
 from SpikeRegLib.images.frames import Frame, world_aligned
+from SpikeRegLib.space.grids import Grid, resample, resample_voxels
 
 angles = st.tuples(*[st.floats(-180, 180)] * 3)
 spacings = st.tuples(*[st.floats(0.3, 5)] * 3)
@@ -49,3 +51,29 @@ def test_world_aligned_covers_the_box_and_is_centred_on_it(lower, extent, spacin
     assert np.allclose((corners.min(0) + corners.max(0)) / 2, (lower + upper) / 2, atol=1e-6)
     assert all(n % multiple == 0 and n >= 16 for n in frame.shape)
     assert frame.spacing == pytest.approx((spacing,) * 3)
+
+
+def test_indices_and_millimetres_are_the_same_places_there_and_back():
+    """As SimpleITK has it, on an anisotropic oblique grid; a part of a grid has the voxels of the whole."""
+    turned = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
+    frame = Frame((7, 9, 11), (-3.0, 5.0, 8.0), (0.7, 1.1, 2.3), turned)
+    image = set_frame(sitk.Image(frame.size, sitk.sitkUInt8), frame)
+    index = np.random.default_rng(0).uniform(-5, 15, (50, 3))
+    points = frame.to_mm(index)
+    oracle = [image.TransformContinuousIndexToPhysicalPoint(place) for place in index.tolist()]
+    np.testing.assert_allclose(points, oracle, atol=1e-12)
+    np.testing.assert_allclose(frame.to_index(points), index, atol=1e-12)
+    part = frame.part((2, 1, -1), (3, 4, 5))
+    assert part.shape == (3, 4, 5) and part.spacing == frame.spacing and part.direction == frame.direction
+    np.testing.assert_allclose(part.to_mm(index), frame.to_mm(index + np.array([2, 1, -1])), atol=1e-12)
+
+
+def test_voxels_of_a_grid_become_millimetres_and_back():
+    fine, coarse = Grid((9, 11, 13), 1.5, (3.0, 0.0, 1.5)), Grid((5, 6, 7), 3.0, (3.0, 0.0, 1.5))
+    field = torch.rand(3, *coarse.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(coarse.to_mm(field), 3 * field)
+    torch.testing.assert_close(coarse.to_voxels(coarse.to_mm(field)), field)
+    expected = fine.to_voxels(resample(coarse.to_mm(field), coarse, fine))
+    torch.testing.assert_close(resample_voxels(field, coarse, fine), expected)
+    points = torch.tensor([[1.5, 0.0, 3.0], [4.5, 3.0, 3.0]])
+    torch.testing.assert_close(coarse.to_index(points), torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0]]))
