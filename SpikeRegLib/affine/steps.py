@@ -16,9 +16,7 @@ _SCALES = (0.6, 1.6)
 _SHEAR = 0.3
 
 
-def optimise(
-    pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener
-) -> np.ndarray | str:
+def optimise(pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener) -> np.ndarray | str:
     """SimpleITK's optimum of one model applied before `start`; the reason, as a string, if there is none."""
     if step == "rigid":
         transform: Any = sitk.VersorRigid3DTransform()
