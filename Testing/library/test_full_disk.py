@@ -21,7 +21,7 @@ from SpikeRegLib.models import save_model
 from SpikeRegLib.neural_field.coded import CodedDeformation
 from SpikeRegLib.neural_field.field import Decoders
 from SpikeRegLib.neural_field.files import write_codes
-from SpikeRegLib.neural_field.sizes import FieldOptions
+from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.outputs.folder import write_outputs
 from SpikeRegLib.presets.preset import load_preset, write_preset
 from SpikeRegLib.report import write_report
@@ -48,7 +48,7 @@ def write_checkpoint(path: Path) -> None:
 
 
 def write_code_file(path: Path) -> None:
-    options = FieldOptions(global_size=4, local_size=6, frequencies=8, width=16)
+    options = FieldSizes(global_size=4, local_size=6, frequencies=8, width=16)
     write_codes(CodedDeformation(Decoders(options), (), FRAME, 4.0, Transform.identity()), path)
 
 
