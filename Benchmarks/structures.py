@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
 from evaluation import ROOT, grouped_labels, subject_image, subjects
 
@@ -35,7 +34,7 @@ def row_of(network: AnalogUNet, subject: str) -> dict:
     begin = time.process_time()
     maps = read_structures(network, image)
     seconds = time.process_time() - begin
-    labels = warp_image(grouped_labels(subject), AffineTransform(np.eye(4)), maps.frame, interpolation="nearest").data
+    labels = warp_image(grouped_labels(subject), AffineTransform.identity(), maps.frame, interpolation="nearest").data
     found, dice = maps.classes, {}
     for label, place in CLASS_OF.items():
         if label != CSF and bool((labels == label).any()):

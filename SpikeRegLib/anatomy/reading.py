@@ -68,5 +68,5 @@ def _averaged(image: Volume, frame: Frame) -> torch.Tensor:
     x, y, z = (origin - half / 2 for origin in frame.origin)
     depth, height, width = (2 * n for n in frame.shape)
     finer = Frame((depth, height, width), origin=(x, y, z), spacing=(half,) * 3)
-    drawn = warp_image(image, AffineTransform(np.eye(4)), finer).data.float()
+    drawn = warp_image(image, AffineTransform.identity(), finer).data.float()
     return functional.avg_pool3d(drawn[None, None], 2)[0, 0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from SpikeRegLib.affine.given import align_pair
@@ -39,7 +38,7 @@ def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
     if given is not None and not settings["align"]:
         return BaseMap(given)
     if settings["skip_affine"]:
-        return BaseMap(AffineTransform(np.eye(4)))
+        return BaseMap(AffineTransform.identity())
     sides: tuple[Side, Side] = work["fixed mask"], work["moving mask"]
     masks = [
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
@@ -111,7 +110,7 @@ def _working(
     listener(Progress("align", 1.0, "resampling the pair"))
     if fixed_side.mask_given:
         covered = Volume(fixed_side.mask.float(), fixed_side.image.frame)
-        mask = warp_image(covered, AffineTransform(np.eye(4)), frame).data > 0.5
+        mask = warp_image(covered, AffineTransform.identity(), frame).data > 0.5
     else:
         mask = fixed > FOREGROUND
     known = known_pair(fixed_side, moving_side, frame, base)

@@ -230,7 +230,7 @@ def _coded(
         stages=stages,
         frame=pair.working.frame_of(grid),
         taper_mm=TAPER_MM * scale,
-        base=base if isinstance(base, AffineTransform) else AffineTransform(np.eye(4)),
+        base=base if isinstance(base, AffineTransform) else AffineTransform.identity(),
         itk_jacobian=pair.itk_jacobian,
         model=model,
         near=near,

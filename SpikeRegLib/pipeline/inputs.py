@@ -235,7 +235,7 @@ def _extent(side: Side) -> torch.Tensor:
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:
     """[D, H, W] in [0, 1]: the scaled image on the working frame, through `transform` (working -> image points)."""
-    placed = AffineTransform(np.eye(4)) if transform is None else transform
+    placed = AffineTransform.identity() if transform is None else transform
     return warp_image(_smooth_for(side.scaled, frame), placed, frame).data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from SpikeRegLib.images.frames import Frame
@@ -31,7 +30,7 @@ def known_of(side: Side, frame: Frame, transform: Transform) -> torch.Tensor | N
 
 def known_pair(fixed: Side, moving: Side, frame: Frame, base: Transform | None) -> Known | None:
     """Where both images are known on the working frame, the moving one seen through `base`; None for everywhere."""
-    identity = AffineTransform(np.eye(4))
+    identity = AffineTransform.identity()
     parts = known_of(fixed, frame, identity), known_of(moving, frame, base or identity)
     if parts[0] is None and parts[1] is None:
         return None

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.resampling import resampled
 from SpikeRegLib.pipeline.stage import Stage, Work
@@ -43,7 +41,7 @@ def _overlap(work: Work, settings: Any) -> Overlap | None:
 def _dice(fixed: Volume, moving: Volume, base: Transform, warped: Volume) -> dict[str, Any]:
     before, aligned = (
         metrics.dice(fixed, warp_image(moving, map_, fixed.frame, interpolation="nearest"))
-        for map_ in (AffineTransform(np.eye(4)), base)
+        for map_ in (AffineTransform.identity(), base)
     )
     values = {"before": before, "aligned": aligned, "after": metrics.dice(fixed, warped)}
     means = {f"{when}_mean": fmean(dice.values()) for when, dice in values.items()}

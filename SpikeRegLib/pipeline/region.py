@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
@@ -48,7 +47,7 @@ def region_on(frame: Frame, region: Volume, *, scale: float = 1.0) -> Region:
         kernel, padding = [1, 1, 1], [0, 0, 0]
         kernel[axis], padding[axis] = 2 * n + 1, n
         outside = torch.nn.functional.max_pool3d(outside, kernel, stride=1, padding=padding)
-    inside = warp_image(Volume(1 - outside[0], region.frame), AffineTransform(np.eye(4)), frame).data > 0.999
+    inside = warp_image(Volume(1 - outside[0], region.frame), AffineTransform.identity(), frame).data > 0.999
     return Region(inside, Grid(frame.shape, frame.spacing[0]), taper_mm=TAPER_MM * scale)
 
 
