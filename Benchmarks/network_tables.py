@@ -67,3 +67,15 @@ def ablation_table() -> str:
         "the predicted field, where the fold guard had to act."
     )
     return "\n".join([markdown_table(headings, lines), "", note])
+
+
+def structures_table() -> str:
+    """Dice of the network that names structures against manual labels."""
+    rows = read("structures")["rows"]
+    lines = [
+        [row["subject"], f"{row['mean']:.3f}", f"{row['worst']:.3f}", f"{row['brain']:.3f}", f"{row['cpu_s']:.1f}"]
+        for row in rows
+    ]
+    means = [fmean(row[name] for row in rows) for name in ("mean", "worst", "brain", "cpu_s")]
+    lines.append(["mean", *(f"{value:.3f}" for value in means[:3]), f"{means[3]:.1f}"])
+    return markdown_table(["subject", "mean Dice", "worst structure", "brain", "CPU s"], lines)

@@ -77,7 +77,7 @@ SCRIPTS = {
     "readout": Script(BRAINS, ("readout",), ("readout",)),
     "refine_pairs": Script(f"{BRAINS}, {SCORER}"),
     "robustness": Script(BRAINS, ("robustness",), ("robustness",), timed=True),
-    "structures": Script(BRAINS, ("structures",), timed=True),
+    "structures": Script(BRAINS, ("structures",), ("structures",)),
     "synthetic_gallery": Script(LABELS, instead="`Docs/synthetic-pairs.png`"),
     "tables": Script("", instead="all tables"),
     "warm_worker": Script(

@@ -52,6 +52,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = load_model(options.model, kind="analog")
+    if not subjects():
+        raise SystemExit("no brains found; set SPIKEREG_DATA (see CONTRIBUTING.md)")
     rows = [row_of(network, subject) for subject in subjects()]
     dice, brain = (fmean(row[name] for row in rows) for name in ("mean", "brain"))
     print(f"mean of {len(rows)}: Dice {dice:.4f}, brain {brain:.4f}")

@@ -29,7 +29,7 @@ from cohort_tables import (
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from known_tables import known_table
-from network_tables import ablation_table, arithmetic_table, inference_table, readout_table
+from network_tables import ablation_table, arithmetic_table, inference_table, readout_table, structures_table
 from scripts_table import scripts_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,7 +79,7 @@ def draw_curves() -> None:
 
     for log in sorted(LOGS.glob("*.jsonl")):
         entries = [json.loads(line) for line in log.read_text().splitlines()]
-        entries = [entry for entry in entries if "lncc" in entry]
+        entries = [entry for entry in entries if "dice" in entry]
         steps = np.array([entry["step"] for entry in entries])
         names = [name for name in ("lncc", "dice", "operations_share") if name in entries[0]]
         figure, axes = plt.subplots(figsize=(7, 3.6))
@@ -89,7 +89,8 @@ def draw_curves() -> None:
             smooth = np.convolve(values, np.ones(width) / width, mode="valid")
             (line,) = axes.plot(steps, values, alpha=0.2, linewidth=0.7)
             axes.plot(steps[width - 1 :], smooth, color=line.get_color(), label=name.replace("_", " "))
-        axes.set(xlabel="training pair", title=f"{log.stem}: training pairs (synthetic)", ylim=(0, 1))
+        drawn = "pair" if "lncc" in names else "image"
+        axes.set(xlabel=f"training {drawn}", title=f"{log.stem}: training {drawn}s (synthetic)", ylim=(0, 1))
         axes.legend(frameon=False, loc="lower right")
         axes.grid(alpha=0.3)
         figure.tight_layout()
@@ -122,6 +123,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "partly-known": (known_table, ("partly_known",)),
     "contrasts": (contrast_table, ("multicontrast_subjects",)),
     "contrast-warps": (warp_table, ("contrast_warps",)),
+    "structures": (structures_table, ("structures",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),
