@@ -1,6 +1,6 @@
 """A run on its way through the worker: the states it can be in, and what takes it from one to the next.
 
-    waiting --> starting --> running --> writing --> finished
+    waiting --> starting --> running --> writing --> done
        |            |           |           |
        |            +-----------+-----------+------> failed
        +------------+-----------+-----------+------> cancelled
@@ -13,10 +13,10 @@ What each event makes of each state; where the table has nothing, the event is r
     waiting   starting                                                          cancelled
     starting            running                                         failed  cancelled
     running                      running   writing   writing            failed  cancelled
-    writing                      writing   writing   writing  finished  failed  cancelled
+    writing                      writing   writing   writing  done      failed  cancelled
     ========  ========  =======  ========  ========  =======  ========  ======  =========
 
-No event takes a run out of finished, failed or cancelled.
+No event takes a run out of done, failed or cancelled.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class State(str, enum.Enum):
     """The worker is at one of its stages."""
     WRITING = "writing"
     """The result is written: by the worker into files, then into the scene."""
-    FINISHED = "finished"
+    DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -81,10 +81,10 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.PROGRESS: State.WRITING,
         Event.COMPUTED: State.WRITING,
         Event.RESULT: State.WRITING,
-        Event.LOADED: State.FINISHED,
+        Event.LOADED: State.DONE,
         **_ENDS,
     },
-    State.FINISHED: {},
+    State.DONE: {},
     State.FAILED: {},
     State.CANCELLED: {},
 }

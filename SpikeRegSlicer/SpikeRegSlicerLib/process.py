@@ -154,7 +154,7 @@ class WorkerProcess:
             job.take(event)
             if event is Event.RESULT:
                 self._load(job)
-            if job.state is not State.FINISHED:
+            if job.state is not State.DONE:
                 shutil.rmtree(job.folder, ignore_errors=True)
         finally:
             job.onEnd(job)

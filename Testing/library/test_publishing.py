@@ -327,7 +327,8 @@ def test_two_runs_that_end_together_leave_one_whole_result(results, tmp_path, mo
 
     monkeypatch.setattr(os, "rename", slow)
     replace(folder, second)
-    assert started[0].wait(60) == 0
+    assert started[0].communicate(timeout=60) == (None, b"")
+    assert started[0].returncode == 0
     assert content(folder) == content(first) | {"notes.txt": NOTES.encode()}
     assert account(folder) and hidden(folder) == []
 

@@ -336,6 +336,7 @@ def test_nobody_listening_ends_it_quietly(files, tmp_path):
     host.process.stdout.close()
     assert host.process.wait(timeout=60) == 0
     assert host.process.stderr.read() == b"" and left_in(tmp_path) == set()
+    host.process.stderr.close()
     host.process.stdin.close()
 
 

@@ -11,7 +11,7 @@ from SpikeRegSlicerLib import jobs  # noqa: E402
 from SpikeRegSlicerLib.jobs import TRANSITIONS, Event, Job, State, TransitionError, eventOf  # noqa: E402
 
 PAIRS = [(state, event) for state in State for event in Event]
-ENDS = (State.FINISHED, State.FAILED, State.CANCELLED)
+ENDS = (State.DONE, State.FAILED, State.CANCELLED)
 
 
 def jobIn(state: State, **keywords) -> Job:
@@ -70,7 +70,7 @@ def test_every_state_can_be_reached_and_every_run_that_is_pending_can_be_cancell
 
 def test_a_state_is_changed_by_an_event_alone():
     with pytest.raises(AttributeError):
-        jobIn(State.WAITING).state = State.FINISHED
+        jobIn(State.WAITING).state = State.DONE
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def waySeen(folder, behaviour: str, load=lambda job: None) -> tuple[Job, list[st
 
 def test_the_whole_way_with_a_worker(scene, tmp_path):
     job, seen = waySeen(tmp_path / "a", "whole")
-    way = ["starting start", "running align", "writing finish", "writing into the scene", "finished"]
+    way = ["starting start", "running align", "writing finish", "writing into the scene", "done"]
     assert seen == way and (job.stage, job.doing, job.message) == ("finish", "writing the results", "")
 
 

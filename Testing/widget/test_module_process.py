@@ -55,7 +55,7 @@ def test_tasks_run_one_after_another_in_one_process(start, tmp_path):
         process.submit(task)
     assert [task.state for task in tasks] == ["starting", "waiting", "waiting"]
     process.wait(tasks[-1])
-    assert ended == [("a", "finished"), ("b", "finished"), ("c", "finished")]
+    assert ended == [("a", "done"), ("b", "done"), ("c", "done")]
     assert len(set(pids)) == 1
     assert tasks[0].path == os.path.join(tasks[0].folder, "out", "result.json")
     assert os.path.isdir(tasks[0].folder)

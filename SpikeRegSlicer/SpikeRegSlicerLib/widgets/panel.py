@@ -194,7 +194,7 @@ class Panel:
 
     def onJobDone(self, job: Registration) -> None:
         """A run that the panel started has ended."""
-        if job.state is State.FINISHED and self.parameters is not None:
+        if job.state is State.DONE and self.parameters is not None:
             with slicer.util.NodeModify(self.parameters):
                 self.parameters.outputTransform = job.run.transform
                 self.parameters.outputVolume = job.run.warped
