@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from SpikeRegLib.text.ranges import Range
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.text.ranges import Range, whole, within_all
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,19 @@ class Option:
         if self.default is not None and self.kind != "switch":
             facts.append(f"default {self.default:g}" if self.kind == "number" else f"default {self.default}")
         return self.help + (f" ({'; '.join(facts)})" if facts else "")
+
+    def check(self, value: float | None) -> None:
+        """Refuse a number out of range; None is not given, and what is no number is not looked at.
+
+        Raises:
+            InputError: names the option as the command has it.
+        """
+        if value is None or self.limits is None:
+            return
+        try:
+            within_all(self.command_name, [value], self.limits, whole_numbers=whole(self.limits))
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
 
 def number(default: float | None, limits: Range, help: str, *, unit: str = "", metavar: str = "N") -> Any:

@@ -10,7 +10,6 @@ from typing import Any
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.options import groups
-from SpikeRegLib.options.numbers import check_number
 from SpikeRegLib.options.option import Option, options_of
 from SpikeRegLib.presets.preset import METHODS
 
@@ -57,8 +56,7 @@ class Options:
         if self["method"] is not None and self["method"] not in METHODS:
             raise InputError(f"--method {self['method']}: unknown; choose one of {', '.join(METHODS)}")
         for option in OPTIONS.values():
-            if option.limits is not None:
-                check_number(option.name, self[option.name])
+            option.check(self[option.name])
         points = self["fixed_points"], self["moving_points"]
         if self["landmark_weight"] and (points[0] is None or points[1] is None):
             raise InputError(
@@ -68,7 +66,7 @@ class Options:
             raise InputError("--align: goes on from a given transform; add --initial-transform, without --skip-affine")
 
 
-GROUPS: dict[str, type] = {group.name: type(getattr(Options(), group.name)) for group in dataclasses.fields(Options)}
+GROUPS: dict[str, type] = {name: type(group) for name, group in vars(Options()).items()}
 OPTIONS: dict[str, Option] = {option.name: option for kind in GROUPS.values() for option in options_of(kind)}
 _GROUP_OF = {option.name: group for group, kind in GROUPS.items() for option in options_of(kind)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -134,14 +135,14 @@ def run_plan(plan: Plan, values: Mapping[str, Any], clock: Clock, memory: Memory
     for step, stages in groupby(plan, key=lambda stage: stage.step):
         clock.begin(step)
         for stage in stages:
-            settings = stage.choose(values, Work(found, clock.listener, stage.name, stage.follows))
+            work = Work(found, clock.listener, stage.name, stage.follows)
+            settings = stage.choose(values, work)
             if not stage.kept:
-                found[stage.name] = stage.make(Work(found, clock.listener, stage.name, stage.follows), settings)
+                found[stage.name] = stage.make(work, settings)
                 continue
-            follows = tuple(name for name in stage.follows if name in kept)
-            work = Work(found, clock.listener, stage.name, follows)
+            work = replace(work, follows=tuple(name for name in stage.follows if name in kept))
             found[stage.name] = memory.recall(
-                stage.name, partial(stage.make, work, settings), key=settings, after=follows
+                stage.name, partial(stage.make, work, settings), key=settings, after=work.follows
             )
         clock.end(step)
     return found

@@ -49,3 +49,16 @@ def opened():
     made = module_tools.openPanel()
     yield made
     host.closeModule(made)
+
+
+@pytest.fixture
+def pairChosen(opened, scene):
+    """The panel with two volumes chosen."""
+    import module_tools
+
+    slicer.app.processEvents()
+    fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
+    moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
+    module_tools.choosePair(opened, fixed, moving)
+    yield opened
+    opened.logic.close()

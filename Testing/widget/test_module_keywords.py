@@ -43,15 +43,10 @@ NEW = {"allowFewValues": False, "setBackground": False, "background": 0.0}
 
 
 @pytest.fixture
-def panel(opened, scene):
+def panel(pairChosen):
     """The panel with two volumes chosen, and a worker that hangs."""
-    slicer.app.processEvents()
-    fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
-    moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
-    tools.choosePair(opened, fixed, moving)
-    tools.useStandIn(opened, "hang")
-    yield opened
-    opened.logic.close()
+    tools.useStandIn(pairChosen, "hang")
+    return pairChosen
 
 
 def test_a_scene_that_was_saved_before_opens_with_every_choice(opened):

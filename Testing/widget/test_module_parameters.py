@@ -18,14 +18,8 @@ pytestmark = pytest.mark.usefixtures("scene")
 
 
 @pytest.fixture
-def panel(opened, scene):
-    """The panel with two volumes chosen."""
-    slicer.app.processEvents()
-    fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
-    moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
-    tools.choosePair(opened, fixed, moving)
-    yield opened
-    opened.logic.close()
+def panel(pairChosen):
+    return pairChosen
 
 
 @pytest.fixture

@@ -20,15 +20,10 @@ MARKUP = '<img src="x"><b>bold</b>&amp;'
 
 
 @pytest.fixture
-def panel(opened, scene):
+def panel(pairChosen):
     """The panel with two volumes chosen, and a worker that hangs."""
-    slicer.app.processEvents()
-    fixed = slicer_scene.makeVolume(slicer_scene.blobs(), name="Fixed")
-    moving = slicer_scene.makeVolume(slicer_scene.blobs(seed=1), name="Moving")
-    tools.choosePair(opened, fixed, moving)
-    tools.useStandIn(opened, "hang")
-    yield opened
-    opened.logic.close()
+    tools.useStandIn(pairChosen, "hang")
+    yield pairChosen
     dialogs.reset()
 
 
