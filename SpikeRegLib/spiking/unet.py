@@ -170,7 +170,10 @@ class AnalogUNet(RegistrationUNet):
         weight = self.weights[key(layer.name)]
         if not layer.neuron:
             return convolve(layer, merged, weight, self.head_bias)
-        return functional.relu(self.norms[key(layer.name)](convolve(layer, merged, weight, None)))
+        return self._activation(layer, self.norms[key(layer.name)](convolve(layer, merged, weight, None)))
+
+    def _activation(self, layer: Layer, drive: torch.Tensor) -> torch.Tensor:
+        return functional.relu(drive)
 
     def freeze_normalisation(self, frozen: bool = True) -> None:
         """Use the running statistics also while training, so that training and inference are the same function."""

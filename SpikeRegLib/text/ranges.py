@@ -157,6 +157,8 @@ FIELDS: dict[str, dict[str, Range]] = {
     "StructureTraining": {
         "seed": SEED,
         "weights_seed": SEED,
+        "percentile": (1, 100),
+        "calibration_images": (1, 100_000),
         "steps": TRAINING_STEPS,
         "turning_rate": (0, 10),
         "learning_rate": (0, 10),

@@ -26,6 +26,7 @@ from SpikeRegLib.training.field_objective import field_objective
 from SpikeRegLib.training.loop import Loss, Trained, train
 from SpikeRegLib.training.narrowing import can_narrow, narrowed_state
 from SpikeRegLib.training.processes import Processes
+from SpikeRegLib.training.structures.counting import CountingUNet
 from SpikeRegLib.training.structures.heads import load_heads
 from SpikeRegLib.training.structures.images import HeadGenerator
 from SpikeRegLib.training.structures.loop import train_structures
@@ -140,7 +141,7 @@ def _start_from(network: RegistrationUNet, initial: RegistrationUNet, config: Tr
 def train_anatomy(
     labels: Path, out: Path, recipe: StructureTraining, *, resume: bool, show_progress: bool
 ) -> Path:  # fmt: skip
-    """Train the dense network that names structures, from new weights; returns `teacher.safetensors` in `out`.
+    """Train the network that names structures; returns `teacher.safetensors` or `spiking.safetensors` in `out`.
 
     Raises:
         InputError: a label map or the recipe cannot be used.
@@ -148,13 +149,31 @@ def train_anatomy(
     spec = named_spec(recipe.network)
     if spec.output != "structures":
         raise InputError(f"recipe: {spec.name} registers two images; take structures-2mm")
+    if recipe.spiking and not recipe.initial:
+        raise InputError("recipe: a spiking network begins as a dense one; name it with --initial")
     torch.manual_seed(recipe.weights_seed)
-    network = AnalogUNet(spec)
+    network, before = AnalogUNet(spec), None
+    if recipe.initial:
+        file = find(recipe.initial, "spikereg")
+        dense = load_model(file, kind="analog")
+        if dense.spec != spec:
+            raise InputError(f"{file}: made for the layers of {dense.spec.name}, not of {spec.name}; name another")
+        network.load_state_dict(dense.state_dict())
+        before = read_header(file).facts
     images = HeadGenerator(load_heads(find_label_maps(labels)), options=recipe.heads, seed=recipe.seed)
+    if recipe.spiking:
+        seen = (images.image(CALIBRATION_START + number).image for number in range(recipe.calibration_images))
+        with Precision.best("cpu").autocast():
+            thresholds = calibrate(network.eval(), seen, (recipe.percentile,))[recipe.percentile]
+        network = CountingUNet(network, thresholds)
     last = train_structures(network, images.image, out, recipe=recipe, resume=resume, show_progress=show_progress)
-    facts = _facts(labels, last, kind="images", step="teacher", steps=recipe.steps, seed=recipe.seed)
-    path = out / "teacher.safetensors"
-    save_model(network, path, facts)
+    step = "spiking" if recipe.spiking else "teacher"
+    facts = _facts(labels, last, kind="images", step=step, steps=recipe.steps, seed=recipe.seed)
+    if before:
+        facts |= {"initial_weights": Path(recipe.initial).name, "before": before}
+    path = out / f"{step}.safetensors"
+    trained = convert(network, network.thresholds()) if isinstance(network, CountingUNet) else network
+    save_model(trained, path, facts)
     return path
 
 

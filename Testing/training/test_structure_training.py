@@ -12,9 +12,11 @@ from whole_heads import GRID, write
 from SpikeRegLib.anatomy.logits import voxel_logits
 from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.models import load_model
+from SpikeRegLib.models import load_model, read_header, save_model
+from SpikeRegLib.spiking.conversion import calibrate, convert
 from SpikeRegLib.spiking.spec import NetworkSpec, structures_unet, velocity_unet
 from SpikeRegLib.spiking.unet import AnalogUNet
+from SpikeRegLib.training.structures.counting import CountingUNet
 from SpikeRegLib.training.structures.heads import load_heads
 from SpikeRegLib.training.structures.images import HeadGenerator, HeadOptions
 from SpikeRegLib.training.structures.loop import train_structures
@@ -26,6 +28,7 @@ from SpikeRegLib.training.structures.renormalisation import BatchRenormalisation
 SHORT = StructureTraining(
     steps=4, checkpoint_every=2, log_every=1, warmup=1, renormalised_after=2, heads=HeadOptions(shape=(32, 32, 32))
 )
+SPIKING = structures_unet(encoder=(4, 6, 8, 8), decoder=(8, 6, 4)).spiking_layers
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,63 @@ def test_the_command_trains_from_label_maps_and_its_network_registers_nothing(tm
     registration = ["register", image, image, "--out", str(tmp_path / "r"), "--method", "ann", "--model", str(teacher)]
     assert main(registration) == 2
     assert "names structures" in capsys.readouterr().err
+
+
+def test_what_is_trained_for_counts_is_the_network_that_fires(images):
+    teacher = renormalised(new_network()).train()
+    allow(teacher, 1.0)
+    for step in range(3):
+        teacher(images.image(step).image)
+    seen = images.image(3).image
+    thresholds = calibrate(teacher.eval(), [seen], (99.0,))[99.0]
+    counting = renormalised(CountingUNet(teacher, thresholds)).eval()
+    with torch.no_grad():
+        given, fired = counting(seen), convert(counting, counting.thresholds())(seen)
+        dense = teacher(seen)
+    # A drive that lies on the edge between two counts may fall to either side.
+    off = (given - fired).abs() > 1e-4 * given.abs().max()
+    assert float(off.float().mean()) < 0.01
+    assert float((dense - fired).abs().mean()) > 100 * float((given - fired).abs().mean())
+
+
+def test_thresholds_learn_and_what_they_clip_has_no_gradient():
+    counting = CountingUNet(new_network(), {layer.name: torch.ones(layer.out_channels) for layer in SPIKING})
+    layer = SPIKING[0]
+    drive = torch.full((1, layer.out_channels, 2, 2, 2), 0.4, requires_grad=True)
+    counting._activation(layer, drive).sum().backward()
+    assert torch.equal(drive.grad, torch.ones_like(drive))
+    clipped = torch.full_like(drive, 1.5, requires_grad=True)
+    (got := counting._activation(layer, clipped)).sum().backward()
+    assert torch.equal(got, torch.ones_like(got)) and not clipped.grad.any()
+    grown = counting.log_thresholds["enc0_down"].grad
+    assert grown is not None and float(grown.min()) > 0
+
+
+def test_the_command_makes_the_dense_network_spike(tmp_path, capsys):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write(maps / name)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "steps = 1\nwarmup = 1\ncalibration_images = 1\n[heads]\nshape = [32, 32, 32]\n", encoding="utf-8"
+    )
+    torch.manual_seed(5)
+    save_model(AnalogUNet(structures_unet()), tmp_path / "dense.safetensors", {"steps": 7})
+    save_model(new_network(), tmp_path / "small.safetensors", {})
+    begin = ["train", "anatomy", "--labels", str(maps), "--out", str(tmp_path / "out"), "--recipe", str(recipe)]
+    command = [*begin, "--no-progress", "--spiking"]
+    assert main(command) == 2 and "name it with --initial" in capsys.readouterr().err
+    assert main([*command, "--initial", str(tmp_path / "small.safetensors")]) == 2
+    assert "made for the layers of" in capsys.readouterr().err
+    assert main([*command, "--initial", str(tmp_path / "dense.safetensors")]) == 0
+    network = load_model(tmp_path / "out" / "spiking.safetensors", kind="spiking")
+    assert network.spec == structures_unet()
+    facts = read_header(tmp_path / "out" / "spiking.safetensors").facts
+    assert (
+        facts["step"] == "spiking" and facts["initial_weights"] == "dense.safetensors" and facts["before"]["steps"] == 7
+    )
+    assert network(torch.rand(1, 1, 32, 32, 32)).shape == (1, 8 * 33, 16, 16, 16)
 
 
 def test_the_shipped_recipe_is_read_and_a_wrong_field_is_named(tmp_path):

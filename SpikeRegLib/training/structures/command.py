@@ -1,4 +1,4 @@
-"""`spikereg train anatomy`: from whole-head label maps to the dense network that names structures."""
+"""`spikereg train anatomy`: from whole-head label maps to the network that names structures, dense or spiking."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from SpikeRegLib.commands.arguments import number
 from SpikeRegLib.commands.streams import say
 
-TEXT = "train the dense network that names the structures in one image, from new weights (on the CPU)"
+TEXT = "train the network that names the structures in one image, dense first, then spiking (on the CPU)"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets checkpoint, log and weights")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help=".toml file (default: the shipped one)")
     parser.add_argument("--threads", type=number("threads"), metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument("--initial", metavar="M", help="dense model to begin with, file or name (default: new weights)")
+    parser.add_argument("--spiking", action="store_true", help="from the dense --initial to spike counts")
     parser.add_argument("--steps", type=number("steps"), metavar="N", help="training images (default: the recipe's)")
     parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
@@ -32,6 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe)
     if arguments.steps is not None:
         recipe = dataclasses.replace(recipe, steps=arguments.steps)
+    if arguments.initial is not None:
+        recipe = dataclasses.replace(recipe, initial=arguments.initial)
+    if arguments.spiking:
+        recipe = dataclasses.replace(recipe, spiking=True)
     set_threads(arguments.threads)
     check_writable(arguments.out)
     check_begun(arguments.out, "anatomy", resume=arguments.resume)

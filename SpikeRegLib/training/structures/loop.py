@@ -1,7 +1,8 @@
-"""Training the dense network that names structures: one image a step, averaged weights, exact resume."""
+"""Training the network that names structures: one image a step, averaged weights, exact resume."""
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable
@@ -30,8 +31,7 @@ class _State(nn.Module):
     def __init__(self, network: AnalogUNet) -> None:
         super().__init__()
         self.network = network
-        self.average = AnalogUNet(network.spec)
-        self.average.load_state_dict(network.state_dict())
+        self.average = copy.deepcopy(network)
 
 
 def train_structures(
@@ -46,7 +46,7 @@ def train_structures(
     """Train `network` in place, until it holds the averaged weights, and return the last log entry.
 
     Args:
-        network: dense, with a structures head.
+        network: dense, or one of counts; with a structures head.
         images: gives image number `step`; the same step always gives the same image.
         folder: gets `checkpoint.safetensors` and `log.jsonl`.
         recipe: length and rates.
@@ -103,7 +103,7 @@ def _step(
     state: _State, optimiser: MuonAdam, drawn: NamedImage, recipe: StructureTraining, step: int
 ) -> dict[str, float]:
     network = state.network.train()
-    allow(network, min(1.0, (step + 1) / recipe.renormalised_after))
+    allow(network, 1.0 if recipe.initial else min(1.0, (step + 1) / recipe.renormalised_after))
     network.freeze_normalisation(step >= recipe.frozen_from * recipe.steps)
     for group in optimiser.param_groups:
         group["lr"] = recipe.rate(step) * (recipe.turning_rate if group["orthogonal"] else recipe.learning_rate)

@@ -1,4 +1,4 @@
-"""The recipe of the network that names structures: from label maps and new weights to the dense teacher."""
+"""The recipe of the network that names structures: from label maps and new weights to the spiking network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ class StructureTraining:
     Attributes:
         network: name of the network spec.
         seed: of the images and of the places of a patch that are looked at.
-        weights_seed: of the initial weights.
+        weights_seed: of new weights.
+        initial: dense model to begin with, file or name; empty for new weights. Its running statistics count at once.
+        spiking: train for the spike counts of the network that is exported (`counting`); begins from `initial`.
+        percentile: of positive activations, where the thresholds of a spiking network begin.
+        calibration_images: that the percentile is taken over.
         steps: of one image each.
         turning_rate: of the orthogonal updates of convolution weights.
         learning_rate: of Adam, for the first convolution, the head and what is no convolution.
@@ -37,6 +41,10 @@ class StructureTraining:
     network: str = "structures-2mm"
     seed: int = 1
     weights_seed: int = 0
+    initial: str = ""
+    spiking: bool = False
+    percentile: float = 99.9
+    calibration_images: int = 16
     steps: int = 20_000
     turning_rate: float = 0.02
     learning_rate: float = 1e-3
