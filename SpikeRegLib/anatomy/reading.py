@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from SpikeRegLib.anatomy.logits import voxel_logits
 from SpikeRegLib.images.frames import Frame, world_aligned
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.networks.precision import Precision
+from SpikeRegLib.networks.deploy import deploy
+from SpikeRegLib.networks.passes import energy_of, run_network
+from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.space.transforms import AffineTransform, warp_image
-from SpikeRegLib.spiking.unet import AnalogUNet
+from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity
+from SpikeRegLib.spiking.energy import EnergyTable
+from SpikeRegLib.spiking.unet import RegistrationUNet, SpikingUNet
 
 # Of the positive intensities, what is brighter is clipped: the middle of what training images are clipped at.
 _BRIGHT = 0.995
@@ -27,38 +30,58 @@ class StructureMaps:
     Attributes:
         logits: [classes, D, H, W] on `frame`; see `anatomy.structures`.
         frame: of 2 mm, with the axes of the patient.
+        layers: spikes and operations of every layer; empty for a dense network.
+        energy: operations of the reading.
+        arithmetic: in which the network ran, see `networks.deploy`.
     """
 
     logits: torch.Tensor
     frame: Frame
+    layers: list[LayerActivity] = field(default_factory=list)
+    energy: EnergyTable | None = None
+    arithmetic: str = "float32"
 
     @property
     def classes(self) -> torch.Tensor:
         """[D, H, W] int64: the likeliest class of every voxel; 0 is not brain."""
         return self.logits.argmax(0)
 
+    @property
+    def probabilities(self) -> torch.Tensor:
+        """[classes, D, H, W] in [0, 1], of sum 1."""
+        return self.logits.softmax(0)
 
-def read_structures(network: AnalogUNet, image: Volume) -> StructureMaps:
+
+def read_structures(network: RegistrationUNet, image: Volume, *, listener: Listener = silent) -> StructureMaps:
     """Read a head or a brain of any contrast, lying as its header says.
 
     Args:
-        network: dense, with a structures head.
+        network: dense or spiking, with a structures head, in evaluation mode.
         image: in its own intensities; darker than 0 counts as 0.
+        listener: hears the progress as step "read"; raises Cancelled to stop.
     """
     frame = _grid(image.frame, network.spec.input_spacing_mm, network.spec.input_multiple())
     seen = _averaged(image, frame).clamp_min(0)
     bright = seen[seen > 0]
     top = torch.quantile(bright[:: max(1, len(bright) // _MOST_SAMPLES)], _BRIGHT) if len(bright) else seen.max()
-    with torch.no_grad(), Precision.best("cpu").autocast():
-        output = network.eval()((seen / top.clamp_min(1e-6)).clamp(0, 1)[None, None])
-    return StructureMaps(voxel_logits(output.float())[0], frame)
+    recorder = ActivityRecorder(network.spec, frame.shape) if isinstance(network, SpikingUNet) else None
+    ready = deploy(network.eval(), "cpu")
+    output = run_network(
+        ready, (seen / top.clamp_min(1e-6)).clamp(0, 1)[None, None], tile=None, device="cpu", recorder=recorder,
+        heard=lambda share, layer: listener(Progress("read", share, layer.name)),
+    )  # fmt: skip
+    return StructureMaps(
+        voxel_logits(output.float())[0].clone(),
+        frame,
+        [] if recorder is None else recorder.layers,
+        energy_of(network, frame, [] if recorder is None else [recorder], 1),
+        getattr(ready, "arithmetic", "float32"),
+    )
 
 
 def _grid(frame: Frame, spacing_mm: float, multiple: int) -> Frame:
     """The grid of the network over all of an image."""
-    last = np.array([[i, j, k, 1.0] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    last[:, :3] *= np.array(frame.size) - 1
-    corners = (last @ frame.matrix.T)[:, :3]
+    corners = frame.corners()
     return world_aligned(corners.min(0), corners.max(0), spacing_mm, multiple)
 
 

@@ -27,7 +27,7 @@ from SpikeRegLib.training.loop import Loss, Trained, train
 from SpikeRegLib.training.narrowing import can_narrow, narrowed_state
 from SpikeRegLib.training.processes import Processes
 from SpikeRegLib.training.structures.counting import CountingUNet
-from SpikeRegLib.training.structures.heads import load_heads
+from SpikeRegLib.training.structures.heads import layout_of, load_heads
 from SpikeRegLib.training.structures.images import HeadGenerator
 from SpikeRegLib.training.structures.loop import train_structures
 from SpikeRegLib.training.structures.recipe import StructureTraining
@@ -160,7 +160,8 @@ def train_anatomy(
             raise InputError(f"{file}: made for the layers of {dense.spec.name}, not of {spec.name}; name another")
         network.load_state_dict(dense.state_dict())
         before = read_header(file).facts
-    images = HeadGenerator(load_heads(find_label_maps(labels)), options=recipe.heads, seed=recipe.seed)
+    heads = load_heads(find_label_maps(labels))
+    images = HeadGenerator(heads, options=recipe.heads, seed=recipe.seed)
     if recipe.spiking:
         seen = (images.image(CALIBRATION_START + number).image for number in range(recipe.calibration_images))
         with Precision.best("cpu").autocast():
@@ -169,6 +170,7 @@ def train_anatomy(
     last = train_structures(network, images.image, out, recipe=recipe, resume=resume, show_progress=show_progress)
     step = "spiking" if recipe.spiking else "teacher"
     facts = _facts(labels, last, kind="images", step=step, steps=recipe.steps, seed=recipe.seed)
+    facts["layout"] = layout_of(heads).to_json()
     if before:
         facts |= {"initial_weights": Path(recipe.initial).name, "before": before}
     path = out / f"{step}.safetensors"

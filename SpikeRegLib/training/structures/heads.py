@@ -10,8 +10,10 @@ import SimpleITK as sitk
 import torch
 from torch.nn import functional
 
+from SpikeRegLib.anatomy.layout import Layout, places
 from SpikeRegLib.anatomy.structures import CLASS_OF, CLASSES, CSF, FOLDED, LABELS, OUTSIDE, VENTRICLES
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.training.subjects import read_label_map
 
@@ -62,6 +64,18 @@ def load_heads(paths: list[Path], shape: tuple[int, int, int] = SHAPE) -> list[W
         InputError: a file is unreadable, lacks a structure or has nothing around the brain.
     """
     return [_prepare(path, shape) for path in paths]
+
+
+def layout_of(heads: list[WholeHead]) -> Layout:
+    """The mean layout of the heads' structures, at the resolution at which they are drawn."""
+    found = []
+    for head in heads:
+        codes = head.codes[::DRAWN, ::DRAWN, ::DRAWN].long()
+        codes = torch.where(codes < CLASSES, codes, 0)
+        maps = functional.one_hot(codes, CLASSES).movedim(-1, 0).float()
+        depth, height, width = codes.shape
+        found.append(places(maps, Frame((depth, height, width), spacing=(DRAWN * SPACING_MM,) * 3)))
+    return Layout.of(found)
 
 
 def _prepare(path: Path, shape: tuple[int, int, int]) -> WholeHead:
