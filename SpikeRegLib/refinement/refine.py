@@ -29,7 +29,7 @@ from SpikeRegLib.space.folds import remove_folds
 from SpikeRegLib.space.grids import Grid, resample, resample_voxels
 from SpikeRegLib.space.known import FADE_MM, Known
 
-__all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
+__all__ = ["DEFAULT", "THOROUGH", "Level", "OptimisedField", "RefinementSchedule", "refine"]
 
 # Spacing of the images on which the final field is compared with the one it started from.
 _JUDGE_SPACING_MM = 2.0
@@ -38,8 +38,8 @@ _SHARES = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """What `refine` found.
+class OptimisedField:
+    """The displacement field that `refine` gives, and how the optimisation went.
 
     Attributes:
         field: [3, d, h, w] displacement in mm, fixed -> moving, on `grid` (coarser than the input frame, same corner).
@@ -103,7 +103,7 @@ def refine(
     known: Known | None = None,
     fade_mm: float = FADE_MM,
     listener: Listener = silent,
-) -> Refinement:
+) -> OptimisedField:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
 
     Args:
@@ -158,7 +158,7 @@ def _refine(
     images: Images, frame: Grid, initial: torch.Tensor | None,
     initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
     area: Region | Neighbourhood | None, fade_mm: float, listener: Listener,
-) -> Refinement:  # fmt: skip
+) -> OptimisedField:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
     content = _content(images.fixed, area)
     if landmarks is not None:
@@ -232,7 +232,7 @@ def _refine(
     accepted = (after if landmarks is None else objective(field)) > least
     if not accepted:
         field, after = start, judge.similarity(start, finest)
-    return Refinement(
+    return OptimisedField(
         field=finest.to_mm(field),
         grid=finest,
         frame_grid=frame,
