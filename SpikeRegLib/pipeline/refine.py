@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from SpikeRegLib.pipeline.align import WorkingPair
+from SpikeRegLib.pipeline.align import TwoScalePair
 from SpikeRegLib.pipeline.inputs import on_working_frame
 from SpikeRegLib.pipeline.known import known_pair
 from SpikeRegLib.pipeline.predict import Start
@@ -98,7 +98,7 @@ def _refined(work: Work, settings: RefinementSettings | None, start: Start) -> M
 
 
 def optimised(
-    work: Work, pair: WorkingPair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
+    work: Work, pair: TwoScalePair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
     landmarks: Landmarks | None = None,
 ) -> tuple[Deformation, bool]:  # fmt: skip
     """`start` after an instance optimisation, and whether that improved what it maximised."""
