@@ -23,7 +23,7 @@ from SpikeRegLib.affine import align
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.pipeline.inputs import Side, load_side, on_working_frame, working_frame
 from SpikeRegLib.quality.metrics import deformation_summary, inverse_consistency_mm
-from SpikeRegLib.refinement.refine import DEFAULT, THOROUGH, Refinement, RefinementSchedule, refine
+from SpikeRegLib.refinement.refine import DEFAULT, THOROUGH, OptimisedField, RefinementSchedule, refine
 from SpikeRegLib.similarity.pair import itk_reading
 from SpikeRegLib.space.transforms import (
     CompositeTransform,
@@ -44,11 +44,11 @@ def aligned(fixed: Side, moving: Side, file: Path) -> Transform:
     return read_transform(file)
 
 
-def total_transform(refinement: Refinement, frame: Frame, affine: Transform) -> CompositeTransform:
+def total_transform(found: OptimisedField, frame: Frame, affine: Transform) -> CompositeTransform:
     """The deformation on its own grid, then the affine map."""
-    spacing = refinement.grid.spacing_mm
-    grid = Frame(refinement.grid.shape, frame.origin, (spacing,) * 3)
-    return CompositeTransform([DisplacementTransform(refinement.field, grid), affine])
+    spacing = found.grid.spacing_mm
+    grid = Frame(found.grid.shape, frame.origin, (spacing,) * 3)
+    return CompositeTransform([DisplacementTransform(found.field, grid), affine])
 
 
 def run_pair(
@@ -57,9 +57,9 @@ def run_pair(
     frame = working_frame(fixed, 1.0)
     images = on_working_frame(fixed, frame, None), on_working_frame(moving, frame, affine)
     before = time.process_time()
-    refinement = refine(*images, spacing_mm=1.0, schedule=schedule, itk_jacobian=itk_reading(fixed.image.frame, affine))
+    found = refine(*images, spacing_mm=1.0, schedule=schedule, itk_jacobian=itk_reading(fixed.image.frame, affine))
     seconds = time.process_time() - before
-    transform = total_transform(refinement, frame, affine)
+    transform = total_transform(found, frame, affine)
     with tempfile.TemporaryDirectory() as folder:
         write_transform(transform, Path(folder) / "transform.h5")
         scored = score(*names, Path(folder) / "transform.h5")

@@ -21,9 +21,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from SpikeRegLib.affine import steps
+from SpikeRegLib.affine.alignment_images import AlignmentImages
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import unit_map
-from SpikeRegLib.affine.pair import PreparedPair
 from SpikeRegLib.affine.reduced import find, prepare
 from SpikeRegLib.affine.search import search
 from SpikeRegLib.errors import InputError
@@ -119,7 +119,7 @@ def _align(
         objects, matrix = objects[::-1], np.linalg.inv(matrix)
     partly = any(face for o in objects for faces in o.faces for face in faces)
     prepared = prepare(objects[0], radius, alone=nested, in_part=partly), prepare(objects[1], radius, in_part=partly)
-    pair = PreparedPair(*prepared, seed, nested=nested)
+    images = AlignmentImages(*prepared, seed, nested=nested)
     to_unit = unit_map(objects[0].centre, radius)
     from_unit = np.linalg.inv(unit_map(objects[1].centre, radius))
     start = np.linalg.inv(from_unit) @ matrix @ np.linalg.inv(to_unit)
@@ -130,10 +130,10 @@ def _align(
         """Whether it stayed at the start, or had good reasons to leave it."""
         return not ascent.accepted or evidence.clearly_better(from_unit @ ascent.matrix @ to_unit, matrix)
 
-    ascent = _climb(pair, start, model, listener, search_first=initial is None, span=(0.5, 0.9))
+    ascent = _climb(images, start, model, listener, search_first=initial is None, span=(0.5, 0.9))
     if initial is None and not convincing(ascent):
         # What was found far away may be chance; what is found near the start is asked the same.
-        ascent = _climb(pair, start, model, listener, search_first=False, span=(0.9, 1.0))
+        ascent = _climb(images, start, model, listener, search_first=False, span=(0.9, 1.0))
     if not convincing(ascent):
         ascent = _Ascent(start, ascent.measure, ascent.before, ascent.before, [], ascent.warnings)
         kept = "position that the headers give" if initial is None else "initial transform"
@@ -160,7 +160,7 @@ class _Ascent:
 
 
 def _climb(
-    pair: PreparedPair,
+    images: AlignmentImages,
     start: np.ndarray,
     model: str,
     listener: Listener,
@@ -169,9 +169,9 @@ def _climb(
     span: tuple[float, float],
 ) -> _Ascent:
     """The start search, if wanted, and the steps of the model, each kept only if it improves the similarity."""
-    best = search(pair, start, listener) if search_first else start
-    measure = "correlation" if pair.interior_correlation(best) > _SAME_CONTRAST else "mutual information"
-    before = pair.similarity(start, measure)
+    best = search(images, start, listener) if search_first else start
+    measure = "correlation" if images.interior_correlation(best) > _SAME_CONTRAST else "mutual information"
+    before = images.similarity(start, measure)
     ascent = _Ascent(start, measure, before, before, [], [])
 
     def offer(step: str, candidate: np.ndarray | str) -> None:
@@ -182,7 +182,7 @@ def _climb(
         if step in ("similarity", "affine") and (problem := steps.implausible(candidate)):
             ascent.warnings.append(f"{step} step not accepted: {problem}")
             return
-        reached = pair.similarity(candidate, measure)
+        reached = images.similarity(candidate, measure)
         if reached > ascent.similarity + 1e-6:
             ascent = replace(ascent, matrix=candidate, similarity=reached, accepted=[*ascent.accepted, step])
 
@@ -191,7 +191,7 @@ def _climb(
     names = ["rigid"] if model == "rigid" else ["rigid", "similarity", "affine"]
     for number, step in enumerate(names):
         begin, end = (span[0] + (span[1] - span[0]) * (number + n) / len(names) for n in (0, 1))
-        offer(step, steps.optimise(pair, ascent.matrix, step, measure, part_of_stage(listener, begin, end)))
+        offer(step, steps.optimise(images, ascent.matrix, step, measure, part_of_stage(listener, begin, end)))
     if not ascent.accepted:
         ascent.warnings.append(f"no step improved the similarity ({measure} {before:.3f}); the start was kept")
     return ascent

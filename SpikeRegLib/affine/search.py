@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from SpikeRegLib.affine import steps
+from SpikeRegLib.affine.alignment_images import AlignmentImages
 from SpikeRegLib.affine.matrices import angle_between, homogeneous
-from SpikeRegLib.affine.pair import PreparedPair
 from SpikeRegLib.progress import Listener, Progress, part_of_stage
 
 _ROTATIONS = 600  # 20 degrees apart on average
@@ -16,16 +16,16 @@ _STARTS = 7  # that are refined on blurred images
 _FINALISTS = 4  # that are refined on local contrast, at most
 
 
-def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.ndarray:
+def search(images: AlignmentImages, header: np.ndarray, listener: Listener) -> np.ndarray:
     """The best rigid start: headers, centres of the foreground, and rotations about them all over the sphere."""
     directions = (-0.4, 0.0, 0.4)
     shifts = np.array([[x, y, z] for x in directions for y in directions for z in (-0.8, *directions, 0.8)])
-    rotations = [np.eye(3), *(_rotation(q) for q in _quaternions(_ROTATIONS // (5 if pair.nested else 1)))]
+    rotations = [np.eye(3), *(_rotation(q) for q in _quaternions(_ROTATIONS // (5 if images.nested else 1)))]
     scored: list[tuple[float, np.ndarray]] = []
     for number, rotation in enumerate(rotations):
         if number % 20 == 0:
             listener(Progress("align", 0.2 + 0.1 * number / len(rotations), "searching the orientation"))
-        scored.append(_best_shift(pair, homogeneous(rotation), shifts if pair.nested else shifts[:0]))
+        scored.append(_best_shift(images, homogeneous(rotation), shifts if images.nested else shifts[:0]))
     # The first two are what the headers suggest: the position they give, and their orientation about the centres.
     chosen = [header, scored[0][1]]
     for _, matrix in sorted(scored, key=lambda item: -item[0]):
@@ -33,12 +33,12 @@ def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.nda
             chosen.append(matrix)
     coarse: list[tuple[float, np.ndarray]] = []
     for number, matrix in enumerate(chosen):
-        _, best = _best_shift(pair, matrix, shifts if number else shifts[:0])
+        _, best = _best_shift(images, matrix, shifts if number else shifts[:0])
         heard = part_of_stage(listener, 0.3 + 0.1 * number / len(chosen), 0.3 + 0.1 * (number + 1) / len(chosen))
-        found = steps.optimise(pair, best, "rigid", "blurred", heard)
+        found = steps.optimise(images, best, "rigid", "blurred", heard)
         best = best if isinstance(found, str) else found
         # Of two starts that are as good as equal, the one that the headers suggest.
-        coarse.append((pair.quick_similarity(best) * (1.02 if number < 2 else 1.0), best))
+        coarse.append((images.quick_similarity(best) * (1.02 if number < 2 else 1.0), best))
     # The better of the two that the headers suggest goes on in any case: blurred outlines alone can mislead.
     suggested = max(coarse[:2], key=lambda item: item[0])
     ranked = [suggested, *sorted(coarse, key=lambda item: -item[0])]
@@ -52,16 +52,16 @@ def search(pair: PreparedPair, header: np.ndarray, listener: Listener) -> np.nda
             continue
         distinct.append(matrix)
         heard = part_of_stage(listener, 0.4 + 0.1 * len(fine) / _FINALISTS, 0.4 + 0.1 * (len(fine) + 1) / _FINALISTS)
-        found = steps.optimise(pair, matrix, "rigid", "mutual information", heard)
+        found = steps.optimise(images, matrix, "rigid", "mutual information", heard)
         best = matrix if isinstance(found, str) else found
-        fine.append((pair.similarity(best, "mutual information"), best))
+        fine.append((images.similarity(best, "mutual information"), best))
     return max(fine, key=lambda item: item[0])[1]
 
 
-def _best_shift(pair: PreparedPair, matrix: np.ndarray, shifts: np.ndarray) -> tuple[float, np.ndarray]:
+def _best_shift(images: AlignmentImages, matrix: np.ndarray, shifts: np.ndarray) -> tuple[float, np.ndarray]:
     """`matrix`, moved by the best of the shifts or not at all, with its quick similarity."""
     shifted = [matrix, *(homogeneous(matrix[:3, :3], matrix[:3, 3] + s) for s in shifts)]
-    scores = [pair.quick_similarity(m) for m in shifted]
+    scores = [images.quick_similarity(m) for m in shifted]
     best = int(np.argmax(scores))
     return scores[best], shifted[best]
 

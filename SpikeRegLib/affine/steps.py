@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages
 from SpikeRegLib.affine.matrices import homogeneous, to_itk
-from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, PreparedPair
 from SpikeRegLib.progress import Listener, Progress
 
 _SAMPLES = {"rigid": 10_000, "similarity": 10_000, "affine": 25_000}  # the last step decides the accuracy
@@ -16,7 +16,9 @@ _SCALES = (0.6, 1.6)
 _SHEAR = 0.3
 
 
-def optimise(pair: PreparedPair, start: np.ndarray, step: str, measure: str, listener: Listener) -> np.ndarray | str:
+def optimise(
+    images: AlignmentImages, start: np.ndarray, step: str, measure: str, listener: Listener
+) -> np.ndarray | str:
     """SimpleITK's optimum of one model applied before `start`; the reason, as a string, if there is none."""
     if step == "rigid":
         transform: Any = sitk.VersorRigid3DTransform()
@@ -28,15 +30,15 @@ def optimise(pair: PreparedPair, start: np.ndarray, step: str, measure: str, lis
     else:
         method.SetMetricAsMattesMutualInformation(BINS)
     image = "blurred" if measure == "blurred" else "contrast"
-    mask = pair.masks[image]
+    mask = images.masks[image]
     method.SetMetricFixedMask(mask)
-    if image == "contrast" and pair.moving_mask is not None:
-        method.SetMetricMovingMask(pair.moving_mask)
+    if image == "contrast" and images.moving_mask is not None:
+        method.SetMetricMovingMask(images.moving_mask)
     samples = SEARCH_SAMPLES if measure == "blurred" else _SAMPLES[step]
     share = samples / max(1, int(sitk.GetArrayViewFromImage(mask).sum()))
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(share, pair.seed + 1)  # 0 would mean the clock
+        method.SetMetricSamplingPercentage(share, images.seed + 1)  # 0 would mean the clock
     method.SetMetricUseFixedImageGradientFilter(False)
     method.SetMetricUseMovingImageGradientFilter(False)
     method.SetInterpolator(sitk.sitkLinear)
@@ -67,7 +69,7 @@ def optimise(pair: PreparedPair, start: np.ndarray, step: str, measure: str, lis
     method.AddCommand(sitk.sitkIterationEvent, report)
     failure = ""
     try:
-        method.Execute(getattr(pair.fixed, image), getattr(pair.moving, image))
+        method.Execute(getattr(images.fixed, image), getattr(images.moving, image))
     except RuntimeError as error:
         failure = str(error).strip().splitlines()[-1]
     finally:

@@ -81,10 +81,54 @@ def predict(
         tile: run the network on overlapping tiles of so many voxels along each axis; whole if not given.
     """
 
-    def attempt(place: str, size: int | None) -> Prediction:
-        return _predict(network, pair, passes=passes, device=place, spike_maps=spike_maps, listener=listener, tile=size)
+    spec, frame = network.spec, pair.frame
 
-    return with_fallback(attempt, device, tile, longest=max(pair.frame.shape))
+    def attempt(place: str, size: int | None) -> Prediction:
+        ready = deploy(network, place)
+        # In tiles, only they are on the device.
+        here = pair.to(place if size is None else "cpu")
+        total = torch.zeros(1, 3, *frame.shape, device=here.fixed.device)
+        recorders: list[ActivityRecorder] = []
+        kept, made, best = 0, 0, here.similarity()
+        moved = here
+        warnings: list[str] = []
+        for number in range(passes):
+
+            def heard(fraction: float, layer: Layer, number: int = number) -> None:
+                message = f"pass {number + 1} of {passes}: {layer.name}"
+                listener(Progress("predict", (number + fraction) / passes, message))
+
+            output, activity = read_pair(
+                network, ready, moved, tile=size, device=place, spike_maps=spike_maps, heard=heard
+            )
+            recorders, made = recorders + activity, number + 1
+            step = ready.integrate(output, frame.shape)
+            candidate = here.continued((step if number == 0 else compose(step, total))[0])[None]
+            candidate = taper(candidate, TAPER_VOXELS)
+            warped = here.seen_through(candidate[0])
+            similarity = warped.similarity()
+            if not similarity > best:
+                if number == 0:
+                    warnings.append("the network did not improve the similarity; its prediction was dropped")
+                break
+            total, best, kept, moved = candidate, similarity, number + 1, warped
+        views = here.comparison.views
+        return Prediction(
+            displacement=here.grid.to_mm(total[0]).cpu().clone(),
+            passes=kept,
+            passes_run=made,
+            views=views,
+            layers=sum_layers([recorder.layers for recorder in recorders]),
+            energy=energy_of(network, frame, recorders, made * views),
+            maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
+            timesteps=spec.timesteps,
+            device=place,
+            arithmetic=getattr(ready, "arithmetic", "float32"),
+            tile=size,
+            warnings=warnings,
+        )
+
+    return with_fallback(attempt, device, tile, longest=max(frame.shape))
 
 
 def with_fallback(
@@ -230,63 +274,6 @@ def read_pair(
         image = torch.stack(view)[None]
         outputs.append(run_network(ready, image, tile=tile, device=device, recorder=recorder, heard=heard_here))
     return sum(outputs[1:], outputs[0]) / len(outputs), recorders
-
-
-def _predict(
-    network: RegistrationUNet,
-    pair: Pair,
-    *,
-    passes: int,
-    device: str,
-    spike_maps: bool,
-    listener: Listener,
-    tile: int | None,
-) -> Prediction:
-    spec, frame = network.spec, pair.frame
-    ready = deploy(network, device)
-    # In tiles, only they are on the device.
-    pair = pair.to(device if tile is None else "cpu")
-    total = torch.zeros(1, 3, *frame.shape, device=pair.fixed.device)
-    recorders: list[ActivityRecorder] = []
-    kept, made, best = 0, 0, pair.similarity()
-    moved = pair
-    warnings: list[str] = []
-    for number in range(passes):
-
-        def heard(fraction: float, layer: Layer, number: int = number) -> None:
-            listener(
-                Progress("predict", (number + fraction) / passes, f"pass {number + 1} of {passes}: {layer.name}")
-            )  # fmt: skip
-
-        output, activity = read_pair(
-            network, ready, moved, tile=tile, device=device, spike_maps=spike_maps, heard=heard
-        )
-        recorders, made = recorders + activity, number + 1
-        step = ready.integrate(output, frame.shape)
-        candidate = pair.continued((step if number == 0 else compose(step, total))[0])[None]
-        candidate = taper(candidate, TAPER_VOXELS)
-        warped = pair.seen_through(candidate[0])
-        similarity = warped.similarity()
-        if not similarity > best:
-            if number == 0:
-                warnings.append("the network did not improve the similarity; its prediction was dropped")
-            break
-        total, best, kept, moved = candidate, similarity, number + 1, warped
-    views = pair.comparison.views
-    return Prediction(
-        displacement=pair.grid.to_mm(total[0]).cpu().clone(),
-        passes=kept,
-        passes_run=made,
-        views=views,
-        layers=sum_layers([recorder.layers for recorder in recorders]),
-        energy=energy_of(network, frame, recorders, made * views),
-        maps=rate_maps([recorder.maps for recorder in recorders], frame, spec),
-        timesteps=spec.timesteps,
-        device=device,
-        arithmetic=getattr(ready, "arithmetic", "float32"),
-        tile=tile,
-        warnings=warnings,
-    )
 
 
 def energy_of(network: RegistrationUNet, frame: Frame, recorders: list[ActivityRecorder], read: int) -> EnergyTable:

@@ -21,7 +21,7 @@ from SpikeRegLib.neural_field.learn import loosen
 from SpikeRegLib.neural_field.search import Goal, OptimisationOptions, Search
 from SpikeRegLib.neural_field.sizes import FieldSizes
 from SpikeRegLib.progress import Listener, silent
-from SpikeRegLib.refinement.image_pair import Images
+from SpikeRegLib.refinement.level_images import Images
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.known import Known
 

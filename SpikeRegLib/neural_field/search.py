@@ -15,8 +15,8 @@ from SpikeRegLib.neural_field.learn import Lesson, learn_decoder
 from SpikeRegLib.neural_field.sampled import WIDE_MM, near_content, sampled
 from SpikeRegLib.progress import Listener, Progress, Tick
 from SpikeRegLib.refinement.climb import climb
-from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import displacement_at
+from SpikeRegLib.refinement.level_images import Images, LevelImages, content_of
 from SpikeRegLib.refinement.schedule import Level
 from SpikeRegLib.space.fields import compose
 from SpikeRegLib.space.grids import Grid, resample_voxels
@@ -92,8 +92,8 @@ class OutOfTime(Exception):
     pass
 
 
-class _Watched(ImagePair):
-    """An image pair that remembers the best field it was asked about, for when time is up in between."""
+class _Watched(LevelImages):
+    """Images of one level that remember the best field they were asked about, for when time is up in between."""
 
     best: tuple[float, torch.Tensor | None] = (float("-inf"), None)
     asked = 0
@@ -118,11 +118,11 @@ class Search:
         self.random = torch.Generator().manual_seed(seed)
         self.start, self.iterations, self.fraction, self.message = time.monotonic(), 0, 0.0, "similarity"
         self._content = content_of(images.fixed)
-        self._judge = self.pair(max(_JUDGE_MM, frame.spacing_mm))
+        self._judge = self.images_at(max(_JUDGE_MM, frame.spacing_mm))
         self.grid = frame.coarser(max(_SAMPLED_MM, frame.spacing_mm))
         self._near: dict[Grid, torch.Tensor] = {}
 
-    def pair(self, spacing_mm: float) -> _Watched:
+    def images_at(self, spacing_mm: float) -> _Watched:
         return _Watched(self.images, self.frame, spacing_mm, self._content, self.options.window)
 
     def tick(self, _: float = 0.0) -> None:
@@ -196,19 +196,19 @@ class Search:
             target = self.frame.coarser(level.field_mm)
             field = resample_voxels(field, grid, target)
             grid = target
-            pair = self.pair(level.spacing_mm)
+            images = self.images_at(level.spacing_mm)
             self.tick()
             if base is not None:
-                pair.move_through(base, self.grid)
+                images.move_through(base, self.grid)
                 self.tick()
             try:
-                field, _ = climb(pair, level, field, grid, _MOMENTUM, self.hear, weight=None, pull=None)
+                field, _ = climb(images, level, field, grid, _MOMENTUM, self.hear, weight=None, pull=None)
             except OutOfTime:
-                best = pair.continued(field if pair.best[1] is None else pair.best[1], grid)
+                best = images.continued(field if images.best[1] is None else images.best[1], grid)
                 return Goal(grid.to_mm(best), grid), True
             finally:
-                self.iterations += pair.asked
-            field = pair.continued(field, grid)
+                self.iterations += images.asked
+            field = images.continued(field, grid)
         return Goal(grid.to_mm(field), grid), False
 
     def points(self, codes: Codes) -> torch.Tensor:

@@ -64,12 +64,12 @@ def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
 
 
 @dataclass(frozen=True)
-class WorkingPair:
-    """The pair to be deformed.
+class TwoScalePair:
+    """The pair to be deformed, on two grids, and what follows from both images and the alignment.
 
     Attributes:
-        working: on the working frame.
-        judged: where the eye judges: on voxels of 2 mm at brain scale.
+        working: on the working frame, where deformations are sought.
+        judged: the same with twice the voxel size (2 mm for a brain), where their similarity is measured.
         itk_jacobian: see `itk_reading`.
         above_chance: see there.
     """
@@ -82,7 +82,7 @@ class WorkingPair:
 
 def make_pair(
     fixed: Side, moving: Side, base: Transform, *, spacing_mm: float, voxels: int, similarity: str, listener: Listener
-) -> WorkingPair:
+) -> TwoScalePair:
     """The pair through `base` (fixed -> moving), on the grid that the preset's `working_...` and `similarity` ask for.
 
     Raises:
@@ -95,7 +95,7 @@ def make_pair(
             f"{fixed.image.name or 'fixed image'}: its mask is too small to register by; "
             "give one that covers the anatomy"
         )
-    return WorkingPair(working, judged, itk_reading(fixed.image.frame, base), above_chance(judged))
+    return TwoScalePair(working, judged, itk_reading(fixed.image.frame, base), above_chance(judged))
 
 
 def _working(
@@ -127,7 +127,7 @@ def _working(
     return Pair(frame, fixed, moving, mask, comparison, known, fade_mm=FADE_MM * lengths_scale(voxels, frame))
 
 
-def _working_pair(work: Work, settings: dict[str, Any]) -> WorkingPair:
+def _working_pair(work: Work, settings: dict[str, Any]) -> TwoScalePair:
     return make_pair(
         work["fixed mask"], work["moving mask"], work["alignment"].transform,
         spacing_mm=settings["preset.working_spacing_mm"], voxels=settings["preset.working_voxels"],

@@ -18,7 +18,7 @@ from SpikeRegLib.neural_field.optimise import OptimisationOptions, new_codes, op
 from SpikeRegLib.neural_field.sampled import near_content
 from SpikeRegLib.neural_field.settings import FieldSettings
 from SpikeRegLib.neural_field.sizes import FieldSizes
-from SpikeRegLib.pipeline.align import WorkingPair
+from SpikeRegLib.pipeline.align import TwoScalePair
 from SpikeRegLib.pipeline.inputs import lengths_scale
 from SpikeRegLib.pipeline.predict import Start, no_deformation
 from SpikeRegLib.pipeline.prepare import FieldModel
@@ -124,7 +124,7 @@ def field_settings(
 def _predicted(work: Work, settings: tuple[Sampling, str, bool]) -> StartWithCodes:
     """The encoder's codes and the displacement they stand for, kept if they improve the similarity."""
     sampling, device, spike_maps = settings
-    pair: WorkingPair = work["working pair"]
+    pair: TwoScalePair = work["working pair"]
     model: FieldModel | None = work["network"]
     nothing = no_deformation(pair)
     if model is None:
@@ -217,7 +217,7 @@ def field_facts(fitted: FittedField, *, whole: bool) -> dict[str, Any]:
 
 
 def _coded(
-    pair: WorkingPair, sampling: Sampling, decoders: Decoders, stages: tuple[Codes, ...], model: ModelIdentity | None,
+    pair: TwoScalePair, sampling: Sampling, decoders: Decoders, stages: tuple[Codes, ...], model: ModelIdentity | None,
     *, base: Transform | None = None,
 ) -> CodedDeformation:  # fmt: skip
     scale = lengths_scale(sampling.working_voxels, pair.working.frame)
@@ -238,7 +238,7 @@ def _coded(
 
 
 def _optimised(
-    work: Work, pair: WorkingPair, fit: Fit, start: NeuralField | None, model: FieldModel | None
+    work: Work, pair: TwoScalePair, fit: Fit, start: NeuralField | None, model: FieldModel | None
 ) -> tuple[NeuralField, dict[str, Any]]:
     """The field fitted to the pair, or as it was where that is no worse, and what result.json says about it."""
     settings, working = fit.field, pair.working

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.boxes import bounding_box
 from SpikeRegLib.images.files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images.frames import Frame, world_aligned
 from SpikeRegLib.images.orientation import size_warnings
@@ -180,14 +182,9 @@ def working_frame(fixed: Side, spacing_mm: float, voxels: int = 0) -> Frame:
         spacing_mm: voxel size of the grid.
         voxels: where positive, the voxel size is chosen instead so that the mask spans about this many voxels.
     """
-    # Not by `nonzero`: the indices of every voxel of a mask take twenty times the memory of the image.
-    extent = _extent(fixed)
-    planes = (extent.any(2).any(1), extent.any(2).any(0), extent.any(1).any(0))
-    seen = [torch.nonzero(plane)[:, 0] for plane in planes]
-    lower, upper = [float(axis[0]) for axis in seen], [float(axis[-1]) for axis in seen]
-    corners = np.array(
-        [[i, j, k] for k in (lower[0], upper[0]) for j in (lower[1], upper[1]) for i in (lower[2], upper[2])]
-    )
+    box = bounding_box(_extent(fixed))
+    assert box is not None  # `bare_side` refuses an empty mask
+    corners = np.array([[i, j, k] for k, j, i in itertools.product(*zip(*box, strict=True))], dtype=float)
     matrix = fixed.image.frame.matrix
     points = corners @ matrix[:3, :3].T + matrix[:3, 3]
     first, last = points.min(0), points.max(0)

@@ -8,7 +8,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.pipeline.inputs import lengths_scale
-from SpikeRegLib.pipeline.refine import RefinedDeformation, optimised, schedule_of
+from SpikeRegLib.pipeline.refine import MeasuredDeformation, optimised, schedule_of
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.refinement.landmarks import REACH_MM, Landmarks, displacement_at, preimage
@@ -133,7 +133,7 @@ def _settings(chosen: Chosen, work: Work) -> Pull | None:
     )
 
 
-def _pulled(work: Work, pull: Pull | None) -> RefinedDeformation | None:
+def _pulled(work: Work, pull: Pull | None) -> MeasuredDeformation | None:
     """The deformation with landmarks brought together; None where they are only measured."""
     if pull is None:
         return None
@@ -159,7 +159,7 @@ def _pulled(work: Work, pull: Pull | None) -> RefinedDeformation | None:
         warnings.append(f"the landmarks lowered the similarity of the images from {before:.3f} to {after:.3f}")
     similarity = {**refined.similarity, "lncc_after": after, "lncc_without_landmarks": before}
     iterations = start.iterations or pulled.iterations
-    return RefinedDeformation(replace(pulled, iterations=iterations), similarity, tuple(warnings))
+    return MeasuredDeformation(replace(pulled, iterations=iterations), similarity, tuple(warnings))
 
 
 LANDMARKS = Stage(

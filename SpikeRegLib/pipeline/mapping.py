@@ -55,7 +55,9 @@ def _mapping(work: Work, background: float) -> Mapping:
     deformation = settled(DisplacementTransform(found.field, pair.working.frame_of(found.grid)), pair.itk_jacobian)
     report(0.1, "inverting")
     transform = compose(deformation, base)
-    inverse = compose(base.inverse(), fine_inverse(deformation, tick=lambda: report(0.3, "inverting")))
+    inverse = compose(
+        base.inverse(), fine_inverse(deformation, tick=lambda done: report(0.1 + 0.3 * done, "inverting"))
+    )
     frame = side.image.frame
     total = torch.empty(3, *frame.shape)
     for start, stop, slab in slabs(frame):

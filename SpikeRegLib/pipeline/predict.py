@@ -9,7 +9,7 @@ import torch
 
 from SpikeRegLib.networks.fine_pass import predict_fine
 from SpikeRegLib.networks.passes import Prediction, predict
-from SpikeRegLib.pipeline.align import WorkingPair
+from SpikeRegLib.pipeline.align import TwoScalePair
 from SpikeRegLib.pipeline.prepare import Network
 from SpikeRegLib.pipeline.stage import Stage, Work
 from SpikeRegLib.progress import Progress, part_of_stage
@@ -29,7 +29,7 @@ class Start:
         return [] if self.prediction is None else self.prediction.warnings
 
 
-def no_deformation(pair: WorkingPair) -> Start:
+def no_deformation(pair: TwoScalePair) -> Start:
     """The start without a network."""
     judged = pair.judged
     deformation = Deformation(torch.zeros(3, *judged.frame.shape), judged.grid)
@@ -37,7 +37,7 @@ def no_deformation(pair: WorkingPair) -> Start:
 
 
 def _predicted(work: Work, settings: dict[str, Any]) -> Start:
-    pair: WorkingPair = work["working pair"]
+    pair: TwoScalePair = work["working pair"]
     network: Network | None = work["network"]
     fine: Network | None = work["fine network"]
     if network is None:
@@ -56,7 +56,7 @@ def _predicted(work: Work, settings: dict[str, Any]) -> Start:
 
 
 def _fine_pass(
-    work: Work, fine: Network, pair: WorkingPair, coarse: Prediction, start: Deformation, how: dict[str, Any]
+    work: Work, fine: Network, pair: TwoScalePair, coarse: Prediction, start: Deformation, how: dict[str, Any]
 ) -> Start:
     """The second network's pass, kept if it improves the similarity; its cost counts either way."""
     finer = pair.working.coarser(fine.network.spec.input_spacing_mm)

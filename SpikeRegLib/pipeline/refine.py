@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from SpikeRegLib.pipeline.align import WorkingPair
+from SpikeRegLib.pipeline.align import TwoScalePair
 from SpikeRegLib.pipeline.inputs import on_working_frame
 from SpikeRegLib.pipeline.known import known_pair
 from SpikeRegLib.pipeline.predict import Start
@@ -23,8 +23,15 @@ from SpikeRegLib.space.known import extrapolated
 
 
 @dataclass(frozen=True)
-class RefinedDeformation:
-    """The deformation to be finished, and the similarities on the way to it."""
+class MeasuredDeformation:
+    """A deformation and the figures of `result.json` about it: what the stages refinement and landmarks give.
+
+    Attributes:
+        deformation: fixed -> aligned moving.
+        similarity: name in `result.json` -> mean local correlation, such as `lncc_after`; and `known_percent`, where
+            the images are not known everywhere.
+        warnings: what a person should know.
+    """
 
     deformation: Deformation
     similarity: dict[str, float]
@@ -58,7 +65,7 @@ def _settings(chosen: Chosen, work: Work) -> RefinementSettings | None:
     return None if schedule is None else RefinementSettings(schedule, chosen.preset.refine.start_sigma_mm)
 
 
-def _refined(work: Work, settings: RefinementSettings | None, start: Start) -> RefinedDeformation:
+def _refined(work: Work, settings: RefinementSettings | None, start: Start) -> MeasuredDeformation:
     """The deformation refined by the images alone, unless preset or options leave that out."""
     pair, region = work["working pair"], work["region"]
     judged, deformation, after, warnings = pair.judged, start.deformation, start.similarity, []
@@ -87,23 +94,23 @@ def _refined(work: Work, settings: RefinementSettings | None, start: Start) -> R
         similarity["known_percent"] = judged.known_percent(resample(deformation.field, deformation.grid, judged.grid))
     if similarity["lncc_after"] < similarity["lncc_aligned"]:
         warnings.append("the deformation made the similarity worse than the alignment alone; check the result")
-    return RefinedDeformation(deformation, similarity, tuple(warnings))
+    return MeasuredDeformation(deformation, similarity, tuple(warnings))
 
 
 def optimised(
-    work: Work, pair: WorkingPair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
+    work: Work, pair: TwoScalePair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
     landmarks: Landmarks | None = None,
 ) -> tuple[Deformation, bool]:  # fmt: skip
     """`start` after an instance optimisation, and whether that improved what it maximised."""
     working = pair.working
-    refinement = refine(
+    found = refine(
         working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
         spacing_mm=working.frame.spacing[0], initial=start.field,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
         itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, known=working.known,
         fade_mm=working.fade_mm, listener=work.listener,
     )  # fmt: skip
-    return Deformation(refinement.field, refinement.grid, refinement.iterations), refinement.accepted
+    return Deformation(found.field, found.grid, found.iterations), found.accepted
 
 
 def _similarity_by_header(work: Work, working: Pair) -> float:

@@ -7,8 +7,8 @@ import math
 import torch
 
 from SpikeRegLib.progress import Listener, Progress
-from SpikeRegLib.refinement.image_pair import ImagePair
 from SpikeRegLib.refinement.landmarks import Pull, add_within
+from SpikeRegLib.refinement.level_images import LevelImages
 from SpikeRegLib.refinement.schedule import Level
 from SpikeRegLib.space.displacement import hold_border
 from SpikeRegLib.space.fields import compose
@@ -21,7 +21,7 @@ _BACKTRACKS = 3
 
 
 def climb(
-    pair: ImagePair, level: Level, field: torch.Tensor, grid: Grid, momentum: float,
+    images: LevelImages, level: Level, field: torch.Tensor, grid: Grid, momentum: float,
     listener: Listener, *, weight: torch.Tensor | None, pull: Pull | None,
 ) -> tuple[torch.Tensor, int]:  # fmt: skip
     """Up to `level.iterations` updates of `field` (voxels of `grid`), and how many were made.
@@ -40,7 +40,7 @@ def climb(
         listener(Progress("refine", (count + done) / level.iterations, message))
 
     for count in range(level.iterations):
-        similarity, velocity = pair.similarity_and_velocity(field, grid, level.velocity_sigma_mm, tick)
+        similarity, velocity = images.similarity_and_velocity(field, grid, level.velocity_sigma_mm, tick)
         tick(1.0)
         if weight is not None:
             velocity *= weight
@@ -66,7 +66,7 @@ def climb(
         update = velocity * (step / largest) if largest else velocity.clone()
         if pull is not None:
             # A landmark counts in proportion to the image, as the gradient of what is climbed has it.
-            force = pull.landmarks.weight / len(pull.landmarks.fixed) * pair.unit_force(level.velocity_sigma_mm)
+            force = pull.landmarks.weight / len(pull.landmarks.fixed) * images.unit_force(level.velocity_sigma_mm)
             longest_mm = force * step / largest * grid.spacing_mm if largest else math.inf
             share = step / level.step
             part, begin = pull.step(best, update=update, longest_mm=longest_mm, share=share)

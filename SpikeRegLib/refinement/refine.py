@@ -19,8 +19,8 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.boxes import Box, slices_of
 from SpikeRegLib.progress import Listener, part_of_stage, silent
 from SpikeRegLib.refinement.climb import climb
-from SpikeRegLib.refinement.image_pair import ImagePair, Images, content_of
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
+from SpikeRegLib.refinement.level_images import Images, LevelImages, content_of
 from SpikeRegLib.refinement.region import Neighbourhood, Region, changed_only_inside
 from SpikeRegLib.refinement.schedule import DEFAULT, THOROUGH, Level, RefinementSchedule
 from SpikeRegLib.space.displacement import hold_border
@@ -29,7 +29,7 @@ from SpikeRegLib.space.folds import remove_folds
 from SpikeRegLib.space.grids import Grid, resample, resample_voxels
 from SpikeRegLib.space.known import FADE_MM, Known
 
-__all__ = ["DEFAULT", "THOROUGH", "Level", "Refinement", "RefinementSchedule", "refine"]
+__all__ = ["DEFAULT", "THOROUGH", "Level", "OptimisedField", "RefinementSchedule", "refine"]
 
 # Spacing of the images on which the final field is compared with the one it started from.
 _JUDGE_SPACING_MM = 2.0
@@ -38,8 +38,8 @@ _SHARES = (1.0, 0.5, 0.25)
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """What `refine` found.
+class OptimisedField:
+    """The displacement field that `refine` gives, and how the optimisation went.
 
     Attributes:
         field: [3, d, h, w] displacement in mm, fixed -> moving, on `grid` (coarser than the input frame, same corner).
@@ -103,7 +103,7 @@ def refine(
     known: Known | None = None,
     fade_mm: float = FADE_MM,
     listener: Listener = silent,
-) -> Refinement:
+) -> OptimisedField:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
 
     Args:
@@ -158,20 +158,20 @@ def _refine(
     images: Images, frame: Grid, initial: torch.Tensor | None,
     initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
     area: Region | Neighbourhood | None, fade_mm: float, listener: Listener,
-) -> Refinement:  # fmt: skip
+) -> OptimisedField:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
     content = _content(images.fixed, area)
     if landmarks is not None:
         # The similarity is measured around the landmarks alone, their weight is for the whole image.
         landmarks = replace(landmarks, weight=landmarks.weight / _share(images, content))
-    pairs: dict[float, ImagePair] = {}
+    at_spacing: dict[float, LevelImages] = {}
 
-    def pair_at(spacing_mm: float) -> ImagePair:
-        if spacing_mm not in pairs:
-            pairs[spacing_mm] = ImagePair(images, frame, spacing_mm, content, schedule.window)
-        return pairs[spacing_mm]
+    def images_at(spacing_mm: float) -> LevelImages:
+        if spacing_mm not in at_spacing:
+            at_spacing[spacing_mm] = LevelImages(images, frame, spacing_mm, content, schedule.window)
+        return at_spacing[spacing_mm]
 
-    judge = pair_at(max(_JUDGE_SPACING_MM, frame.spacing_mm))
+    judge = images_at(max(_JUDGE_SPACING_MM, frame.spacing_mm))
     finest_mm = min((level.field_mm for level in levels), default=2 * frame.spacing_mm)
     if initial is not None:
         finest_mm = max(frame.spacing_mm, min(finest_mm, initial_grid.spacing_mm))
@@ -204,19 +204,19 @@ def _refine(
         grid = target
         if base is not None and grid == finest:
             field, base = compose(field[None], base[None])[0], None
-        pair = pair_at(level.spacing_mm)
-        pair.move_through(base, finest)
+        level_images = images_at(level.spacing_mm)
+        level_images.move_through(base, finest)
         done = sum(iterations)
         heard = part_of_stage(listener, done / max(1, total), (done + level.iterations) / max(1, total))
         weight = None if area is None else area.weight_on(grid)
         pull = None
         if landmarks is not None:
             pull = Pull(landmarks, grid, weight, after=None if base is None else (base, finest))
-        field, count = climb(pair, level, field, grid, schedule.momentum, heard, weight=weight, pull=pull)
+        field, count = climb(level_images, level, field, grid, schedule.momentum, heard, weight=weight, pull=pull)
         iterations.append(count)
         if landmarks is None:
-            field = pair.continued(field, grid, fade_mm=fade_mm)
-        pair.move_through(None, finest)
+            field = level_images.continued(field, grid, fade_mm=fade_mm)
+        level_images.move_through(None, finest)
     field = resample_voxels(field, grid, finest)
     if base is not None:
         field = compose(field[None], base[None])[0]
@@ -232,7 +232,7 @@ def _refine(
     accepted = (after if landmarks is None else objective(field)) > least
     if not accepted:
         field, after = start, judge.similarity(start, finest)
-    return Refinement(
+    return OptimisedField(
         field=finest.to_mm(field),
         grid=finest,
         frame_grid=frame,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch.nn.functional import max_pool3d
 
+from SpikeRegLib.progress import Tick, unheard
 from SpikeRegLib.space import sampling
 from SpikeRegLib.space.grids import Grid, resample
 from SpikeRegLib.space.inversion import invert_field
@@ -26,10 +26,12 @@ _STRAIGHT_MM = 0.04
 _SMALL_STEP_MM = 0.1
 # Nodes corrected between two ticks.
 _CHUNK = 2**17
+# Parts of the work that are done once the inverse is solved on the coarse grid, and interpolated to the finer one.
+_COARSE_SHARE, _INTERPOLATED_SHARE = 0.4, 0.5
 
 
 def fine_inverse(
-    deformation: DisplacementTransform, *, finer: float = FINER, tick: Callable[[], None] = lambda: None
+    deformation: DisplacementTransform, *, finer: float = FINER, tick: Tick = unheard
 ) -> DisplacementTransform:
     """The inverse of `deformation`, solved on its own grid, interpolated to a finer one and corrected where it bends.
 
@@ -39,7 +41,7 @@ def fine_inverse(
     Args:
         deformation: x -> x + u(x) on an isotropic grid with the axes of the patient.
         finer: ratio of the two grids' spacings.
-        tick: called between the steps; what it raises ends the work.
+        tick: called between the steps with the part of them that is done; what it raises ends the work.
 
     Returns:
         y -> y + v(y), v in mm, on a grid that covers every point the deformation reaches from its own; the
@@ -51,17 +53,18 @@ def fine_inverse(
     coarse = DisplacementTransform(
         *invert_field(deformation.field, deformation.frame, tolerance_mm=_COARSE_TOLERANCE_MM)
     )
-    tick()
+    tick(_COARSE_SHARE)
     source = Grid(coarse.frame.shape, coarse.frame.spacing[0])
     target = source.coarser(source.spacing_mm / finer)
     frame = replace(coarse.frame, shape=target.shape, spacing=(target.spacing_mm,) * 3)
     field = resample(coarse.field, source, target)
-    tick()
+    tick(_INTERPOLATED_SHARE)
     nodes = _on_finer(_bent(coarse.field), source, target).flatten().nonzero()[:, 0]
     corrected = []
-    for part in nodes.split(_CHUNK):
+    parts = nodes.split(_CHUNK)
+    for number, part in enumerate(parts, 1):
         corrected.append(_corrected(field, target, frame.origin, deformation, part))
-        tick()
+        tick(_INTERPOLATED_SHARE + (1 - _INTERPOLATED_SHARE) * number / len(parts))
     if corrected:
         field.flatten(1)[:, nodes] = torch.cat(corrected, 1)
     return DisplacementTransform(field, frame)

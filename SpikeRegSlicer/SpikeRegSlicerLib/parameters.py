@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
@@ -54,7 +54,14 @@ class _Methods(enum.Enum):
         return known.get(self.value, self.value)
 
 
-Method = _Methods("Method", {"PRESET": "", **{name.upper().replace("-", "_"): name for name in METHODS}})
+if TYPE_CHECKING:
+
+    class Method(_Methods):  # a type checker cannot see the other names, which METHODS gives
+        PRESET = ""
+        SPIKEREG = "spikereg"
+
+else:
+    Method = _Methods("Method", {"PRESET": "", **{name.upper().replace("-", "_"): name for name in METHODS}})
 """Who finds the deformation: every method of the library by its name there, and the preset's own, which is empty."""
 
 
@@ -160,6 +167,10 @@ class Parameters:
     reviewer: str = ""
     applyInverse: bool = False
     applyHarden: bool = False
+
+    if TYPE_CHECKING:  # what the wrapper adds
+
+        def default(self, name: str) -> Any: ...
 
 
 ADVANCED = (

@@ -237,6 +237,7 @@ class WorkerProcess:
         """What the worker said about itself, or about the job that runs; what is about any other one is late."""
         job = self._running
         if said.get("event") in ("starting", "ready"):
+            assert self._child is not None  # it speaks
             self._child.worker = int(said["pid"])
         elif said.get("event") == "end":
             self._hasSaidWhy = True

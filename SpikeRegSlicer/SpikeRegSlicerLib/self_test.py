@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -12,10 +12,15 @@ from SpikeRegSlicerLib.registration import RegistrationError
 from SpikeRegSlicerLib.sample import loadSample, loadSampleLabels
 from SpikeRegSlicerLib.scene.results import runs
 
+if TYPE_CHECKING:
+    from unittest import TestCase as _Assertions
+else:
+    _Assertions = object
+
 PRESET = "fast-preview"
 
 
-class Cases:
+class Cases(_Assertions):
     """Cases of the logic, mixed into a unittest.TestCase; each is called with the logic on an empty scene."""
 
     @classmethod

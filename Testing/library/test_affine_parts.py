@@ -12,9 +12,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.affine import _one_itk_thread, align, steps
+from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import homogeneous
-from SpikeRegLib.affine.pair import BINS, SEARCH_SAMPLES, PreparedPair
 from SpikeRegLib.affine.reduced import Prepared, ReducedImage, _holes, find, prepare
 from SpikeRegLib.affine.search import _quaternions, _rotation, search
 from SpikeRegLib.errors import InputError
@@ -71,18 +71,22 @@ SMALL = (12, 14, 16)
 
 
 @pytest.fixture(scope="module")
-def small() -> PreparedPair:
+def small() -> AlignmentImages:
     """Two images that agree in part; no more voxels around the foreground than the search samples."""
     first, second = (between_bins(1.2 * texture(SMALL, 1.0, seed)) for seed in (0, 1))
     frame, inside = frame_around(SMALL), ball(SMALL, 4.5)
-    pair = PreparedPair(prepared(frame, first, inside), prepared(frame, between_bins(first + 0.7 * second), inside), 0)
-    assert 500 < sitk.GetArrayFromImage(pair.masks["blurred"]).sum() < SEARCH_SAMPLES
-    return pair
+    images = AlignmentImages(
+        prepared(frame, first, inside), prepared(frame, between_bins(first + 0.7 * second), inside), 0
+    )
+    assert 500 < sitk.GetArrayFromImage(images.masks["blurred"]).sum() < SEARCH_SAMPLES
+    return images
 
 
-def values(pair: PreparedPair, name: str) -> tuple[np.ndarray, np.ndarray]:
+def values(images: AlignmentImages, name: str) -> tuple[np.ndarray, np.ndarray]:
     """An image of the fixed and one of the moving side, float64."""
-    fixed, moving = (sitk.GetArrayFromImage(getattr(side, name)).astype(float) for side in (pair.fixed, pair.moving))
+    fixed, moving = (
+        sitk.GetArrayFromImage(getattr(side, name)).astype(float) for side in (images.fixed, images.moving)
+    )
     return fixed, moving
 
 
@@ -120,18 +124,18 @@ def test_what_the_moving_image_does_not_know_is_not_compared_unless_it_is_most_o
     for columns, agrees in ((9, True), (4, False)):
         known = left < columns
         garbage = torch.where(known, contrast, texture(SMALL, 1.0, 5))
-        pair = PreparedPair(prepared(frame, contrast, inside), prepared(frame, garbage, inside, known), 0)
-        assert (pair.similarity(np.eye(4), "correlation") > 0.999) is agrees
+        images = AlignmentImages(prepared(frame, contrast, inside), prepared(frame, garbage, inside, known), 0)
+        assert (images.similarity(np.eye(4), "correlation") > 0.999) is agrees
 
 
 MEDIUM = (26, 28, 30)
 
 
-def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: int = 0) -> PreparedPair:
+def medium(shift: tuple[float, float, float], *, inverted: bool = False, seed: int = 0) -> AlignmentImages:
     """An image and itself, moved by `shift` radii."""
     frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 9.5)
     moved = replace(frame, origin=tuple(np.add(frame.origin, shift)))
-    return PreparedPair(
+    return AlignmentImages(
         prepared(frame, contrast, inside), prepared(moved, -contrast if inverted else contrast, inside), seed
     )
 
@@ -174,29 +178,29 @@ def test_the_search_starts_from_the_headers_and_goes_on_with_what_may_win(monkey
     turn = Rotation.from_rotvec(np.radians(120) * np.array([0.6, 0.0, 0.8])).as_matrix()
     frame, contrast, inside = frame_around(MEDIUM), texture(MEDIUM, 2.0), ball(MEDIUM, 11)
     turned = replace(frame, origin=tuple(turn @ frame.origin), direction=tuple(turn.ravel()))
-    pair = PreparedPair(prepared(frame, contrast, inside), prepared(turned, contrast, inside), 0)
+    images = AlignmentImages(prepared(frame, contrast, inside), prepared(turned, contrast, inside), 0)
     header = homogeneous(np.eye(3), np.array([0.3, -0.2, 0.1]))
     given: list[tuple[str, np.ndarray]] = []
     ended: list[float] = []
     optimise = steps.optimise
 
-    def watched(pair, start, step, measure, *rest):
+    def watched(images, start, step, measure, *rest):
         given.append((measure, start))
-        found = optimise(pair, start, step, measure, *rest)
+        found = optimise(images, start, step, measure, *rest)
         if measure == "blurred":
-            ended.append(pair.quick_similarity(found))
+            ended.append(images.quick_similarity(found))
         return found
 
     monkeypatch.setattr(steps, "optimise", watched)
     heard: list[Progress] = []
-    found = search(pair, header, heard.append)
+    found = search(images, header, heard.append)
     np.testing.assert_allclose(found, homogeneous(turn), atol=0.05)
     coarse = [start for measure, start in given if measure == "blurred"]
     fine = [start for measure, start in given if measure == "mutual information"]
     assert np.array_equal(coarse[0], header) and np.array_equal(coarse[1][:3, :3], np.eye(3))
     # The better of the two that the headers suggest in any case, then only what reaches half of the best.
-    assert pair.quick_similarity(fine[0]) == pytest.approx(max(ended[:2]))
-    assert all(pair.quick_similarity(start) >= 0.5 * max(ended) for start in fine[1:]) and max(ended) > 3 * ended[0]
+    assert images.quick_similarity(fine[0]) == pytest.approx(max(ended[:2]))
+    assert all(images.quick_similarity(start) >= 0.5 * max(ended) for start in fine[1:]) and max(ended) > 3 * ended[0]
     fractions = [progress.fraction for progress in heard]
     assert fractions[0] == 0.2 and fractions == sorted(fractions) and fractions[-1] <= 0.5 + 1e-9
 

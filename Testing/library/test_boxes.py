@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from SpikeRegLib.images.boxes import bounding_box, slices_of
-from SpikeRegLib.refinement.image_pair import content_of
+from SpikeRegLib.refinement.level_images import content_of
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6), st.integers(0, 5)), min_size=1, max_size=6))

@@ -13,7 +13,7 @@ from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import SIMILARITIES
 from SpikeRegLib.quality.verdict import judge
-from SpikeRegLib.refinement.refine import Level, Refinement, RefinementSchedule, refine
+from SpikeRegLib.refinement.refine import Level, OptimisedField, RefinementSchedule, refine
 from SpikeRegLib.similarity.contrast import MEASURES, compare_by
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import gaussian
@@ -85,7 +85,7 @@ def remaining_mm(field: torch.Tensor, known: torch.Tensor) -> float:
     return float(rest.square().sum(0).sqrt()[inside() > 0.5].mean())
 
 
-def refine_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor) -> Refinement:
+def refine_by(similarity: str, fixed: torch.Tensor, moving: torch.Tensor) -> OptimisedField:
     comparison = compare_by(similarity, fixed, moving, inside() > 0.5)
     return refine(comparison.of_fixed(fixed), comparison.of_moving(moving), spacing_mm=1.0, schedule=SHORT)
 

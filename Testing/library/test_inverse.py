@@ -65,6 +65,13 @@ def test_only_nodes_where_the_inverse_bends_are_worked_on_and_no_figure_falls(de
     assert some < every + 1e-3 and few < 0.5 * many
 
 
+def test_ticks_say_how_much_is_done(deformation, monkeypatch):
+    monkeypatch.setattr(inverse_module, "_CHUNK", 2**13)
+    heard: list[float] = []
+    fine_inverse(deformation, tick=heard.append)
+    assert len(heard) > 4 and heard == sorted(set(heard)) and heard[0] > 0 and heard[-1] == 1
+
+
 def test_the_finer_grid_has_what_the_nearest_node_has_but_for_its_outermost_layer():
     source = Grid((7, 8, 9), 2.0)
     target = source.coarser(2.0 / inverse_module.FINER)

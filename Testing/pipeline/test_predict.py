@@ -156,16 +156,15 @@ def test_two_contrasts_are_read_in_both_and_the_mean_counts():
 def test_a_full_device_falls_back_to_the_cpu_and_says_so(error, monkeypatch):
     fixed, moving, network = textured(8), textured(9), random_spiking(tiny_velocity())
     on_cpu = run(network, fixed, moving)
-    real, places = module._predict, []
+    real, places = module.deploy, []
 
-    def full(net, *images, device, **options):
+    def full(net, device):
         places.append(device)
         if device != "cpu":
             raise error
-        return real(net, *images, device=device, **options)
+        return real(net, device)
 
-    monkeypatch.setattr(module, "_predict", full)
-    monkeypatch.setattr(network, "to", lambda place: network)
+    monkeypatch.setattr(module, "deploy", full)
     found = run(network, fixed, moving, device="cuda")
     assert places == ["cuda", "cpu"] and found.device == "cpu"
     assert found.warnings[0] == "the cuda device ran out of memory; the network ran on the CPU instead"
@@ -173,12 +172,11 @@ def test_a_full_device_falls_back_to_the_cpu_and_says_so(error, monkeypatch):
 
 
 def test_other_errors_of_a_device_and_a_full_cpu_are_not_hidden(monkeypatch):
-    def fail(*images, device, **options):
+    def fail(net, device):
         raise RuntimeError("out of memory" if device == "cpu" else "illegal instruction")
 
     network = random_spiking(tiny_velocity())
-    monkeypatch.setattr(module, "_predict", fail)
-    monkeypatch.setattr(network, "to", lambda place: network)
+    monkeypatch.setattr(module, "deploy", fail)
     for device, message in (("cuda", "illegal instruction"), ("cpu", "out of memory")):
         with pytest.raises(RuntimeError, match=message):
             run(network, textured(1), textured(2), device=device)
@@ -188,14 +186,14 @@ def test_the_result_names_the_device_that_did_the_work(known, monkeypatch):
     """register on a device that runs out of memory: finished on the CPU, with the warning in result.json."""
     from SpikeRegLib.pipeline import engine as pipeline
 
-    real = module._predict
+    real = module.deploy
 
-    def full(net, *images, device, **options):
+    def full(net, device):
         if device != "cpu":
             raise torch.OutOfMemoryError("out of memory")
-        return real(net, *images, device=device, **options)
+        return real(net, device)
 
-    monkeypatch.setattr(module, "_predict", full)
+    monkeypatch.setattr(module, "deploy", full)
     monkeypatch.setattr(pipeline, "choose_device", lambda wanted: "cuda")
     monkeypatch.setattr("SpikeRegLib.spiking.unet.RegistrationUNet.to", lambda self, place: self)
     found = register(known.fixed, known.moving, preset="fast-preview", skip_affine=True, threads=1)

@@ -104,27 +104,29 @@ def test_a_prediction_in_tiles_is_that_of_the_whole_and_says_so() -> None:
 
 
 def test_a_device_without_memory_tries_tiles_before_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, tried = module._predict, []
+    read, ready, tried = module.read_pair, module.deploy, []
 
-    def full(net, *images, device, tile, **options):
+    def fits_only_in_tiles(*given, device, tile, **options):
         tried.append((device, tile))
         if device == "cuda" and tile is None:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(net, *images, device="cpu", tile=tile, **options)
+        return read(*given, device="cpu", tile=tile, **options)
 
-    monkeypatch.setattr(module, "_predict", full)
+    monkeypatch.setattr(module, "read_pair", fits_only_in_tiles)
+    monkeypatch.setattr(module, "deploy", lambda network, device: ready(network, "cpu"))
+    monkeypatch.setattr(Pair, "to", lambda pair, device: pair)
     found = run(random_spiking(tiny_velocity()), device="cuda")
     assert tried == [("cuda", None), ("cuda", 96)] and found.tile == 96
     assert found.warnings[0] == "the cuda device ran out of memory; the network ran in tiles of 96 voxels"
 
-    def none(net, *images, device, tile, **options):
+    def fits_nowhere(*given, device, tile, **options):
         tried.append((device, tile))
         if device == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(net, *images, device=device, tile=tile, **options)
+        return read(*given, device=device, tile=tile, **options)
 
     tried.clear()
-    monkeypatch.setattr(module, "_predict", none)
+    monkeypatch.setattr(module, "read_pair", fits_nowhere)
     found = run(random_spiking(tiny_velocity()), device="cuda")
     assert tried == [("cuda", None), ("cuda", 96), ("cpu", None)]
     assert found.warnings[0] == "the cuda device ran out of memory; the network ran on the CPU instead"

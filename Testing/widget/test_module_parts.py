@@ -66,11 +66,11 @@ def told(monkeypatch):
 
     class MorePart(Part):
         def setUp(self):
-            told.append(("setUp", self.parameters is not None))
+            told.append(("setUp", self.panel.parameters is not None))
 
     def teller(name):
         def method(self, *values):
-            told.append((name, self.parameters is not None))
+            told.append((name, self.panel.parameters is not None))
             getattr(Part, name)(self, *values)
 
         return method

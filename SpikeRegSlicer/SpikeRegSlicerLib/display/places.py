@@ -66,7 +66,7 @@ def worstPlaces(fixed: Any, warped: Any, jacobian: Any = None, count: int = 5) -
         if not scores[kind].any():
             order.remove(kind)
             continue
-        index = np.unravel_index(int(scores[kind].argmax()), head.shape)
+        index = tuple(int(n) for n in np.unravel_index(int(scores[kind].argmax()), head.shape))
         value = float(values[kind][index])
         places.append(Place(kind, toRas(index), value, _text(kind, value)))
         for score in scores.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeGuard
 
 import slicer
 import vtk
@@ -214,7 +214,7 @@ def _format(value: Any, text: str = "{:.3f}") -> str:
     return text.format(value) if _isNumber(value) else _NONE
 
 
-def _isNumber(value: Any) -> bool:
+def _isNumber(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 

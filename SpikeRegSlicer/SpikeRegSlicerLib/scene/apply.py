@@ -37,6 +37,7 @@ def applyTo(transformNode, nodes, inverse: bool = False, harden: bool = False, r
             left.append(reason)
             continue
         placement = _standing(transformNode, node, inverse)
+        assert placement is not None  # or there were a reason against it
         if not inverse:
             placement = np.linalg.inv(transforms.movingToWorld(transformNode)) @ placement
         grid = _targetGrid(transformNode, inverse, reference) if harden and _hasVoxels(node) else None

@@ -137,6 +137,7 @@ def _standingBounds(node, inputs: Inputs) -> np.ndarray | None:
         node.GetSegmentation().GetBounds(bounds)
         own = np.stack(np.meshgrid(*bounds.reshape(3, 2), indexing="ij"), -1).reshape(-1, 3)
     placement = inputs.standing(node)
+    assert placement is not None  # a node that stands nowhere is a problem of its own
     placed = own @ placement[:3, :3].T + placement[:3, 3]
     return np.stack([placed.min(axis=0), placed.max(axis=0)], axis=1).ravel()
 

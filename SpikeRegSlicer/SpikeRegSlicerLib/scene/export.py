@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import vtk
@@ -43,6 +44,7 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
         ) from error
     fixedGrid = grids.worldGrid(inputs.fixed, transforms.standing(inputs.fixed, inputs.pair, "fixed"))
     movingGrid, movingToWorld = grids.ownGrid(inputs.moving), transforms.standing(inputs.moving, inputs.pair, "moving")
+    assert movingToWorld is not None  # `inputs.problems` names volumes that stand nowhere
     request: dict[str, str | bool] = {
         "fixed": _image(folder, "fixed", inputs.fixed, fixedGrid),
         "moving": _image(folder, "moving", inputs.moving, movingGrid),
@@ -133,6 +135,7 @@ def _initial(folder: str, node, movingToWorld: np.ndarray) -> dict[str, str | bo
     else:
         node.GetTransformFromWorld(fromWorld)
     linear = grids.linearized(fromWorld)
+    signature: tuple[Any, ...]
     if linear.IsA("vtkTransform"):
         name, signature = "initial.tfm", _numbers(grids.toArray(linear.GetMatrix()))
     else:

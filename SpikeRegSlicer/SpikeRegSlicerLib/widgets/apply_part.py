@@ -63,6 +63,7 @@ class ApplyPart(Part):
 
     def _goal(self) -> Any:
         """The volume to whose space nodes are brought."""
+        assert self.panel.run is not None  # else nothing is offered
         transform = self.panel.run.transform
         return movingOf(transform) if self.parameters.applyInverse else fixedOf(transform)
 
@@ -73,6 +74,7 @@ class ApplyPart(Part):
 
     def _onApply(self) -> None:
         run, parameters = self.panel.run, self.parameters
+        assert run is not None
         nodes = [slicer.mrmlScene.GetNodeByID(identity) for identity in self.checked()]
         nodes = [node for node in nodes if node is not None]
         inverse, harden = parameters.applyInverse, parameters.applyHarden

@@ -52,7 +52,9 @@ class ComparePart(Part):
     def showRun(self, run: Run | None) -> None:
         """Compare the volumes of this run from now on, or nothing."""
         self._comparison = None
-        images = run.images() if run is not None else None
+        if run is None:
+            return
+        images = run.images()
         if images is not None:
             known = run.transform.GetTransformFromParent() is not None  # not so where its file was lost
             self._comparison = Comparison(slicer.mrmlScene, *images, run.transform if known else None)

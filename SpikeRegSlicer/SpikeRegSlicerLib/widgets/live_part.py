@@ -82,7 +82,7 @@ class LivePart(Part):
 
     def preview(self) -> None:
         """Run a preview into the nodes of the run that is looked at, so that it can be undone."""
-        parameters = self.parameters
+        parameters = self.panel.parameters
         if parameters is None:
             return
         found = list(self.panel.problems())

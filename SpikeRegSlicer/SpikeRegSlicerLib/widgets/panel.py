@@ -180,12 +180,14 @@ class Panel:
         return self.part(RunPart).start(options, outputs)
 
     def restoreDefaults(self) -> None:
+        assert self.parameters is not None
         with slicer.util.NodeModify(self.parameters):
             restoreDefaults(self.parameters)
 
     def removeRun(self) -> None:
         """Remove the run that is looked at with everything it made."""
         run, self.run = self.run, None
+        assert run is not None
         self.runs = [each for each in self.runs if each is not run]
         self.showRun()
         run.remove()
@@ -195,6 +197,7 @@ class Panel:
     def onJobDone(self, job: Registration) -> None:
         """A run that the panel started has ended."""
         if job.state is State.DONE and self.parameters is not None:
+            assert job.run is not None
             with slicer.util.NodeModify(self.parameters):
                 self.parameters.outputTransform = job.run.transform
                 self.parameters.outputVolume = job.run.warped
@@ -212,6 +215,7 @@ class Panel:
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _chosenRun(self) -> Run | None:
+        assert self.parameters is not None
         wanted = self.parameters.result
         return next((run for run in self.runs if run.transform is wanted), self.runs[-1] if self.runs else None)
 

@@ -62,8 +62,9 @@ class Part(VTKObservationMixin, ABC):
     # --- what a part does -------------------------------------------------------------------------------------------
 
     @property
-    def parameters(self) -> Parameters | None:
-        """The parameter node; None between two scenes."""
+    def parameters(self) -> Parameters:
+        """The parameter node; between two scenes there is none, and `panel.parameters` is None."""
+        assert self.panel.parameters is not None
         return self.panel.parameters
 
     def write(self, **values: Any) -> None:

@@ -46,7 +46,7 @@ class PresetPart(Part):
             self.ui.presetDescriptionLabel.text = str(error)
 
     def _onChosen(self, index: int) -> None:
-        if self.parameters and 0 <= index < len(self._shipped):
+        if self.panel.parameters and 0 <= index < len(self._shipped):
             presets.choose(self.parameters, self._shipped[index].name)
 
     def _onLoad(self) -> None:

@@ -75,6 +75,7 @@ class ResultsPart(Part):
         self.panel.removeRun()
 
     def _showTable(self, kind: str) -> None:
+        assert self.panel.run is not None  # else the button is not enabled
         node = products.table(self.panel.run, kind)
         if node is None or not self._open(LAYOUT_TABLE):
             self._tellWhere(node)
@@ -84,6 +85,7 @@ class ResultsPart(Part):
         slicer.app.applicationLogic().PropagateTableSelection()
 
     def _showChart(self) -> None:
+        assert self.panel.run is not None
         node = products.chart(self.panel.run)
         if node is None or not self._open(LAYOUT_PLOT):
             self._tellWhere(node)

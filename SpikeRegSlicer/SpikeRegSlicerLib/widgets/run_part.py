@@ -61,7 +61,7 @@ class RunPart(Part):
 
     def update(self) -> None:
         """Enable Run, or say in its tooltip and below it what is missing."""
-        if self.parameters is None:  # between two scenes
+        if self.panel.parameters is None:  # between two scenes
             return
         found = self.problems()
         ready = _("Register the moving volume onto the fixed one, in the background.")

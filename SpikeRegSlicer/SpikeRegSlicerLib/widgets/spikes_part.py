@@ -39,7 +39,9 @@ class SpikesPart(Part):
     def showRun(self, run: Run | None) -> None:
         """Walk through the layers of this run from now on, or of none."""
         self._forget()
-        fixed = fixedOf(run.transform) if run is not None else None
+        if run is None:
+            return
+        fixed = fixedOf(run.transform)
         if fixed is None or not run.spikes:
             return
         self._overlay = SpikeOverlay(slicer.mrmlScene, fixed, run.spikes)

@@ -36,8 +36,8 @@ def content_of(image: torch.Tensor) -> Box:
     return bounding_box((image > 1e-3).any(0)) or ([0, 0, 0], [n - 1 for n in image.shape[1:]])
 
 
-class ImagePair:
-    """Both images at one level, the fixed one cropped to its content, and the similarity of fields on them."""
+class LevelImages:
+    """Both images at the voxel size of one level, the fixed one cropped to its content, and how fields align them."""
 
     def __init__(
         self, images: Images, frame: Grid, spacing_mm: float, content: Box, window: int,

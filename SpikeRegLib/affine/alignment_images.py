@@ -1,4 +1,4 @@
-"""Two prepared images, the domain on which they are compared, and the measures of their agreement."""
+"""The two images of an alignment, the domain on which they are compared, and the measures of their agreement."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SEARCH_SAMPLES = 3_000
 BINS = 24
 
 
-class PreparedPair:
-    """Two prepared images, the domain on which they are compared, and the measures on it.
+class AlignmentImages:
+    """Both images as `prepare` makes them, the domain on which they are compared, and the measures on it.
 
     Matrices are 4x4, fixed -> moving, in the units of `Prepared`.
     """
