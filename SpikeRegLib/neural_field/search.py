@@ -98,10 +98,10 @@ class _Watched(LevelImages):
     best: tuple[float, torch.Tensor | None] = (float("-inf"), None)
     asked = 0
 
-    def similarity_and_velocity(
+    def objective_and_velocity(
         self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Tick
     ) -> tuple[float, torch.Tensor]:
-        value, velocity = super().similarity_and_velocity(field, grid, sigma_mm, tick)
+        value, velocity = super().objective_and_velocity(field, grid, sigma_mm, tick)
         self.asked += 1
         if value > self.best[0]:
             self.best = (value, field)

@@ -70,6 +70,18 @@ class Masks:
 
 
 @dataclass(frozen=True)
+class Anatomy:
+    """What structures found in the images are used for"""
+
+    structures: str | None = word(
+        None,
+        "all, none, or some of start (instead of a search), mask (the brain of a whole head), refinement (beside the "
+        "images) and verdict, with commas (default: all that the preset finds)",
+        metavar="USES",
+    )
+
+
+@dataclass(frozen=True)
 class Segmentations:
     """Structures known in both"""
 

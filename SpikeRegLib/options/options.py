@@ -21,6 +21,7 @@ class Options:
     method: groups.Method = dataclasses.field(default_factory=groups.Method)
     start: groups.Start = dataclasses.field(default_factory=groups.Start)
     masks: groups.Masks = dataclasses.field(default_factory=groups.Masks)
+    anatomy: groups.Anatomy = dataclasses.field(default_factory=groups.Anatomy)
     segmentations: groups.Segmentations = dataclasses.field(default_factory=groups.Segmentations)
     landmarks: groups.Landmarks = dataclasses.field(default_factory=groups.Landmarks)
     refinement: groups.Refinement = dataclasses.field(default_factory=groups.Refinement)

@@ -10,6 +10,7 @@ import torch
 from SpikeRegLib.affine.given import align_pair
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.pipeline.anatomy import both_heads, start_of
 from SpikeRegLib.pipeline.inputs import Side, lengths_scale, on_working_frame, working_frame
 from SpikeRegLib.pipeline.known import known_pair
 from SpikeRegLib.pipeline.stage import Stage, Work
@@ -26,19 +27,26 @@ JUDGED_VOXELS = 2.0
 
 @dataclass(frozen=True)
 class BaseMap:
-    """The map fixed -> moving before deformation."""
+    """The map fixed -> moving before deformation, and whether it comes from structures found in both images."""
 
     transform: Transform
     warnings: tuple[str, ...] = ()
+    by_structures: bool = False
 
 
 def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
-    """The given map, none, or the alignment of a pair, from its headers or from the given map on."""
+    """The given map, none, the one between structures, or the alignment of the images, from their headers or from the
+    given map on."""
     given: Transform | None = work["initial transform"]
     if given is not None and not settings["align"]:
         return BaseMap(given)
     if settings["skip_affine"]:
         return BaseMap(AffineTransform.identity())
+    heads = both_heads(work["fixed anatomy"], work["moving anatomy"])
+    if given is None and heads is not None and "start" in settings["structures_for"]:
+        between = start_of(*heads)
+        if between is not None:
+            return BaseMap(between, by_structures=True)
     sides: tuple[Side, Side] = work["fixed mask"], work["moving mask"]
     masks = [
         Volume(side.mask.to(torch.int16), side.image.frame, side.image.name) if side.mask_given else None
@@ -136,8 +144,8 @@ def _working_pair(work: Work, settings: dict[str, Any]) -> TwoScalePair:
 
 
 ALIGNMENT = Stage(
-    "alignment", "align", _base_map, reads=("align", "skip_affine", "seed"),
-    follows=("fixed mask", "moving mask", "initial transform"),
+    "alignment", "align", _base_map, reads=("align", "skip_affine", "seed", "structures_for"),
+    follows=("fixed mask", "moving mask", "fixed anatomy", "moving anatomy", "initial transform"),
 )  # fmt: skip
 WORKING_PAIR = Stage(
     "working pair", "align", _working_pair,

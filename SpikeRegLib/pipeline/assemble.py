@@ -13,6 +13,7 @@ import torch
 from SpikeRegLib import __version__
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.passes import Prediction
+from SpikeRegLib.pipeline.anatomy import anatomy_facts, warnings_of
 from SpikeRegLib.pipeline.field import field_facts
 from SpikeRegLib.pipeline.inputs import Side
 from SpikeRegLib.pipeline.landmarks import unmet
@@ -24,12 +25,14 @@ from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.space.transforms import AffineTransform, Transform
 
 _READS = (
-    "method", "device", "threads", "seed", "landmark_weight", "regularisation", "refine_iterations",
+    "method", "device", "threads", "seed", "structures_for", "landmark_weight", "regularisation", "refine_iterations",
     "preset.name", "preset.anatomy", "preset.refine", "preset.regularisation", "preset.working_voxels",
 )  # fmt: skip
 _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",
-    "prediction", "refinement", "landmarks", "mapping", "overlap",
+    "prediction", "refinement", "landmarks", "mapping", "overlap", "structures network", "fixed anatomy",
+    "fixed mask", "moving mask",
+    "moving anatomy", "structure maps", "agreement",
 )  # fmt: skip
 
 
@@ -43,7 +46,7 @@ def asked_of_refinement(landmark_weight: float, regularisation: float, region: V
 
 
 def _settings(chosen: Chosen, work: Work) -> dict[str, Any]:
-    named = {name: getattr(chosen, name) for name in ("method", "device", "threads", "seed")}
+    named = {name: getattr(chosen, name) for name in ("method", "device", "threads", "seed", "structures_for")}
     return {
         **named,
         "preset": chosen.preset.name,
@@ -90,6 +93,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         "dice": None if overlap is None else overlap.dice,
         "hd95_mm": None if overlap is None else overlap.hd95_mm,
         "tre_mm": _landmarks(fixed.points, moving.points, base, mapping.transform),
+        "anatomy": anatomy_facts(work, settings["structures_for"]),
         "spikes": _spikes(prediction),
         "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
     }  # fmt: skip
@@ -125,6 +129,7 @@ def _warnings(work: Work, settings: dict[str, Any], field: Any) -> list[str]:
         found += [*image.warnings, *(labels.warnings if labels else ())]
         if image.nonfinite:
             found.append(f"{image.name or 'image'}: {image.nonfinite} NaN or infinite voxels were taken as background")
+        found += warnings_of(side, work[f"{side} anatomy"], image.name)
     found += [*work["alignment"].warnings, *work["prediction"].warnings]
     if field is not None:
         found += field.warnings

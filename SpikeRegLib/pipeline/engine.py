@@ -13,6 +13,7 @@ from typing import Any
 from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.options.options import OPTIONS, Options, with_options
+from SpikeRegLib.pipeline.anatomy import uses_of
 from SpikeRegLib.pipeline.assemble import peak_memory_mb
 from SpikeRegLib.pipeline.field import field_settings
 from SpikeRegLib.pipeline.inputs import Source
@@ -74,7 +75,12 @@ def _chosen(options: Options) -> dict[str, Any]:
         raise InputError("--tile: the encoder of a neural field reads the whole image; leave it out")
     values = {name: options[name] for name in OPTIONS}
     values |= {f"preset.{name}": value for name, value in vars(preset).items()}
-    return values | {"method": method, "field": field, "network_file": network, "fine_network_file": fine}
+    uses = uses_of(options["structures"], preset.name, bool(preset.structures))
+    structures = models.find(preset.structures, "spikereg") if uses else None
+    return values | {
+        "method": method, "field": field, "network_file": network, "fine_network_file": fine,
+        "structures_for": uses, "structures_file": structures,
+    }  # fmt: skip
 
 
 def _network_files(preset: Preset, method: str, model: str | Path | None) -> tuple[Path | None, Path | None]:

@@ -48,6 +48,7 @@ class Side:
         cut: the faces of the grid that cut through the anatomy.
         labels: segmentation on the image's grid.
         points: [N, 3] landmarks, LPS mm.
+        brain_only: whether the mask is that of the brain that was found in a whole head.
     """
 
     image: Volume
@@ -58,6 +59,7 @@ class Side:
     points: torch.Tensor | None
     left_out: torch.Tensor | None = None
     cut: Faces = ((False, False), (False, False), (False, False))
+    brain_only: bool = False
 
 
 def load_side(

@@ -168,6 +168,6 @@ LANDMARKS = Stage(
         "landmark_weight", "refine_iterations", "regularisation", "preset.name", "preset.refine",
         "preset.regularisation", "preset.working_voxels",
     ),
-    follows=("fixed points", "moving points", "alignment", "working pair", "region", "refinement"),
+    follows=("fixed points", "moving points", "alignment", "working pair", "structure maps", "region", "refinement"),
     settings=_settings,
 )  # fmt: skip

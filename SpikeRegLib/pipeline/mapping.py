@@ -43,7 +43,7 @@ class Mapping:
 def _background(work: Work, settings: dict[str, Any]) -> float:
     """Of the warped image where the moving one does not reach."""
     given = settings["background"]
-    return background_value(work["moving mask"].image) if given is None else given
+    return background_value(work["moving input"].image) if given is None else given
 
 
 def _mapping(work: Work, background: float) -> Mapping:
@@ -76,7 +76,7 @@ def _mapping(work: Work, background: float) -> Mapping:
     return Mapping(transform, inverse, total, warped, jacobian, summary)
 
 
-BACKGROUND = Stage("background", "prepare", _background, reads=("background",), follows=("moving mask",), kept=False)
+BACKGROUND = Stage("background", "prepare", _background, reads=("background",), follows=("moving input",), kept=False)
 MAPPING = Stage(
     "mapping", "finish", _mapping,
     follows=("fixed mask", "moving mask", "background", "alignment", "working pair", "refinement", "landmarks"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from SpikeRegLib.pipeline.align import ALIGNMENT, WORKING_PAIR
+from SpikeRegLib.pipeline.anatomy import AGREEMENT, ANATOMY, SIDES, STRUCTURE_MAPS, STRUCTURES_NETWORK
 from SpikeRegLib.pipeline.assemble import registration
 from SpikeRegLib.pipeline.field import ENCODED, FIELD, FIELD_REFINEMENT
 from SpikeRegLib.pipeline.landmarks import LANDMARKS
@@ -13,10 +14,10 @@ from SpikeRegLib.pipeline.prepare import (
     FIELD_MODEL,
     FINE_NETWORK,
     INITIAL_TRANSFORM,
+    INPUTS,
     NETWORK,
     NO_TILE,
     PAIR,
-    SIDES,
     TILE,
 )
 from SpikeRegLib.pipeline.refine import REFINEMENT
@@ -25,19 +26,20 @@ from SpikeRegLib.pipeline.stage import Stage
 
 Plan = tuple[Stage, ...]
 
-_READ: Plan = (INITIAL_TRANSFORM, *SIDES, REGION_IMAGE, PAIR, BACKGROUND)
-_FINISH: Plan = (MAPPING, OVERLAP)
+_READ: Plan = (STRUCTURES_NETWORK, INITIAL_TRANSFORM, *INPUTS, REGION_IMAGE, PAIR, BACKGROUND)
+_ALIGN: Plan = (*ANATOMY, *SIDES, ALIGNMENT, WORKING_PAIR, STRUCTURE_MAPS)
+_FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT)
 
 UNET: Plan = (
-    NETWORK, FINE_NETWORK, TILE, *_READ, ALIGNMENT, WORKING_PAIR, PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH,
+    NETWORK, FINE_NETWORK, TILE, *_READ, *_ALIGN, PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH,
     registration("network", "fine network"),
 )  # fmt: skip
 NEURAL_FIELD: Plan = (
-    FIELD_MODEL, *_READ, ALIGNMENT, WORKING_PAIR, ENCODED, REGION, FIELD, FIELD_REFINEMENT, LANDMARKS, *_FINISH,
+    FIELD_MODEL, *_READ, *_ALIGN, ENCODED, REGION, FIELD, FIELD_REFINEMENT, LANDMARKS, *_FINISH,
     registration("network", fitted=True),
 )  # fmt: skip
 OPTIMISATION: Plan = (
-    NO_TILE, *_READ, ALIGNMENT, WORKING_PAIR, NO_PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH, registration(),
+    NO_TILE, *_READ, *_ALIGN, NO_PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH, registration(),
 )  # fmt: skip
 
 PLANS: dict[str, Plan] = {

@@ -78,7 +78,7 @@ def _initial_transform(work: Work, settings: dict[str, Tracked]) -> Transform | 
 
 def _side_stages(side: str, done: float) -> tuple[Stage, ...]:
     """The stages that read one image and what belongs to it; `done` is the share of the reading that came before."""
-    image, mask, points = f"{side} image", f"{side} mask", f"{side}_points"
+    image, bare, points = f"{side} image", f"{side} input", f"{side}_points"
 
     def reading(work: Work, files: tuple[Tracked, ...], load: Callable[[], Value]) -> Value:
         tell_reading(work.listener, *(file.given for file in files), fraction=done)
@@ -100,16 +100,15 @@ def _side_stages(side: str, done: float) -> tuple[Stage, ...]:
     def read_points(work: Work, settings: dict[str, Tracked]) -> Side:
         given: torch.Tensor | str | os.PathLike[str] | None = settings[points].given
         tell_reading(work.listener, given, fraction=done + 0.5)
-        found = with_points(work[mask], given, role=image)
+        found = with_points(work[bare], given, role=image)
         work.listener(Progress("prepare", done + 0.5, f"read the {image}"))
         return found
 
     return (
         Stage(image, "prepare", read_image, reads=(side, "allow_nonfinite", "allow_few_values")),
-        # Everything that is computed depends on the mask, so the threads are its settings, too.
-        Stage(mask, "prepare", read_masks, reads=(f"{side}_mask", f"{side}_leave_out", "threads"), follows=(image,)),
+        Stage(bare, "prepare", read_masks, reads=(f"{side}_mask", f"{side}_leave_out"), follows=(image,)),
         Stage(f"{side} segmentation", "prepare", read_labels, reads=(f"{side}_labels",), follows=(image,)),
-        Stage(f"{side} points", "prepare", read_points, reads=(points,), follows=(mask,), kept=False),
+        Stage(f"{side} points", "prepare", read_points, reads=(points,), follows=(bare,), kept=False),
     )
 
 
@@ -122,5 +121,5 @@ FINE_NETWORK = _network_stage("fine network", "fine_network_file")
 FIELD_MODEL = Stage("network", "prepare", _field_model, reads=("network_file", "method", "timesteps"))
 TILE, NO_TILE = _tile("network", "fine network"), _tile()
 INITIAL_TRANSFORM = Stage("initial transform", "prepare", _initial_transform, reads=("initial_transform",))
-SIDES = (*_side_stages("fixed", 0.0), *_side_stages("moving", 0.5))
+INPUTS = (*_side_stages("fixed", 0.0), *_side_stages("moving", 0.5))
 PAIR = Stage("pair", "prepare", _check_pair, follows=("fixed points", "moving points"), kept=False)

@@ -74,13 +74,15 @@ def _refined(work: Work, settings: RefinementSettings | None, start: Start) -> M
         if region is not None:
             weight = region.weight_on(deformation.grid)
             field = deformation.field + weight * (field - deformation.field)
-        refined, _ = optimised(work, pair, Deformation(field, deformation.grid), settings.schedule, region=region)
+        refined, accepted = optimised(
+            work, pair, Deformation(field, deformation.grid), settings.schedule, region=region
+        )
         if region is not None and not bool(region.weight_on(refined.grid).any()):
             warnings.append(
                 f"the region is too thin to refine in; make it {region.thinnest_mm(refined.grid):.0f} mm across"
             )
         reached = refined.similarity(judged)
-        if reached < after:
+        if not accepted if work["structure maps"] is not None else reached < after:
             warnings.append("refinement did not improve the similarity; its start was kept")
         else:
             deformation, after = refined, reached
@@ -108,7 +110,7 @@ def optimised(
         spacing_mm=working.frame.spacing[0], initial=start.field,
         initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
         itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, known=working.known,
-        fade_mm=working.fade_mm, listener=work.listener,
+        fade_mm=working.fade_mm, maps=work["structure maps"], listener=work.listener,
     )  # fmt: skip
     return Deformation(found.field, found.grid, found.iterations), found.accepted
 
@@ -133,7 +135,7 @@ def refinement(start_of: Callable[[Work], Start], *start_follows: str) -> Stage:
             "refine_iterations", "regularisation", "preset.name", "preset.refine", "preset.regularisation",
             "preset.working_voxels",
         ),
-        follows=("fixed mask", "moving mask", "working pair", "region", *start_follows),
+        follows=("fixed mask", "moving mask", "working pair", "structure maps", "region", *start_follows),
         settings=_settings,
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def region_on(frame: Frame, region: Volume, *, scale: float = 1.0) -> Region:
 
 
 def _image(work: Work, settings: dict[str, Tracked]) -> Volume | None:
-    given, side = settings["region"].given, work["fixed mask"]
+    given, side = settings["region"].given, work["fixed input"]
     if given is None:
         return None
     tell_reading(work.listener, given, fraction=1.0)
@@ -71,7 +71,7 @@ def _region(work: Work, settings: tuple[Tracked, int]) -> Region | None:
     return region_on(pair.working.frame, region.given, scale=lengths_scale(working_voxels, pair.working.frame))
 
 
-REGION_IMAGE = Stage("region image", "prepare", _image, reads=("region",), follows=("fixed mask",), kept=False)
+REGION_IMAGE = Stage("region image", "prepare", _image, reads=("region",), follows=("fixed input",), kept=False)
 REGION = Stage(
     "region", "refine", _region, reads=("region", "preset.working_voxels"), follows=("region image", "working pair"),
     settings=_settings,

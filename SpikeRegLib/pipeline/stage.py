@@ -16,7 +16,7 @@ from SpikeRegLib.pipeline.recall import file_key
 from SpikeRegLib.progress import Listener
 
 # What is read from files; each is known by its file.
-SOURCES = {"fixed", "moving", "network_file", "fine_network_file"} | {
+SOURCES = {"fixed", "moving", "network_file", "fine_network_file", "structures_file"} | {
     name for name, option in OPTIONS.items() if option.kind == "file"
 }
 

@@ -82,6 +82,8 @@ class Preset:
         regularisation: factor on the smoothing lengths of every refinement level; a run's own factor comes on top.
         refine: the instance optimisation that follows.
         field: of a neural deformation field; what suits the method where it is left out.
+        structures: name of the weights, or a path, of a network that names structures in each image; what they are used
+            for is an option. Empty for none.
         anatomy: "brain" where the preset is made for brains and its verdict may be good; empty for any anatomy.
     """
 
@@ -97,6 +99,7 @@ class Preset:
     fine_model: str = ""
     regularisation: float = 1.0
     field: FieldSettings | None = None
+    structures: str = ""
     anatomy: str = ""
 
     def __post_init__(self) -> None:

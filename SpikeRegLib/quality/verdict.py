@@ -64,6 +64,14 @@ RULES = (
         True,
         "forward and inverse differ by {value:.2f} mm on average",
     ),
+    Rule(
+        "anatomy",
+        "agreement",
+        0.55,
+        0.35,
+        False,
+        "structures found in both images overlap little (mean Dice {value:.2f})",
+    ),
     Rule("dice", "after_mean", 0.6, 0.4, False, "segmentations overlap little (mean Dice {value:.2f})"),
     Rule("tre_mm", "after_mean", 3.0, 6.0, True, "landmarks are {value:.1f} mm apart on average"),
 )
@@ -112,6 +120,10 @@ def judge(result: dict[str, Any], *, anatomy: str = "brain") -> dict[str, Any]:
             continue
         worst = 2
         reasons.append(f"{what} is worse than before the registration")
+    for side, image in ((result.get("anatomy") or {}).get("images") or {}).items():
+        if not image["head"]:
+            worst = max(worst, 1)
+            reasons.append(f"the {side} image does not look like an upright head ({image['reason']})")
     if not _independent(result):
         # Measured: between T1 and FLAIR this similarity rose while most of a known deformation was left.
         if measure != "LNCC":

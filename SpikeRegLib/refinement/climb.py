@@ -40,7 +40,7 @@ def climb(
         listener(Progress("refine", (count + done) / level.iterations, message))
 
     for count in range(level.iterations):
-        similarity, velocity = images.similarity_and_velocity(field, grid, level.velocity_sigma_mm, tick)
+        similarity, velocity = images.objective_and_velocity(field, grid, level.velocity_sigma_mm, tick)
         tick(1.0)
         if weight is not None:
             velocity *= weight

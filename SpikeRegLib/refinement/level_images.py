@@ -11,6 +11,7 @@ import torch
 
 from SpikeRegLib.images.boxes import Box, bounding_box
 from SpikeRegLib.progress import Tick
+from SpikeRegLib.refinement.feature_maps import FeatureDifference, FeatureMaps
 from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.space.displacement import sample
@@ -41,7 +42,10 @@ class LevelImages:
 
     def __init__(
         self, images: Images, frame: Grid, spacing_mm: float, content: Box, window: int,
+        maps: FeatureMaps | None = None, maps_weight: float = 0.0,
     ) -> None:  # fmt: skip
+        self._maps = None if maps is None or not maps_weight else FeatureDifference(maps, spacing_mm, content, frame)
+        self._maps_weight = maps_weight
         fixed, moving, mask, known = images
         ratio = spacing_mm / frame.spacing_mm
         self._whole = whole = frame.coarser(spacing_mm)
@@ -84,6 +88,8 @@ class LevelImages:
 
     def move_through(self, field: torch.Tensor | None, grid: Grid) -> None:
         """From now on `field` (voxels of `grid`) comes after every other: the moving image is warped with it, once."""
+        if self._maps is not None:
+            self._maps.move_through(field, grid)
         self._moving = self._original
         if field is not None:
             fine = [resample(component, grid, self._whole) for component in field]
@@ -93,6 +99,11 @@ class LevelImages:
         """Mean local correlation when the moving image is seen through `field` (voxels of `grid`)."""
         warped, known = self._parted(self._warped(field, grid))
         return fmean(at.value(channel, *known) for at, channel in zip(self._correlations, warped, strict=True))
+
+    def objective(self, field: torch.Tensor, grid: Grid) -> float:
+        """What is climbed: the similarity, and with maps their agreement times its weight."""
+        value = self.similarity(field, grid)
+        return value if self._maps is None else value + self._maps_weight * self._maps.value(field, grid)
 
     def _parted(self, warped: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """The warped image, and how far its voxels count if that is not everywhere the same."""
@@ -109,10 +120,10 @@ class LevelImages:
             self._positions = field.new_empty(*self.grid.shape, 3)
         return sample(self._moving, list(fine), start=self._start, scale=scale, buffer=self._positions)
 
-    def similarity_and_velocity(
+    def objective_and_velocity(
         self, field: torch.Tensor, grid: Grid, sigma_mm: float, tick: Tick
     ) -> tuple[float, torch.Tensor]:
-        """Similarity of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it.
+        """The objective of `field`, and the smoothed direction [3, d, h, w] on `grid` that increases it.
 
         `tick` is called between the longer steps.
         """
@@ -132,7 +143,13 @@ class LevelImages:
                     slope.select(axis, face).zero_()
                 velocity[component] += resample(slope.mul_(gradient), self.grid, grid, sigma_mm=sigma_mm)
             tick((number + 1) / channels)
-        return fmean(values), velocity
+        value = fmean(values)
+        if self._maps is not None:
+            agreement, direction = self._maps.value_and_velocity(field, grid, sigma_mm)
+            # The channels' velocities are summed, their values averaged.
+            velocity.add_(direction, alpha=self._maps_weight * channels)
+            value += self._maps_weight * agreement
+        return value, velocity
 
     def unit_force(self, sigma_mm: float) -> float:
         """What a gain of 1 for each mm that one point moves adds to the velocity there, smoothed like the images'."""

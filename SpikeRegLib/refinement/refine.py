@@ -19,6 +19,7 @@ from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.boxes import Box, slices_of
 from SpikeRegLib.progress import Listener, part_of_stage, silent
 from SpikeRegLib.refinement.climb import climb
+from SpikeRegLib.refinement.feature_maps import FeatureMaps
 from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at
 from SpikeRegLib.refinement.level_images import Images, LevelImages, content_of
 from SpikeRegLib.refinement.region import Neighbourhood, Region, changed_only_inside
@@ -102,6 +103,7 @@ def refine(
     region: Region | None = None,
     known: Known | None = None,
     fade_mm: float = FADE_MM,
+    maps: FeatureMaps | None = None,
     listener: Listener = silent,
 ) -> OptimisedField:
     """Optimise a displacement field for one pair, starting from `initial`; never returns a worse one.
@@ -122,6 +124,8 @@ def refine(
         known: where the images are known, as they lie on the frame; the part of the moving image moves with it. Without
             landmarks the field goes on smoothly where they are not. None: everywhere.
         fade_mm: over which it falls to a third outside the field of view.
+        maps: compared beside the images, with the weight that each level gives them (`Level.maps`). What is maximised,
+            and judged at the end, is then both together.
         listener: called every iteration; what it raises ends the run.
 
     Raises:
@@ -151,13 +155,13 @@ def refine(
             apart = landmarks.fixed[unmet] if bool(unmet.any()) else landmarks.fixed
             area = Neighbourhood(apart, landmarks.reach_mm, frame, region)
         images = Images(fixed, moving, mask, known)
-        return _refine(images, frame, initial, source, schedule, itk_jacobian, landmarks, area, fade_mm, listener)
+        return _refine(images, frame, initial, source, schedule, itk_jacobian, landmarks, area, fade_mm, maps, listener)
 
 
 def _refine(
     images: Images, frame: Grid, initial: torch.Tensor | None,
     initial_grid: Grid, schedule: RefinementSchedule, linear: torch.Tensor | None, landmarks: Landmarks | None,
-    area: Region | Neighbourhood | None, fade_mm: float, listener: Listener,
+    area: Region | Neighbourhood | None, fade_mm: float, maps: FeatureMaps | None, listener: Listener,
 ) -> OptimisedField:  # fmt: skip
     levels = [level.on(frame) for level in schedule.levels if level.iterations]
     content = _content(images.fixed, area)
@@ -168,7 +172,8 @@ def _refine(
 
     def images_at(spacing_mm: float) -> LevelImages:
         if spacing_mm not in at_spacing:
-            at_spacing[spacing_mm] = LevelImages(images, frame, spacing_mm, content, schedule.window)
+            weight = schedule.maps_weight(spacing_mm)
+            at_spacing[spacing_mm] = LevelImages(images, frame, spacing_mm, content, schedule.window, maps, weight)
         return at_spacing[spacing_mm]
 
     judge = images_at(max(_JUDGE_SPACING_MM, frame.spacing_mm))
@@ -182,10 +187,11 @@ def _refine(
 
     def objective(field: torch.Tensor) -> float:
         loss = 0.0 if landmarks is None else landmarks.penalty(finest.to_mm(field), finest)
-        return judge.similarity(field, finest) - loss
+        return judge.objective(field, finest) - loss
 
     before = judge.similarity(start, finest)
-    least = before if landmarks is None else objective(start)
+    alone = landmarks is None and maps is None  # the images are all that counts
+    least = before if alone else objective(start)
     start, _ = remove_folds(start, linear=linear)
 
     # While the levels are coarser than a given start, they look for what is left to do: a field that comes first and
@@ -229,7 +235,7 @@ def _refine(
     if inside is not None:
         field = changed_only_inside(inside, field, start, linear)
     after = judge.similarity(field, finest)
-    accepted = (after if landmarks is None else objective(field)) > least
+    accepted = (after if alone else objective(field)) > least
     if not accepted:
         field, after = start, judge.similarity(start, finest)
     return OptimisedField(

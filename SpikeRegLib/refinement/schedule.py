@@ -22,6 +22,8 @@ class Level:
         velocity_sigma_mm: Gaussian smoothing of each update (fluid regularisation).
         field_sigma_mm: Gaussian smoothing of the whole field after each update (diffusion regularisation).
         step: largest displacement of one update, in voxels of the field.
+        maps: what a mean squared difference of 1 of the maps counts against the images' correlation, where there are
+            maps (`feature_maps`).
     """
 
     spacing_mm: float
@@ -30,6 +32,7 @@ class Level:
     velocity_sigma_mm: float
     field_sigma_mm: float
     step: float = 0.5
+    maps: float = 0.0
 
     def __post_init__(self) -> None:
         check_numbers(self)
@@ -62,6 +65,11 @@ class RefinementSchedule:
     levels: tuple[Level, ...]
     window: int = 5
     momentum: float = 0.5
+
+    def maps_weight(self, spacing_mm: float) -> float:
+        """`Level.maps` of the level whose images are nearest in spacing; of equals the finer one."""
+        nearest = min(reversed(self.levels), key=lambda level: abs(level.spacing_mm - spacing_mm), default=None)
+        return 0.0 if nearest is None else nearest.maps
 
 
 _COARSE = (Level.usual(4.0, 20), Level.usual(2.0, 10))

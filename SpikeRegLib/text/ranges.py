@@ -49,6 +49,7 @@ FIELDS: dict[str, dict[str, Range]] = {
         "velocity_sigma_mm": LEVEL_SIGMA_MM,
         "field_sigma_mm": LEVEL_SIGMA_MM,
         "step": (0.01, 1),
+        "maps": WEIGHT,
     },
     "FieldSettings": {
         "stages_mm": (1, 256),

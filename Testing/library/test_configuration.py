@@ -34,7 +34,7 @@ def own_preset(folder: Path, text: str) -> Path:
     return path
 
 
-NAMES = ["any-anatomy", "brain-multicontrast", "brain-t1", "brain-t1-sparse", "fast-preview"]
+NAMES = ["any-anatomy", "brain", "brain-multicontrast", "brain-t1", "brain-t1-sparse", "fast-preview"]
 NAMES += ["nephi", "nephi-any-anatomy", "nephi-fast", "spiking-nephi"]
 
 

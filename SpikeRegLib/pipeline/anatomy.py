@@ -1,0 +1,269 @@
+"""Anatomy: the structures that a network finds in both images, and what they are used for.
+
+They are used for the start (the affine map between them instead of a search), the mask (the brain of a whole head), the
+refinement (their maps beside the images) and the verdict (whether each structure lies on its like). Where an image is
+not recognised as a head, nothing is used and a warning says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from SpikeRegLib import models
+from SpikeRegLib.anatomy.brain import BrainMask, brain_mask
+from SpikeRegLib.anatomy.channels import channels_of
+from SpikeRegLib.anatomy.layout import Layout, Places, fit_affine, places
+from SpikeRegLib.anatomy.reading import StructureMaps, read_structures
+from SpikeRegLib.anatomy.recognition import Recognition, recognise
+from SpikeRegLib.anatomy.structures import LABELS
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.pipeline.inputs import Side, bare_side
+from SpikeRegLib.pipeline.stage import Stage, Tracked, Work
+from SpikeRegLib.progress import Progress
+from SpikeRegLib.quality import metrics
+from SpikeRegLib.refinement.feature_maps import FeatureMaps
+from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
+from SpikeRegLib.spiking.unet import RegistrationUNet
+
+USES = ("start", "mask", "refinement", "verdict")
+# A brain that fills less of what stands out from the background lies in a whole head.
+_WHOLE_HEAD = 0.75
+
+
+@dataclass(frozen=True)
+class StructuresNetwork:
+    """The network that names structures, how heads are built, and the name and digest of its file."""
+
+    network: RegistrationUNet
+    layout: Layout
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What was found in one image.
+
+    Attributes:
+        maps: of every structure.
+        places: their centres and volumes.
+        recognition: whether it looks like a head; if not, nothing else here is worth anything.
+        brain: where the brain is.
+    """
+
+    maps: StructureMaps
+    places: Places
+    recognition: Recognition
+    brain: BrainMask
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How structures of the fixed image and, through the whole map, those of the moving one lie on each other.
+
+    Attributes:
+        per_structure: label -> Dice of the two, each as the network found it.
+        mean: of them.
+    """
+
+    per_structure: dict[int, float]
+    mean: float
+
+
+def uses_of(asked: str | None, preset: str, available: bool) -> tuple[str, ...]:
+    """What `--structures` asks for.
+
+    Args:
+        asked: "all", "none" or names with commas; None for all that there is.
+        preset: its name, for the message.
+        available: whether the preset has a network that names structures.
+
+    Raises:
+        InputError: an unknown use, or a use that the preset has no network for.
+    """
+    if asked == "none" or (asked is None and not available):
+        return ()
+    if not available:
+        raise InputError(f"--structures: preset {preset} finds none; choose another preset, or leave it out")
+    if asked in (None, "all"):
+        return USES
+    wanted = [word.strip() for word in str(asked).split(",")]
+    for word in wanted:
+        if word not in USES:
+            raise InputError(f"--structures {word}: unknown; give all, none, or some of {', '.join(USES)}, with commas")
+    return tuple(use for use in USES if use in wanted)
+
+
+def _network(work: Work, settings: dict[str, Any]) -> StructuresNetwork | None:
+    file: Tracked = settings["structures_file"]
+    if file.given is None:
+        return None
+    header, network = models.read_header(file.given), models.load_model(file.given)
+    if network.spec.output != "structures":
+        raise InputError(f"{file.given}: names no structures; give a network that `spikereg train anatomy` made")
+    try:
+        layout = Layout.from_json(header.facts.get("layout"))
+    except ValueError as error:
+        raise InputError(f"{file.given}: {error}; train it again") from error
+    return StructuresNetwork(network, layout, {"name": file.given.stem, "sha256": models.sha256(file.given)})
+
+
+def _read(side: str, begin: float, work: Work, settings: Any) -> Anatomy | None:
+    known: StructuresNetwork | None = work["structures network"]
+    if known is None:
+        return None
+    given: Side = work[f"{side} input"]
+
+    def heard(progress: Progress) -> None:
+        work.listener(Progress("align", begin + 0.1 * progress.fraction, f"structures of the {side} image"))
+
+    maps = read_structures(known.network, given.image, listener=heard)
+    shares = maps.probabilities
+    found = places(shares, maps.frame)
+    return Anatomy(maps, found, recognise(found, known.layout), brain_mask(1 - shares[0], maps.frame))
+
+
+def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:
+    """The side, of a whole head without a given mask with that of its brain."""
+    given: Side = work[f"{side} input"]
+    anatomy: Anatomy | None = work[f"{side} anatomy"]
+    if anatomy is None or "mask" not in settings["structures_for"] or given.mask_given or not anatomy.recognition.head:
+        return given
+    brain = anatomy.brain.on(given.image.frame)
+    if float((brain & given.mask).sum()) > _WHOLE_HEAD * float(given.mask.sum()):
+        return given
+    mask = Volume(brain.to(torch.int16), given.image.frame)
+    left_out = None if given.left_out is None else Volume(given.left_out.to(torch.int16), given.image.frame)
+    return replace(bare_side(given.image, mask, left_out), brain_only=True)
+
+
+def both_heads(fixed: Anatomy | None, moving: Anatomy | None) -> tuple[Anatomy, Anatomy] | None:
+    """Both, where both were recognised."""
+    if fixed is None or moving is None or not (fixed.recognition.head and moving.recognition.head):
+        return None
+    return fixed, moving
+
+
+def start_of(fixed: Anatomy, moving: Anatomy) -> AffineTransform | None:
+    """The affine map fixed -> moving between their structures; None where they have too few in common."""
+    fit = fit_affine(fixed.places, moving.places)
+    return None if fit is None else AffineTransform(fit.matrix)
+
+
+def _maps(work: Work, settings: dict[str, Any]) -> FeatureMaps | None:
+    """The structures of both images on the working frame."""
+    both = both_heads(work["fixed anatomy"], work["moving anatomy"])
+    if both is None or "refinement" not in settings["structures_for"]:
+        return None
+    working, base = work["working pair"].working, work["alignment"].transform
+    grid = working.grid.coarser(max(both[0].maps.frame.spacing[0], working.grid.spacing_mm))
+    frame = working.frame_of(grid)
+    seen = working.coarser(grid.spacing_mm)
+    weight = seen.mask.float() if seen.known is None else seen.mask * seen.known.counts
+    sides = zip(both, (AffineTransform.identity(), base), strict=True)
+    fixed, moving = (_channels(anatomy.maps, transform, frame) for anatomy, transform in sides)
+    return FeatureMaps(fixed, moving, weight, grid)
+
+
+def _channels(maps: StructureMaps, transform: Transform, frame: Any) -> torch.Tensor:
+    channels = channels_of(maps.probabilities)
+    return torch.stack([warp_image(Volume(channel, maps.frame), transform, frame).data for channel in channels])
+
+
+def _agreement(work: Work, settings: dict[str, Any]) -> Agreement | None:
+    both = both_heads(work["fixed anatomy"], work["moving anatomy"])
+    if both is None or "verdict" not in settings["structures_for"]:
+        return None
+    fixed, moving = (Volume(anatomy.maps.classes.to(torch.int16), anatomy.maps.frame) for anatomy in both)
+    warped = warp_image(moving, work["mapping"].transform, fixed.frame, interpolation="nearest")
+    dice = {LABELS[place - 1]: value for place, value in metrics.dice(fixed, warped).items()}
+    return Agreement(dice, sum(dice.values()) / max(1, len(dice)))
+
+
+def _stage(name: str, step: str, make: Any, *follows: str, reads: tuple[str, ...] = ("structures_for",)) -> Stage:
+    return Stage(name, step, make, reads=reads, follows=follows)
+
+
+STRUCTURES_NETWORK = _stage("structures network", "prepare", _network, reads=("structures_file",))
+ANATOMY = tuple(
+    _stage(f"{side} anatomy", "align", partial(_read, side, begin), "structures network", f"{side} input", reads=())
+    for side, begin in (("fixed", 0.0), ("moving", 0.1))
+)
+SIDES = tuple(
+    # Everything that is computed depends on the mask, so the threads are its settings, too.
+    _stage(f"{side} mask", "align", partial(_side, side), f"{side} input", f"{side} anatomy",
+           reads=("structures_for", "threads"))
+    for side in ("fixed", "moving")
+)  # fmt: skip
+STRUCTURE_MAPS = _stage(
+    "structure maps", "align", _maps, "fixed anatomy", "moving anatomy", "working pair", "alignment"
+)
+AGREEMENT = _stage("agreement", "finish", _agreement, "fixed anatomy", "moving anatomy", "mapping")
+
+
+def warnings_of(side: str, anatomy: Anatomy | None, name: str) -> list[str]:
+    """What a person should know of one image's anatomy."""
+    if anatomy is None or anatomy.recognition.head:
+        return []
+    return [
+        f"{name or side + ' image'}: does not look like an upright head ({anatomy.recognition.reason}); "
+        "structures are not used"
+    ]
+
+
+def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:
+    """`anatomy` of result.json; None where no structures were looked for.
+
+    Args:
+        work: of a stage that follows those of this module, the alignment and both masks.
+        uses: that were asked for.
+    """
+    known: StructuresNetwork | None = work["structures network"]
+    if known is None:
+        return None
+    sides: dict[str, Anatomy] = {side: work[f"{side} anatomy"] for side in ("fixed", "moving")}
+    agreement: Agreement | None = work["agreement"]
+    used = {
+        "start": work["alignment"].by_structures,
+        "mask": any(work[f"{side} mask"].brain_only for side in sides),
+        "refinement": work["structure maps"] is not None,
+        "verdict": agreement is not None,
+    }
+    structures = {
+        str(label): {
+            "agreement": None if agreement is None else agreement.per_structure.get(label),
+            **{f"{side}_ml": float(anatomy.places.volumes_ml[place]) for side, anatomy in sides.items()},
+        }
+        for place, label in enumerate(LABELS, 1)
+    }
+    energies = [anatomy.maps.energy for anatomy in sides.values() if anatomy.maps.energy is not None]
+    return {
+        "model": known.facts,
+        "asked_for": list(uses),
+        "used_for": [use for use in uses if used[use]],
+        "agreement": None if agreement is None else agreement.mean,
+        "images": {
+            side: {
+                "head": anatomy.recognition.head,
+                "reason": anatomy.recognition.reason,
+                "off_mm": finite(anatomy.recognition.off_mm),
+                "brain_ml": anatomy.brain.volume_ml,
+            }
+            for side, anatomy in sides.items()
+        },
+        "structures": structures,
+        "arithmetic": sides["fixed"].maps.arithmetic,
+        "synaptic_ops": sum(energy.synaptic_ops or 0 for energy in energies) or None,
+        "dense_macs": sum(energy.dense_twin_macs for energy in energies),
+        "snn_mj": sum(energy.as_result()["snn_mj"] or 0 for energy in energies) or None,
+    }
+
+
+def finite(value: float) -> float | None:
+    """None for what is no number."""
+    return value if math.isfinite(value) else None
