@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
 from cohort_tables import markdown_table, p_value, read
 
@@ -69,13 +70,33 @@ def ablation_table() -> str:
     return "\n".join([markdown_table(headings, lines), "", note])
 
 
-def structures_table() -> str:
-    """Dice of the network that names structures against manual labels."""
-    rows = read("structures")["rows"]
-    lines = [
-        [row["subject"], f"{row['mean']:.3f}", f"{row['worst']:.3f}", f"{row['brain']:.3f}", f"{row['cpu_s']:.1f}"]
-        for row in rows
-    ]
-    means = [fmean(row[name] for row in rows) for name in ("mean", "worst", "brain", "cpu_s")]
-    lines.append(["mean", *(f"{value:.3f}" for value in means[:3]), f"{means[3]:.1f}"])
-    return markdown_table(["subject", "mean Dice", "worst structure", "brain", "CPU s"], lines)
+def structures_table(results: str) -> str:
+    """Dice of a network that names structures against manual labels, and what it says of other images."""
+    found = read(results)
+    rows, fires = found["rows"], "rate" in found["rows"][0]
+    columns = ["mean", "worst", "brain", "cpu_s", *(("rate", "snn_mj", "reduction_vs_twin") if fires else ())]
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        dice, seconds = (f"{row[name]:.3f}" for name in columns[:3]), f"{row['cpu_s']:.1f}"
+        fired = (100 * row["rate"], row["snn_mj"], row["reduction_vs_twin"]) if fires else ()
+        return [*dice, seconds, *(f"{value:.1f}" for value in fired)]
+
+    lines = [[row["subject"], *cells(row)] for row in rows]
+    lines.append(["mean", *cells({name: fmean(row[name] for row in rows) for name in columns})])
+    headings = ["subject", "mean Dice", "worst structure", "brain", "CPU s"]
+    headings += ["rate, %", "mJ", "times less than dense"] if fires else []
+    others = markdown_table(
+        ["other images", "Dice"], [[name, f"{value:.3f}"] for name, value in found["beyond"].items()]
+    )
+    return f"{markdown_table(headings, lines)}\n\n{others}"
+
+
+def anatomy_uses_table() -> str:
+    """What each use of the structures gives in a registration."""
+    lines = []
+    for name, rows in read("anatomy_uses")["variants"].items():
+        means = [fmean(row[figure] for row in rows) for figure in ("dice", "sdlogj", "cpu_s")]
+        worst, folds = min(row["dice"] for row in rows), max(row["folding_percent"] for row in rows)
+        lines.append([name, str(len(rows)), f"{means[0]:.4f}", f"{worst:.3f}", f"{means[1]:.3f}", f"{folds:.3f}"])
+        lines[-1].append(f"{means[2]:.1f}")
+    return markdown_table(["uses", "pairs", "Dice", "worst", "SDlogJ", "folds, %", "CPU s"], lines)

@@ -35,6 +35,7 @@ class Script:
 
 SCRIPTS = {
     "affine_pairs": Script(f"{BRAINS}, {SCORER}"),
+    "anatomy_uses": Script(BRAINS, ("anatomy_uses",), ("anatomy-uses",)),
     "arithmetics": Script(BRAINS, ("arithmetics",), ("arithmetics",)),
     "cohort": Script(
         f"{BRAINS}, greedy", ("cohort",), ("summary", "cohort", "comparisons", "accuracy-time"), timed=True,
@@ -77,7 +78,13 @@ SCRIPTS = {
     "readout": Script(BRAINS, ("readout",), ("readout",)),
     "refine_pairs": Script(f"{BRAINS}, {SCORER}"),
     "robustness": Script(BRAINS, ("robustness",), ("robustness",), timed=True),
-    "structures": Script(BRAINS, ("structures",), ("structures",)),
+    "structures": Script(
+        f"{BRAINS}, heads", ("structures", "structures-teacher"), ("structures", "structures-teacher"),
+        (
+            "--out Benchmarks/results/structures.json",
+            "--model structures-teacher --out Benchmarks/results/structures-teacher.json",
+        ),
+    ),
     "synthetic_gallery": Script(LABELS, instead="`Docs/synthetic-pairs.png`"),
     "tables": Script("", instead="all tables"),
     "warm_worker": Script(

@@ -29,7 +29,14 @@ from cohort_tables import (
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from known_tables import known_table
-from network_tables import ablation_table, arithmetic_table, inference_table, readout_table, structures_table
+from network_tables import (
+    ablation_table,
+    anatomy_uses_table,
+    arithmetic_table,
+    inference_table,
+    readout_table,
+    structures_table,
+)
 from scripts_table import scripts_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +130,9 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "partly-known": (known_table, ("partly_known",)),
     "contrasts": (contrast_table, ("multicontrast_subjects",)),
     "contrast-warps": (warp_table, ("contrast_warps",)),
-    "structures": (structures_table, ("structures",)),
+    "structures": (partial(structures_table, "structures"), ("structures",)),
+    "structures-teacher": (partial(structures_table, "structures-teacher"), ("structures-teacher",)),
+    "anatomy-uses": (anatomy_uses_table, ("anatomy_uses",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

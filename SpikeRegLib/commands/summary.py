@@ -10,6 +10,7 @@ from SpikeRegLib.quality.verdict import measure_name
 _ROWS = (
     ("similarity", "similarity", "{lncc_before:.3f} -> {lncc_after:.3f} {measure_name}"),
     ("mean Dice", "dice", "{before_mean:.3f} -> {after_mean:.3f}"),
+    ("structures' overlap", "anatomy", "{agreement:.3f} mean Dice of those found in both images"),
     ("landmark error", "tre_mm", "{before_mean:.2f} -> {after_mean:.2f} mm"),
     ("folded voxels", "deformation", "{folding_percent:.3f} %"),
     ("inverse consistency", "deformation", "{inverse_consistency_mm:.3f} mm"),

@@ -10,7 +10,7 @@ import torch
 from SpikeRegLib.affine.given import align_pair
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
-from SpikeRegLib.pipeline.anatomy import both_heads, start_of
+from SpikeRegLib.pipeline.anatomy import both_heads, similarity_of, start_of
 from SpikeRegLib.pipeline.inputs import Side, lengths_scale, on_working_frame, working_frame
 from SpikeRegLib.pipeline.known import known_pair
 from SpikeRegLib.pipeline.stage import Stage, Work
@@ -136,10 +136,12 @@ def _working(
 
 
 def _working_pair(work: Work, settings: dict[str, Any]) -> TwoScalePair:
+    sides: tuple[Side, Side] = work["fixed mask"], work["moving mask"]
+    both = both_heads(work["fixed anatomy"], work["moving anatomy"])
     return make_pair(
-        work["fixed mask"], work["moving mask"], work["alignment"].transform,
+        *sides, work["alignment"].transform,
         spacing_mm=settings["preset.working_spacing_mm"], voxels=settings["preset.working_voxels"],
-        similarity=settings["preset.similarity"], listener=work.listener,
+        similarity=similarity_of(settings["preset.similarity"], *sides, both), listener=work.listener,
     )  # fmt: skip
 
 
@@ -150,5 +152,5 @@ ALIGNMENT = Stage(
 WORKING_PAIR = Stage(
     "working pair", "align", _working_pair,
     reads=("preset.working_spacing_mm", "preset.working_voxels", "preset.similarity"),
-    follows=("fixed mask", "moving mask", "alignment"),
+    follows=("fixed mask", "moving mask", "fixed anatomy", "moving anatomy", "alignment"),
 )  # fmt: skip

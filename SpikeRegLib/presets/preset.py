@@ -28,7 +28,7 @@ PRESET_FOLDER = Path(__file__).parent
 METHODS = ("spikereg", "ann", "optimize", "nephi", "spiking-nephi")
 # Those whose deformation is a neural field.
 FIELD_METHODS = ("nephi", "spiking-nephi")
-SIMILARITIES = ("lncc", "multicontrast")
+SIMILARITIES = ("lncc", "multicontrast", "auto")
 # What a preset can be made for: on brains the verdict's bounds were measured, elsewhere they confirm nothing.
 ANATOMIES = ("", "brain")
 
@@ -74,7 +74,8 @@ class Preset:
         working_spacing_mm: voxel size of the isotropic grid on which everything after alignment happens; a network
             made for coarser voxels sees a smoothed, coarser copy.
         working_voxels: where positive, the voxel size is chosen instead so that the anatomy spans about this many.
-        similarity: lncc (same contrast) or multicontrast (T1 to T2, CT to MR...).
+        similarity: lncc (same contrast), multicontrast (T1 to T2, CT to MR...) or auto, the one of both that the
+            intensities of structures found in the images ask for.
         passes: times the network is applied, each on the pair as warped so far; 0 without a network. An encoder of
             codes is applied once.
         model: name of a shipped weights file without suffix, or a path; empty without a network.

@@ -34,6 +34,7 @@ def write_report(registration: Registration, path: str | os.PathLike[str]) -> No
 def render_report(registration: Registration) -> str:
     """The report as HTML."""
     from SpikeRegLib.report import figures
+    from SpikeRegLib.report.anatomy import anatomy_part
     from SpikeRegLib.report.elements import page
     from SpikeRegLib.report.planes import planes_through
     from SpikeRegLib.report.slices import slices_part
@@ -52,6 +53,7 @@ def render_report(registration: Registration) -> str:
             figures.key_figures(result),
             slices_part(registration, planes),
             figures.measurements(result),
+            anatomy_part(result),
             spikes_part(result, registration.spike_maps, planes[0]),
             energy_part(result),
             figures.timing(result),

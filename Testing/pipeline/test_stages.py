@@ -22,7 +22,7 @@ from SpikeRegLib.progress import silent
 
 SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
 STEPS = ["prepare", "align", "predict", "refine", "finish"]
-CHOSEN = {"fixed", "moving", "field", "network_file", "fine_network_file"}
+CHOSEN = {"fixed", "moving", "field", "network_file", "fine_network_file", "structures_file", "structures_for"}
 KNOWN = CHOSEN | set(OPTIONS) | {f"preset.{field.name}" for field in dataclasses.fields(Preset)}
 
 
@@ -118,6 +118,7 @@ def test_a_file_is_known_by_its_state_and_a_volume_by_nothing(tmp_path):
 RUNS = (
     {"preset": "fast-preview", "skip_affine": True, "landmark_weight": 0.0},
     {"method": "optimize", "refine_iterations": 1},
+    {"preset": "brain", "refine_iterations": 1},
     {"preset": "nephi-fast", "field_iterations": 1, "skip_affine": True},
 )
 

@@ -1,0 +1,193 @@
+"""What structures found in both images are used for: start, mask, refinement and verdict, each on request."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import SpikeRegLib
+from SpikeRegLib import models
+from SpikeRegLib.anatomy.brain import BrainMask, brain_mask
+from SpikeRegLib.anatomy.layout import Layout, Places
+from SpikeRegLib.anatomy.recognition import recognise
+from SpikeRegLib.anatomy.structures import CLASSES
+from SpikeRegLib.cli import main
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.volumes import Volume, read_image
+from SpikeRegLib.pipeline import anatomy as stages
+from SpikeRegLib.pipeline import register
+from SpikeRegLib.pipeline.inputs import load_side
+from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.pipeline.stage import Work
+from SpikeRegLib.progress import silent
+from SpikeRegLib.report import render_report
+from SpikeRegLib.report.anatomy import anatomy_part
+from SpikeRegLib.space.transforms import AffineTransform
+
+SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
+PAIR = SAMPLE / "fixed.nii.gz", SAMPLE / "moving.nii.gz"
+QUICK = {"preset": "brain", "refine_iterations": 2, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture(scope="module")
+def everything(memory):
+    return register(*PAIR, **QUICK, memory=memory)
+
+
+def test_structures_start_refine_and_judge(everything):
+    found = everything.result["anatomy"]
+    assert found["used_for"] == ["start", "refinement", "verdict"] and found["asked_for"] == list(stages.USES)
+    assert found["images"]["fixed"]["head"] and found["images"]["moving"]["off_mm"] < 6
+    assert 0.5 < found["agreement"] < 1
+    hippocampus = found["structures"]["17"]
+    assert hippocampus["name"] == "left hippocampus" and hippocampus["agreement"] > 0.3
+    assert 0.5 < hippocampus["moving_ml"] / hippocampus["fixed_ml"] < 2 and 1 < hippocampus["fixed_ml"] < 10
+    assert found["synaptic_ops"] > 1e8 and found["snn_mj"] < 20
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_report_names_the_structures(everything):
+    page = render_report(everything)
+    assert "left hippocampus" in page and "Overlap of each structure" in page and "right putamen" in page
+    assert "Anatomy" not in anatomy_part({}) and anatomy_part({"anatomy": None}) == ""
+    strange = json.loads(json.dumps(everything.result))
+    strange["anatomy"]["images"]["moving"] = {"head": False, "reason": "it is <b>a knee</b>", "off_mm": None}
+    assert "it is &lt;b&gt;a knee&lt;/b&gt;" in anatomy_part(strange)
+
+
+def test_the_start_lies_where_structures_put_it(everything):
+    """Both centres of the brain: the map takes one near the other, before any deformation."""
+    result = register(*PAIR, **QUICK | {"refine_iterations": 0, "structures": "start"}).result
+    assert result["anatomy"]["used_for"] == ["start"] and result["anatomy"]["agreement"] is None
+    assert result["similarity"]["lncc_aligned"] > 0.8 * everything.result["similarity"]["lncc_aligned"]
+    assert result["deformation"]["sdlogj"] < 1e-3
+
+
+def test_a_second_run_reads_no_image_again(everything, memory):
+    register(*PAIR, **QUICK | {"regularisation": 1.2}, memory=memory)
+    assert {"fixed anatomy", "moving anatomy", "alignment", "structure maps"} <= set(memory.reused)
+    assert "refinement" not in memory.reused
+
+
+@pytest.mark.parametrize("asked", ["none", "refinement"])
+def test_each_use_can_be_left_out(asked, everything):
+    result = register(*PAIR, **QUICK, structures=asked).result
+    if asked == "none":
+        assert result["anatomy"] is None
+    else:
+        assert result["anatomy"]["used_for"] == ["refinement"]
+    # Found by a search in the images, so not the same alignment.
+    assert result["similarity"]["lncc_aligned"] != everything.result["similarity"]["lncc_aligned"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "brain", "structures": "start,looks"}, "--structures looks: unknown; give all, none, or some of"),
+        ({"preset": "any-anatomy", "structures": "all"}, "--structures: preset any-anatomy finds none"),
+    ],
+)
+def test_what_cannot_be_used_is_said(options, said):
+    with pytest.raises(InputError, match=said):
+        register(*PAIR, **options)
+
+
+def test_uses_are_read_with_commas_in_any_order():
+    assert stages.uses_of("verdict, start", "brain", True) == ("start", "verdict")
+    assert stages.uses_of(None, "brain", True) == stages.USES and stages.uses_of(None, "other", False) == ()
+    assert stages.uses_of("none", "other", False) == ()
+
+
+def test_what_is_no_head_is_registered_without_structures(tmp_path):
+    torch.manual_seed(0)
+    fixed = read_image(PAIR[0])
+    noise = torch.nn.functional.avg_pool3d(torch.rand(1, 1, *fixed.frame.shape), 3, 1, 1)[0, 0]
+    other = Volume(torch.where(fixed.data > 0, noise, 0.0), fixed.frame, "noise")
+    result = register(fixed, other, **QUICK).result
+    assert result["anatomy"]["used_for"] == [] and not result["anatomy"]["images"]["moving"]["head"]
+    assert any("noise: does not look like an upright head" in warning for warning in result["warnings"])
+    assert result["verdict"]["level"] != "good"
+
+
+def test_the_command_has_the_option(tmp_path):
+    images = [str(path) for path in PAIR]
+    command = ["register", *images, "--out", str(tmp_path / "r"), "--preset", "brain", "--refine-iterations", "0"]
+    assert main([*command, "--threads", "1", "--progress", "none", "--structures", "start"]) == 0
+    written = json.loads((tmp_path / "r" / "result.json").read_text(encoding="utf-8"))
+    assert written["anatomy"]["used_for"] == ["start"]
+
+
+def layout() -> Layout:
+    return Layout.from_json(models.read_header(models.find("structures", "spikereg")).facts["layout"])
+
+
+def test_a_head_is_recognised_by_where_its_structures_lie():
+    known = layout()
+    there = known.places
+    assert recognise(there, known).head
+    turned = Places(there.centres[:, [1, 0, 2]] * np.array([1, -1, 1]) + 30, there.volumes_ml)
+    assert recognise(turned, known).head  # any pose; whether the network finds anything then is its own affair
+    assert "times the size" in recognise(Places(there.centres * 1.6, there.volumes_ml), known).reason
+    few = there.centres.copy()
+    few[:20] = np.nan
+    assert "only 13 structures" in recognise(Places(few, there.volumes_ml), known).reason
+    shuffled = there.centres.copy()
+    shuffled[1:] = np.random.default_rng(0).permutation(shuffled[1:])
+    assert "mm from where a head has them" in recognise(Places(shuffled, there.volumes_ml), known).reason
+
+
+def test_a_brain_is_one_part_without_holes():
+    share = torch.zeros(20, 20, 20)
+    share[3:15, 3:15, 3:15] = 0.9
+    share[8:10, 8:10, 8:10] = 0.1
+    share[17:19, 17:19, 17:19] = 0.9
+    frame = Frame((20, 20, 20), spacing=(2.0,) * 3)
+    found = brain_mask(share, frame)
+    assert found.volume_ml == pytest.approx(12**3 * 8 / 1000)
+    on = found.on(Frame((40, 40, 40), (-0.5,) * 3, (1.0,) * 3))
+    assert int(on.sum()) == pytest.approx(24**3, rel=0.1) and not on[33:39, 33:39, 33:39].any()
+    assert not brain_mask(torch.zeros(5, 5, 5), frame).share.any()
+
+
+@pytest.mark.parametrize("uses", [("mask",), ()])
+def test_a_whole_head_gets_the_mask_of_its_brain_and_a_stripped_one_keeps_its_own(uses):
+    frame = Frame((24, 24, 24), spacing=(4.0,) * 3)
+    data = torch.zeros(24, 24, 24)
+    data[2:22, 2:22, 2:22] = 100 + torch.rand(20, 20, 20)
+    given = load_side(Volume(data, frame))
+    share = torch.zeros(24, 24, 24)
+    share[6:16, 6:16, 6:16] = 1.0
+    for part, whole in ((share, True), ((data > 0).float(), False)):
+        found = stages.Anatomy(None, None, recognise(layout().places, layout()), BrainMask(part, frame))  # type: ignore[arg-type]
+        work = Work({"fixed input": given, "fixed anatomy": found}, silent, "s", ("fixed input", "fixed anatomy"))
+        side = stages._side("fixed", work, {"structures_for": uses})
+        assert side.brain_only is (whole and bool(uses))
+        if side.brain_only:
+            assert torch.equal(side.mask, share > 0.5) and bool(side.left_out[3, 3, 3])
+        else:
+            assert side is given
+    strange = dataclasses.replace(found, recognition=dataclasses.replace(found.recognition, head=False))
+    work = Work({"fixed input": given, "fixed anatomy": strange}, silent, "s", ("fixed input", "fixed anatomy"))
+    assert stages._side("fixed", work, {"structures_for": ("mask",)}) is given
+
+
+def test_a_map_between_structures_is_the_affine_one_between_their_places():
+    there = layout().places
+    matrix = np.array([[1.05, 0.02, 0, 9], [-0.03, 0.95, 0.1, -4], [0, -0.1, 1.0, 30], [0, 0, 0, 1]])
+    moved = Places(there.centres @ matrix[:3, :3].T + matrix[:3, 3], there.volumes_ml)
+    anatomies = [stages.Anatomy(None, places, None, None) for places in (there, moved)]  # type: ignore[arg-type]
+    found = stages.start_of(*anatomies)
+    assert isinstance(found, AffineTransform)
+    assert np.abs(found.map_points(torch.from_numpy(there.centres[1:])).numpy() - moved.centres[1:]).max() < 1.0
+    assert len(there.centres) == CLASSES
