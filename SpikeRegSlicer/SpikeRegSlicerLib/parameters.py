@@ -106,6 +106,7 @@ class Parameters:
         device, threads, seed: of the computation; 0 threads for all cores.
         spikeMaps: make a volume of every layer's spike rate.
         allowFewValues: take volumes of few grey values for images, instead of for label maps.
+        useStructures: let structures found in the volumes, where the preset finds them, start, mask, guide and judge.
         setBackground: fill the warped volume where the moving one does not reach with `background`, instead of with the
             moving volume's own background.
         result: transform of the run that is looked at.
@@ -148,6 +149,7 @@ class Parameters:
     seed: Annotated[int, WithinRange(0, 999999)] = 0
     spikeMaps: bool = True
     allowFewValues: bool = False
+    useStructures: bool = True
     setBackground: bool = False
     background: Annotated[float, WithinRange(*OPTIONS["background"].limits)] = 0.0
 
@@ -196,6 +198,7 @@ ADVANCED = (
     "seed",
     "spikeMaps",
     "allowFewValues",
+    "useStructures",
     "setBackground",
     "background",
 )
@@ -253,6 +256,8 @@ def optionsOf(parameters: Parameters) -> dict[str, Any]:
         options["threads"] = parameters.threads
     if parameters.allowFewValues:
         options["allow_few_values"] = True
+    if not parameters.useStructures:
+        options["structures"] = "none"
     if parameters.setBackground:
         options["background"] = parameters.background
     return options

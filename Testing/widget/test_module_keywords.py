@@ -13,7 +13,7 @@ import slicer_scene
 from host import gestures
 
 pytestmark = pytest.mark.usefixtures("scene")
-SAVED = Path(__file__).with_name("saved_scene.mrml")  # by the panel before it had `background` and `allowFewValues`
+SAVED = Path(__file__).with_name("saved_scene.mrml")  # by an earlier panel, which lacked what `NEW` names
 NODES = {
     "fixed": "Fixed",
     "moving": "Moving",
@@ -39,7 +39,7 @@ OTHERS = {
     "showSpikes": True, "spikeLayer": 2, "spikeOpacity": 0.25, "reviewer": "A. B.", "applyInverse": True,
     "applyHarden": True,
 }  # fmt: skip
-NEW = {"allowFewValues": False, "setBackground": False, "background": 0.0}
+NEW = {"allowFewValues": False, "useStructures": True, "setBackground": False, "background": 0.0}
 
 
 @pytest.fixture
@@ -88,6 +88,7 @@ def test_every_node_and_option_is_named_as_the_library_names_it(panel):
     parameters.method, parameters.timesteps, parameters.refineIterations, parameters.threads = Method.ANN, 8, 0, 3
     parameters.fixedLandmarks = parameters.movingLandmarks = slicer_scene.makeFiducials([[0, 0, 0]])
     parameters.align, parameters.allowFewValues, parameters.setBackground = False, True, True
+    parameters.useStructures = False
     names = [item.name for item in fields(inputsOf(parameters))]
     assert {*names, *optionsOf(parameters)} - {"fixed", "moving"} <= OPTIONS.keys()
 
@@ -141,6 +142,19 @@ def test_few_values_and_background_are_chosen_kept_and_asked_for(panel):
     panel.ui.restoreDefaultsButton.click()
     assert not {"background", "allow_few_values"} & optionsOf(panel.panel.parameters).keys()
     assert not ui.backgroundSpinBox.enabled
+
+
+def test_structures_are_used_unless_a_person_says_no(panel):
+    from SpikeRegSlicerLib.parameters import optionsOf
+
+    ui = panel.ui
+    assert ui.useStructuresCheckBox.checked and "structures" not in optionsOf(panel.panel.parameters)
+    ui.useStructuresCheckBox.checked = False
+    tools.saveAndReload()
+    assert not ui.useStructuresCheckBox.checked
+    assert optionsOf(panel.panel.parameters)["structures"] == "none"
+    ui.restoreDefaultsButton.click()
+    assert ui.useStructuresCheckBox.checked and "structures" not in optionsOf(panel.panel.parameters)
 
 
 def test_the_background_may_be_what_the_library_takes(panel):
