@@ -14,6 +14,7 @@ from SpikeRegSlicerLib.scene.results import Outputs, Run, loadRun, runs
 TABLES = {
     "metrics": tables.metricsTable,
     "labels": tables.labelsTable,
+    "structures": tables.structuresTable,
     "energy": tables.energyTable,
     "rates": tables.ratesTable,
     "provenance": tables.provenanceTable,

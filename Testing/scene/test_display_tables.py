@@ -59,6 +59,18 @@ def test_labels_have_their_names_where_known(scene, result):
     assert tables.labelsTable(scene, result) is None
 
 
+def test_structures_are_named_where_both_volumes_are_heads(scene, result):
+    heads = {side: {"head": True, "reason": "", "off_mm": 1.5} for side in ("fixed", "moving")}
+    values = {"name": "left hippocampus", "agreement": 0.812, "fixed_ml": 3.44, "moving_ml": 2.91}
+    result["anatomy"] = {"images": heads, "structures": {"17": values, "18": {**values, "agreement": None}}}
+    shown = rows(tables.structuresTable(scene, result))
+    assert shown == [["left hippocampus", "0.81", "3.4", "2.9"], ["left hippocampus", "–", "3.4", "2.9"]]
+    heads["moving"]["head"] = False
+    assert tables.structuresTable(scene, result) is None
+    for nothing in ({}, {"anatomy": None}):
+        assert tables.structuresTable(scene, nothing) is None
+
+
 def test_energy_is_called_a_proxy_and_its_formula_gives_its_numbers(scene, result):
     node = tables.energyTable(scene, result)
     energy = result["energy"]

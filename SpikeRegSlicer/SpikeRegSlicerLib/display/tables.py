@@ -66,6 +66,19 @@ def labelsTable(scene: Any, result: dict[str, Any]) -> Any | None:
     return _textTable(scene, _("Labels"), head, rows)
 
 
+def structuresTable(scene: Any, result: dict[str, Any]) -> Any | None:
+    """Overlap and volumes of the structures found in both volumes; None where none were looked for, or no head seen."""
+    found = result.get("anatomy") or {}
+    if not all(image.get("head") for image in (found.get("images") or {"none": {}}).values()):
+        return None
+    rows = []
+    for values in found["structures"].values():
+        volumes = (_format(values.get(name), "{:.1f}") for name in ("fixed_ml", "moving_ml"))
+        rows.append((str(values.get("name", "")), _format(values.get("agreement"), "{:.2f}"), *volumes))
+    head = (_("Structure"), _("Overlap after"), _("Fixed (ml)"), _("Moving (ml)"))
+    return _textTable(scene, _("Structures"), head, rows)
+
+
 def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
     """The estimate for the spiking network, its dense twin and the paper's baseline; None where there is none.
 
