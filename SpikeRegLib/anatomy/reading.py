@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -29,7 +30,7 @@ class StructureMaps:
 
     Attributes:
         logits: [classes, D, H, W] on `frame`; see `anatomy.structures`.
-        frame: of 2 mm, with the axes of the patient.
+        frame: of 2 mm, with the axes of the patient, or of the head.
         layers: spikes and operations of every layer; empty for a dense network.
         energy: operations of the reading.
         arithmetic: in which the network ran, see `networks.deploy`.
@@ -52,15 +53,19 @@ class StructureMaps:
         return self.logits.softmax(0)
 
 
-def read_structures(network: RegistrationUNet, image: Volume, *, listener: Listener = silent) -> StructureMaps:
-    """Read a head or a brain of any contrast, lying as its header says.
+def read_structures(
+    network: RegistrationUNet, image: Volume, *, turned: np.ndarray | None = None, listener: Listener = silent
+) -> StructureMaps:
+    """Read a head or a brain of any contrast, lying as its header says or as `turned` says.
 
     Args:
         network: dense or spiking, with a structures head, in evaluation mode.
         image: in its own intensities; darker than 0 counts as 0.
+        turned: [3, 3] rotation, the axes (left, posterior, superior) of the head in columns, in the patient's; the maps
+            then lie along them.
         listener: hears the progress as step "read"; raises Cancelled to stop.
     """
-    frame = _grid(image.frame, network.spec.input_spacing_mm, network.spec.input_multiple())
+    frame = _grid(image.frame, network.spec.input_spacing_mm, network.spec.input_multiple(), turned)
     seen = _averaged(image, frame).clamp_min(0)
     bright = seen[seen > 0]
     top = torch.quantile(bright[:: max(1, len(bright) // _MOST_SAMPLES)], _BRIGHT) if len(bright) else seen.max()
@@ -79,17 +84,22 @@ def read_structures(network: RegistrationUNet, image: Volume, *, listener: Liste
     )
 
 
-def _grid(frame: Frame, spacing_mm: float, multiple: int) -> Frame:
+def _grid(frame: Frame, spacing_mm: float, multiple: int, turned: np.ndarray | None) -> Frame:
     """The grid of the network over all of an image."""
     corners = frame.corners()
-    return world_aligned(corners.min(0), corners.max(0), spacing_mm, multiple)
+    if turned is None:
+        return world_aligned(corners.min(0), corners.max(0), spacing_mm, multiple)
+    along = corners @ turned
+    upright = world_aligned(along.min(0), along.max(0), spacing_mm, multiple)
+    x, y, z = turned @ np.array(upright.origin)
+    return replace(upright, origin=(float(x), float(y), float(z)), direction=tuple(turned.ravel().tolist()))
 
 
 def _averaged(image: Volume, frame: Frame) -> torch.Tensor:
     """[D, H, W] the image on `frame`, each voxel the mean of 2^3 smaller ones, as training images are drawn."""
     half = frame.spacing[0] / 2
-    x, y, z = (origin - half / 2 for origin in frame.origin)
+    x, y, z = frame.to_mm(np.full(3, -0.25))
     depth, height, width = (2 * n for n in frame.shape)
-    finer = Frame((depth, height, width), origin=(x, y, z), spacing=(half,) * 3)
+    finer = Frame((depth, height, width), (float(x), float(y), float(z)), (half,) * 3, frame.direction)
     drawn = warp_image(image, AffineTransform.identity(), finer).data.float()
     return functional.avg_pool3d(drawn[None, None], 2)[0, 0]

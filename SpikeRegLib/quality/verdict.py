@@ -123,7 +123,7 @@ def judge(result: dict[str, Any], *, anatomy: str = "brain") -> dict[str, Any]:
     for side, image in ((result.get("anatomy") or {}).get("images") or {}).items():
         if not image["head"]:
             worst = max(worst, 1)
-            reasons.append(f"the {side} image does not look like an upright head ({image['reason']})")
+            reasons.append(f"the {side} image does not look like a head ({image['reason']})")
     if not _independent(result):
         # Measured: between T1 and FLAIR this similarity rose while most of a known deformation was left.
         if measure != "LNCC":

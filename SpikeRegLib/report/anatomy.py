@@ -25,7 +25,7 @@ def anatomy_part(result: dict[str, Any]) -> str:
     parts = [f"<p>Used for: {escape(uses)}.</p>"]
     for side, image in found["images"].items():
         if not image["head"]:
-            parts.append(f"<p>The {side} image does not look like an upright head: {escape(image['reason'])}.</p>")
+            parts.append(f"<p>The {side} image does not look like a head: {escape(image['reason'])}.</p>")
     rows = {_name(label): values for label, values in found["structures"].items()}
     overlaps = [(name, None, values["agreement"]) for name, values in rows.items() if values["agreement"] is not None]
     if overlaps:

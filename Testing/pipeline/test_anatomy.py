@@ -116,7 +116,7 @@ def test_what_is_no_head_is_registered_without_structures(tmp_path):
     other = Volume(torch.where(fixed.data > 0, noise, 0.0), fixed.frame, "noise")
     result = register(fixed, other, **QUICK).result
     assert result["anatomy"]["used_for"] == [] and not result["anatomy"]["images"]["moving"]["head"]
-    assert any("noise: does not look like an upright head" in warning for warning in result["warnings"])
+    assert any("noise: does not look like a head" in warning for warning in result["warnings"])
     assert result["verdict"]["level"] != "good"
 
 
