@@ -35,6 +35,8 @@ PAIRS = {
     "T2-fixed": ("t2brain", "t1brain", "brain-multicontrast", None),
     "T2-no-network": ("t1brain", "t2brain", "brain-multicontrast", "optimize"),
     "FLAIR": ("t1brain_2mm", "flairbrain_2mm", "brain-multicontrast", None),
+    "T2-structures": ("t1brain", "t2brain", "brain", None),
+    "FLAIR-structures": ("t1brain_2mm", "flairbrain_2mm", "brain", None),
     "T1": ("t1brain", "t1brain", "brain-multicontrast", None),
     "T1-lncc": ("t1brain", "t1brain", "any-anatomy", None),
     "T2-lncc": ("t1brain", "t2brain", "any-anatomy", None),

@@ -25,6 +25,7 @@ from SpikeRegLib.space.transforms import CompositeTransform
 BETWEEN = {name: data.DATA / "small" / f"kirby113_v2_{name.lower()}brain.nii.gz" for name in ("T1", "T2")}
 # Contrast of the subject between, and preset.
 ROWS = ("T1 brain-t1", "T1 any-anatomy", "T1 brain-multicontrast", "T2 brain-multicontrast", "T2 any-anatomy")
+ROWS += ("T1 brain", "T2 brain")
 
 
 def main() -> None:
