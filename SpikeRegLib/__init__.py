@@ -20,6 +20,8 @@ __version__ = "0.2.0"
 _HOME = {
     "register": "pipeline",
     "Registration": "pipeline.registration",
+    "segment": "anatomy.segmentation",
+    "Segmentation": "anatomy.segmentation",
     "Frame": "images.frames",
     "Volume": "images.volumes",
     "read_image": "images.volumes",
@@ -44,6 +46,7 @@ _HOME = {
     "load_preset": "presets.preset",
     "preset_names": "presets.preset",
     "write_outputs": "outputs.folder",
+    "write_segmentation": "outputs.segmentation_folder",
     "write_report": "report",
     "SpikeRegInference": "inference",
     "SpikeRegUNet": "inference",

@@ -13,10 +13,10 @@ import torch
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.arrays import Array, Spacing, array_frame, array_volume, is_array
 from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.given import Source
 from SpikeRegLib.images.volumes import Volume, background_value, read_image, read_labels
 from SpikeRegLib.models import find, read_header
 from SpikeRegLib.pipeline import register
-from SpikeRegLib.pipeline.inputs import Source
 from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.space.transforms import DisplacementTransform, Transform, check_finite, warp_image
 from SpikeRegLib.spiking.spec import NetworkSpec, named_spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,3 +53,30 @@ def tell_reading(listener: Listener, *sources: Any, fraction: float = 0.0) -> No
     names = [os.fspath(source) for source in sources if isinstance(source, (str, os.PathLike))]
     if names:
         listener(Progress("prepare", fraction, f"reading {', '.join(names)}"))
+
+
+class Clock:
+    """Tells of the start and the end of every step and keeps its wall and CPU seconds.
+
+    Args:
+        listener: hears it.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self._wall: dict[str, float] = {}
+        self._cpu: dict[str, float] = {}
+
+    def begin(self, step: str) -> None:
+        self.listener(Progress(step, 0.0))
+        self._wall[step], self._cpu[step] = -time.perf_counter(), -time.process_time()
+
+    def end(self, step: str) -> None:
+        self._wall[step] += time.perf_counter()
+        self._cpu[step] += time.process_time()
+        self.listener(Progress(step, 1.0))
+
+    def times(self) -> dict[str, dict[str, float]]:
+        """`timing_s` and `cpu_s` of result.json."""
+        timing = {**self._wall, "total": sum(self._wall.values())}
+        return {"timing_s": timing, "cpu_s": {**self._cpu, "process": time.process_time()}}

@@ -6,16 +6,21 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
+from SpikeRegLib.anatomy.confidence import confidences
+from SpikeRegLib.anatomy.head_check import HeadCheck, check_head
+from SpikeRegLib.anatomy.label_maps import brain_logits
 from SpikeRegLib.anatomy.layout import Layout, Places, fit_affine, places
 from SpikeRegLib.anatomy.reading import StructureMaps, read_structures
-from SpikeRegLib.anatomy.recognition import Recognition, recognise
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.progress import Listener, part_of_stage, silent
 from SpikeRegLib.spiking.unet import RegistrationUNet
 
 # A head that is tilted more is read once more upright: the network was trained on tilts of 12 degrees, most of them.
 _TILT_DEGREES = 20.0
+# Of structures no farther off than this, on average, a look along their own axes may show a head.
+_NEARLY_MM = 6.0
 # Structures farther from where a head has them do not say which way is up either.
 _WORTH_A_LOOK_MM = 15.0
 
@@ -25,14 +30,19 @@ class FoundHead:
     """What was found in one image, and how it was read.
 
     Attributes:
-        maps, places, recognition: of the last reading.
+        maps, places: of the last reading.
+        check: whether it looks like a head; if not, nothing else here is worth anything.
+        brain: [D, H, W] on the grid of the maps, above 0 in the brain, see `label_maps.brain_logits`.
+        confidences: [classes], see there.
         readings: how often the image was read.
         tilt_degrees: how far the head is turned from what the header says; 0 for what is no head.
     """
 
     maps: StructureMaps
     places: Places
-    recognition: Recognition
+    check: HeadCheck
+    brain: torch.Tensor
+    confidences: list[float]
     readings: int
     tilt_degrees: float
 
@@ -72,13 +82,15 @@ def find_head(
         heard = part_of_stage(listener, (number - 1) / len(tried), number / len(tried)) if number > 1 else listener
         found = _read(network, layout, image, turned if number > 1 else None, number, heard)
         readings.append(found)
-        if found.recognition.head:
-            return _upright(network, layout, image, found, listener)
+        if found.check.head or (any_pose and found.check.off_mm < _NEARLY_MM):
+            upright = _upright(network, layout, image, found, listener)
+            if upright.check.head:
+                return upright
     # Between two orientations structures may be out of place, and still say which way is up.
-    nearest = min(readings, key=lambda reading: np.nan_to_num(reading.recognition.off_mm, nan=np.inf))
-    if any_pose and nearest.recognition.off_mm < _WORTH_A_LOOK_MM:
+    nearest = min(readings, key=lambda reading: np.nan_to_num(reading.check.off_mm, nan=np.inf))
+    if any_pose and nearest.check.off_mm < _WORTH_A_LOOK_MM:
         found = _upright(network, layout, image, replace(nearest, readings=len(tried)), listener)
-        if found.recognition.head:
+        if found.check.head:
             return found
     return replace(readings[0], readings=len(tried))
 
@@ -88,8 +100,11 @@ def _read(
     listener: Listener,
 ) -> FoundHead:  # fmt: skip
     maps = read_structures(network, image, turned=turned, listener=listener)
-    found = places(maps.probabilities, maps.frame)
-    return FoundHead(maps, found, recognise(found, layout), readings, 0.0)
+    found, brain = places(maps.probabilities, maps.frame), brain_logits(maps.logits)
+    sure = confidences(maps, brain)
+    brain_ml = float((brain > 0).sum()) * float(np.prod(maps.frame.spacing)) / 1000
+    check = check_head(found, layout, brain_ml=brain_ml, confidence=sure[0])
+    return FoundHead(maps, found, check, brain, sure, readings, 0.0)
 
 
 def _upright(
@@ -100,9 +115,9 @@ def _upright(
     read_along = np.reshape(found.maps.frame.direction, (3, 3))
     if angle_degrees(read_along.T @ axes) > _TILT_DEGREES:
         again = _read(network, layout, image, axes, found.readings + 1, listener)
-        if again.recognition.head and again.recognition.off_mm <= found.recognition.off_mm:
+        if again.check.head and again.check.off_mm <= found.check.off_mm:
             found = again
-    if not found.recognition.head:
+    if not found.check.head:
         return found
     tilt = angle_degrees(_axes(layout, found.places))
     return replace(found, tilt_degrees=tilt)

@@ -14,7 +14,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "register": Command("SpikeRegLib.commands.register", "register a moving image to a fixed image"),
-    "worker": Command("SpikeRegLib.commands.worker", "stay warm and register on request: JSON on stdin and stdout"),
+    "segment": Command("SpikeRegLib.commands.segment", "name the structures in one image of a head"),
+    "worker": Command("SpikeRegLib.commands.worker", "stay warm and work on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
     "export": Command("SpikeRegLib.commands.export", "write a saved transform as one displacement field"),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from SpikeRegLib.commands import register
+from SpikeRegLib.commands import register, segment
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.accounts import OUTPUT_NAMES
 from SpikeRegLib.system import interrupt
@@ -31,6 +32,19 @@ class Request:
     id: str
     options: argparse.Namespace
     outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SegmentationRequest:
+    """An image to segment.
+
+    Attributes:
+        id: names it in every event.
+        options: as `spikereg segment` parses them.
+    """
+
+    id: str
+    options: argparse.Namespace
 
 
 @dataclass(frozen=True)
@@ -61,23 +75,81 @@ def read_object(line: bytes) -> dict[str, Any]:
 
 
 class _OptionParser(argparse.ArgumentParser):
-    """The parser of `spikereg register`, whose error is an exception."""
+    """The parser of a command, whose error is an exception."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message)
 
 
+class _Form:
+    """What a request for one command may say: its options with underscores.
+
+    Args:
+        add_arguments: of the command.
+        images: keys of the images, in the order in which the command takes them.
+        more: further keys, which are no options of the command.
+    """
+
+    def __init__(self, add_arguments: Callable[[argparse.ArgumentParser], None], images: Sequence[str], *more: str):
+        self.parser = _OptionParser(add_help=False, allow_abbrev=False)
+        add_arguments(self.parser)
+        self.images, self.needed = images, ("id", *images, "out")
+        self.defaults = vars(self.parser.parse_args(["--out=.", "--", *("." for _ in images)]))
+        for name in _LEFT_OUT:
+            del self.defaults[name]
+        positional = {action.dest for action in self.parser._actions if not action.option_strings}
+        options = [name for name in self.defaults if name not in positional]
+        self.known = ["id", *images, *options, *more]
+
+    def parsed(self, asked: dict[str, Any]) -> argparse.Namespace:
+        """The options as the command parses them.
+
+        Args:
+            asked: the request without id and the further keys.
+
+        Raises:
+            InputError: a value that the option does not take.
+        """
+        images = [_text(key, asked[key]) for key in self.images]
+        words = [word for key, value in asked.items() if key not in self.images for word in self._option(key, value)]
+        return self.parser.parse_args([*words, "--", *images])
+
+    def check_keys(self, asked: dict[str, Any]) -> None:
+        """Refuse a key that is unknown or missing.
+
+        Raises:
+            InputError: there is one.
+        """
+        for key in asked:
+            if key not in self.known:
+                raise InputError(
+                    f"unknown key {json.dumps(key)}; known are {', '.join(self.known)}, or cancel, or quit"
+                )
+        for key in self.needed:
+            if key not in asked:
+                first, last = ", ".join(self.needed[:-1]), self.needed[-1]
+                raise InputError(f"{key}: missing; a request needs {first} and {last}")
+
+    def _option(self, key: str, value: Any) -> list[str]:
+        """The option as words of a command line."""
+        option = "--" + key.replace("_", "-")
+        if isinstance(self.defaults[key], bool):
+            if not isinstance(value, bool):
+                raise InputError(f"{key}: must be true or false, got {json.dumps(value)}")
+            return [option] if value else []
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return [f"{option}={value!r}"]
+        return [f"{option}={_text(key, value)}"]
+
+
 class Understanding:
-    """Turns objects into requests: the keys are the options of `spikereg register` with underscores."""
+    """Turns objects into requests: the keys are the options of `spikereg register` or `segment` with underscores."""
 
     def __init__(self) -> None:
-        self._parser = _OptionParser(add_help=False, allow_abbrev=False)
-        register.add_arguments(self._parser)
-        self._defaults = vars(self._parser.parse_args(["--out=.", "--", ".", "."]))
-        for name in _LEFT_OUT:
-            del self._defaults[name]
+        self._registration = _Form(register.add_arguments, ("fixed", "moving"), "outputs")
+        self._segmentation = _Form(segment.add_arguments, ("segment",))
 
-    def __call__(self, table: dict[str, Any]) -> Request | Cancel | Quit:
+    def __call__(self, table: dict[str, Any]) -> Request | SegmentationRequest | Cancel | Quit:
         """What an object asks for.
 
         Raises:
@@ -92,29 +164,13 @@ class Understanding:
             _only(table, "cancel")
             return Cancel(_text("cancel", table["cancel"]))
         asked = {key: value for key, value in table.items() if value is not None}
-        for key in asked:
-            if key not in ("id", "outputs", *self._defaults):
-                known = ", ".join(["id", *self._defaults, "outputs"])
-                raise InputError(f"unknown key {json.dumps(key)}; known are {known}, or cancel, or quit")
-        for key in ("id", "fixed", "moving", "out"):
-            if key not in asked:
-                raise InputError(f"{key}: missing; a request needs id, fixed, moving and out")
+        form = self._segmentation if "segment" in asked else self._registration
+        form.check_keys(asked)
         identity = _text("id", asked.pop("id"))
-        images = [_text(key, asked.pop(key)) for key in ("fixed", "moving")]
+        if form is self._segmentation:
+            return SegmentationRequest(identity, form.parsed(asked))
         outputs = _names(asked.pop("outputs")) if "outputs" in asked else None
-        words = [word for key, value in asked.items() for word in self._option(key, value)]
-        return Request(identity, self._parser.parse_args([*words, "--", *images]), outputs)
-
-    def _option(self, key: str, value: Any) -> list[str]:
-        """The option as words of a command line."""
-        option = "--" + key.replace("_", "-")
-        if isinstance(self._defaults[key], bool):
-            if not isinstance(value, bool):
-                raise InputError(f"{key}: must be true or false, got {json.dumps(value)}")
-            return [option] if value else []
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return [f"{option}={value!r}"]
-        return [f"{option}={_text(key, value)}"]
+        return Request(identity, form.parsed(asked), outputs)
 
 
 def _only(table: dict[str, Any], key: str) -> None:
@@ -148,11 +204,11 @@ class Desk:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: dict[str, Request] = {}
+        self._waiting: dict[str, Request | SegmentationRequest] = {}
         self._running = ""
         self._closed = False
 
-    def put(self, request: Request) -> None:
+    def put(self, request: Request | SegmentationRequest) -> None:
         """Lay a request down.
 
         Raises:
@@ -164,7 +220,7 @@ class Desk:
             self._waiting[request.id] = request
             self._changed.notify()
 
-    def take(self) -> Request | None:
+    def take(self) -> Request | SegmentationRequest | None:
         """The next request, once there is one; None when no more will come."""
         with self._changed:
             while not self._waiting and not self._closed:

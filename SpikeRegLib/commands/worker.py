@@ -13,19 +13,23 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from SpikeRegLib import __version__
 from SpikeRegLib.commands.endings import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
-from SpikeRegLib.commands.requests import Desk, Quit, Request, Understanding, read_object
+from SpikeRegLib.commands.requests import Desk, Quit, Request, SegmentationRequest, Understanding, read_object
+from SpikeRegLib.commands.segment import segmented
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
+from SpikeRegLib.outputs.accounts import REGISTRATION, SEGMENTATION
 from SpikeRegLib.outputs.folder import write_outputs
+from SpikeRegLib.outputs.segmentation_folder import write_segmentation
 from SpikeRegLib.pipeline.recall import Memory
-from SpikeRegLib.progress import Progress
+from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.allocator import give_back_freed_memory
 
@@ -36,6 +40,7 @@ _PROTOCOL = """\
 on stdin, one object a line:
   {"id": "r1", "fixed": "F", "moving": "M", "out": "DIR", ...}   the options of `spikereg register`, with underscores;
                      "outputs": ["transform.h5", ...] writes only these and result.json
+  {"id": "s1", "segment": "IMAGE", "out": "DIR", ...}   the options of `spikereg segment`, with underscores
   {"cancel": "r1"}   stop or forget it
   {"quit": true}     stop everything and end; the end of stdin lets what was asked be finished first, unless
                      the worker was started with --end-with-stdin
@@ -45,13 +50,14 @@ on stdout, one object a line:
   {"event": "ready", "pid": ..., "version": ...}
   {"event": "started", "id": ...}
   {"event": "progress", "id": ..., "stage": ..., "fraction": ..., "message": ...}
-  {"event": "result", "id": ..., "path": "/absolute/result.json"}
+  {"event": "result", "id": ..., "path": "/absolute/result.json"}   or segmentation.json
   {"event": "error", "id": ..., "message": ..., "code": 2 (input), 1 (failure) or 130 (cancelled)}
   {"event": "end"}   with --end-with-stdin alone; one that ends without it crashed, or was killed
 
 What the last request read and found is kept; the next one recomputes from the first stage that a change concerns on.
 """
 _LAST_WORD_S = 0.3
+_WRITING = {"stage": "finish", "fraction": 1.0, "message": "writing the results"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +187,7 @@ def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) ->
         asked = understand(table)
         if isinstance(asked, Quit):
             desk.stop()
-        elif isinstance(asked, Request):
+        elif isinstance(asked, (Request, SegmentationRequest)):
             desk.put(asked)
         elif desk.cancel(asked.id):
             _tell_error(events, asked.id, Cancelled.exit_code, "cancelled before it was started")
@@ -193,8 +199,8 @@ def _obey(line: bytes, understand: Understanding, events: Events, desk: Desk) ->
         )
 
 
-def _work(request: Request, events: Events, memory: Memory, desk: Desk, *, debug: bool) -> None:
-    """One registration, from the options to the files; takes up what `memory` holds of the last one."""
+def _work(request: Request | SegmentationRequest, events: Events, memory: Memory, desk: Desk, *, debug: bool) -> None:
+    """One request, from the options to the files; a registration takes up what `memory` holds of the last one."""
     emit = partial(events.emit, id=request.id)
     report = JsonLines(emit)
 
@@ -206,9 +212,7 @@ def _work(request: Request, events: Events, memory: Memory, desk: Desk, *, debug
 
     emit("started")
     try:
-        registration = registered(request.options, listener=listener, memory=memory)
-        emit("progress", stage="finish", fraction=1.0, message="writing the results")
-        folder = write_outputs(registration, request.options.out, request.outputs)
+        path = _done(request, listener, memory, lambda: emit("progress", **_WRITING))
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
@@ -219,7 +223,20 @@ def _work(request: Request, events: Events, memory: Memory, desk: Desk, *, debug
         _tell_error(events, request.id, *end)
     else:
         desk.done()
-        emit("result", path=str((folder / "result.json").resolve()))
+        emit("result", path=str(path.resolve()))
+
+
+def _done(
+    request: Request | SegmentationRequest, listener: Listener, memory: Memory, writing: Callable[[], None]
+) -> Path:
+    """Do what is asked; the path of the file that lists the others. `writing` is called before they are written."""
+    if isinstance(request, SegmentationRequest):
+        segmentation = segmented(request.options, listener=listener)
+        writing()
+        return write_segmentation(segmentation, request.options.out) / SEGMENTATION.account
+    registration = registered(request.options, listener=listener, memory=memory)
+    writing()
+    return write_outputs(registration, request.options.out, request.outputs) / REGISTRATION.account
 
 
 def _tell_error(events: Events, identity: Any, code: int, message: str) -> None:

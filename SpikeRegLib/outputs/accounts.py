@@ -1,4 +1,4 @@
-"""Which files in a folder are results of an earlier registration, so that a later one may replace them: no others."""
+"""Which files in a folder are results of an earlier run of the same kind, so that a later one may replace them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,36 @@ OUTPUT_NAMES = (
     "report.html",
     "result.json",
 )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of run writes.
+
+    Attributes:
+        names: of all its files and folders.
+        account: the one among them that lists the others with their digests.
+    """
+
+    names: tuple[str, ...]
+    account: str
+
+
+REGISTRATION = Kind(OUTPUT_NAMES, "result.json")
+SEGMENTATION = Kind(("labels.nii.gz", "brain_mask.nii.gz", "brain.nii.gz", "segmentation.json"), "segmentation.json")
+_ACCOUNTS = (REGISTRATION.account, SEGMENTATION.account)
 # What desktops leave in every folder that somebody looks into.
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def files_below(folder: Path) -> list[str]:
-    """Names of all files below `folder`, sorted, with slashes; result.json comes last."""
+    """Names of all files below `folder`, sorted, with slashes; what lists the others comes last."""
     found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()]
-    return sorted(found, key=lambda name: (name == "result.json", name))
+    return sorted(found, key=lambda name: (name in _ACCOUNTS, name))
 
 
-def replaceable(folder: Path) -> list[str]:
-    """The files of an earlier registration in `folder`, result.json first.
+def replaceable(folder: Path, kind: Kind = REGISTRATION) -> list[str]:
+    """The files of an earlier run of this kind in `folder`, the one that lists the others first.
 
     Raises:
         InputError: names what bears the name of a result and is none, or was changed since.
@@ -46,28 +65,28 @@ def replaceable(folder: Path) -> list[str]:
     maps = folder / "spikes"
     if maps.is_dir() and maps.stat().st_dev != folder.stat().st_dev:
         raise InputError(f"{maps}: is another file system, into which nothing can be moved at once; {remedy}")
-    there = list(_named_like_results(folder))
+    there = list(_named_like_results(folder, kind))
     if not there:
         return []
-    accounts = _files_of(folder / "result.json")
-    if accounts is None and "result.json" in there:
+    accounts = _files_of(folder / kind.account)
+    if accounts is None and kind.account in there:
         raise InputError(
-            f"{folder / 'result.json'}: does not say which files belong to it, so nothing is replaced; {remedy}"
+            f"{folder / kind.account}: does not say which files belong to it, so nothing is replaced; {remedy}"
         )
     for name in there:
         path = folder / name
-        if accounts is None or (name != "result.json" and name not in accounts):
-            raise InputError(f"{path}: was not written by a run whose result.json lies there; {remedy}")
+        if accounts is None or (name != kind.account and name not in accounts):
+            raise InputError(f"{path}: was not written by a run whose {kind.account} lies there; {remedy}")
         if path.is_symlink() or not path.is_file():
             raise InputError(f"{path}: is no plain file, so it is not replaced; {remedy}")
-        if name != "result.json" and digest(path) != accounts[name]:
+        if name != kind.account and digest(path) != accounts[name]:
             raise InputError(f"{path}: was changed since the run that wrote it; {remedy}")
-    return sorted(there, key=lambda name: (name != "result.json", name))
+    return sorted(there, key=lambda name: (name != kind.account, name))
 
 
-def _named_like_results(folder: Path) -> Iterator[str]:
+def _named_like_results(folder: Path, kind: Kind) -> Iterator[str]:
     """What lies in `folder` under the name of a result, with slashes; of the folder of spike maps, every file."""
-    for name in OUTPUT_NAMES:
+    for name in kind.names:
         path = folder / name
         if name == "spikes" and path.is_dir() and not path.is_symlink():
             for found in sorted(path.rglob("*")):
@@ -78,7 +97,7 @@ def _named_like_results(folder: Path) -> Iterator[str]:
 
 
 def _files_of(path: Path) -> dict[str, Any] | None:
-    """Name -> SHA-256 of the files that a result.json accounts for; None where it is none of ours."""
+    """Name -> SHA-256 of the files that such a file accounts for; None where it is none of ours."""
     if path.is_symlink() or not path.is_file():
         return None
     try:

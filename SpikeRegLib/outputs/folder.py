@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SpikeRegLib.errors import InputError, SpikeRegError
-from SpikeRegLib.outputs.accounts import OUTPUT_NAMES, digest, files_below, replaceable
+from SpikeRegLib.outputs.accounts import OUTPUT_NAMES, REGISTRATION, Kind, digest, files_below, replaceable
 from SpikeRegLib.outputs.publishing import hidden_beside, put_in_place, settle, sweep
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.atomic_files import NO_SPACE, disk_is_full, prove_space, unwritable
@@ -56,19 +56,19 @@ def check_writable(folder: str | Path) -> None:
         raise InputError(f"{folder}: output folder cannot be written ({reason}); choose another one") from error
 
 
-def check_results_folder(folder: str | Path) -> None:
-    """Make sure that the results of a registration can go into `folder`, before any work is spent.
+def check_results_folder(folder: str | Path, kind: Kind = REGISTRATION) -> None:
+    """Make sure that the results of a run of this kind can go into `folder`, before any work is spent.
 
     What a run that was killed while it put its results there has left is finished or undone first.
 
     Raises:
-        InputError: see `check_writable`; or something bears the name of a result and no result.json lying there
-            accounts for it, so that it must not be replaced.
+        InputError: see `check_writable`; or something bears the name of a result and no result.json (or
+            what else such a run accounts with) lying there says so, so that it must not be replaced.
     """
     folder = Path(folder)
     check_writable(folder)
     settle(folder)
-    replaceable(folder)
+    replaceable(folder, kind)
 
 
 def write_outputs(registration: Registration, folder: str | Path, only: Collection[str] | None = None) -> Path:
@@ -106,11 +106,6 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
             interrupt.check()
             write_volume(rate, path / f"{layer}.nii.gz")
 
-    def write_result(path: Path) -> None:
-        registration.result["files"] = {name: digest(path.parent / name) for name in files_below(path.parent)}
-        result = json.dumps(finite_or_null(registration.result), indent=2, allow_nan=False)
-        path.write_text(result + "\n", encoding="utf-8")
-
     def write_coded(path: Path) -> None:
         from SpikeRegLib.neural_field.files import write_codes
 
@@ -128,7 +123,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
         "warped_seg.nii.gz": None if labels is None else partial(write_volume, labels),
         "spikes": write_spikes if registration.spike_maps else None,
         "report.html": partial(write_report, registration),
-        "result.json": write_result,
+        "result.json": partial(write_account, registration.result),
     }
     with staged(folder, replaceable) as staging:
         for name, write in writers.items():
@@ -136,6 +131,12 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
                 interrupt.check()
                 write(staging / name)
     return folder
+
+
+def write_account(result: dict[str, Any], path: Path) -> None:
+    """Write `result` as JSON; it gets `files`, the SHA-256 of every file that lies beside `path`."""
+    result["files"] = {name: digest(path.parent / name) for name in files_below(path.parent)}
+    path.write_text(json.dumps(finite_or_null(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def finite_or_null(value: Any) -> Any:

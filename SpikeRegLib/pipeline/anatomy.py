@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from SpikeRegLib import models
-from SpikeRegLib.anatomy.brain import BrainMask, brain_mask
+from SpikeRegLib.anatomy.brain import BrainMask
 from SpikeRegLib.anatomy.channels import channels_of
-from SpikeRegLib.anatomy.layout import Layout, Places, fit_affine
+from SpikeRegLib.anatomy.head_check import HeadCheck
+from SpikeRegLib.anatomy.layout import Places, fit_affine
+from SpikeRegLib.anatomy.model import StructureModel, load_structure_model
 from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.anatomy.pose import find_head
 from SpikeRegLib.anatomy.reading import StructureMaps
-from SpikeRegLib.anatomy.recognition import Recognition
 from SpikeRegLib.anatomy.structures import LABELS
 from SpikeRegLib.anatomy.tissue import contrast_agreement, structure_means
 from SpikeRegLib.errors import InputError
@@ -32,7 +32,6 @@ from SpikeRegLib.progress import Progress
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.refinement.feature_maps import FeatureMaps
 from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
-from SpikeRegLib.spiking.unet import RegistrationUNet
 
 USES = ("start", "mask", "refinement", "verdict")
 # Correlation of the structures' intensities: T1 images of seven scanners, one with contrast agent, .83 to .99; T1 with
@@ -45,29 +44,20 @@ _WHOLE_HEAD = 0.75
 
 
 @dataclass(frozen=True)
-class StructuresNetwork:
-    """The network that names structures, how heads are built, and the name and digest of its file."""
-
-    network: RegistrationUNet
-    layout: Layout
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Anatomy:
     """What was found in one image.
 
     Attributes:
         maps: of every structure.
         places: their centres and volumes.
-        recognition: whether it looks like a head; if not, nothing else here is worth anything.
+        check: whether it looks like a head; if not, nothing else here is worth anything.
         brain: where the brain is.
         tilt_degrees: how far the head is turned from what the header says.
     """
 
     maps: StructureMaps
     places: Places
-    recognition: Recognition
+    check: HeadCheck
     brain: BrainMask
     tilt_degrees: float = 0.0
 
@@ -109,22 +99,13 @@ def uses_of(asked: str | None, preset: str, available: bool) -> tuple[str, ...]:
     return tuple(use for use in USES if use in wanted)
 
 
-def _network(work: Work, settings: dict[str, Any]) -> StructuresNetwork | None:
+def _network(work: Work, settings: dict[str, Any]) -> StructureModel | None:
     file: Tracked = settings["structures_file"]
-    if file.given is None:
-        return None
-    header, network = models.read_header(file.given), models.load_model(file.given)
-    if network.spec.output != "structures":
-        raise InputError(f"{file.given}: names no structures; give a network that `spikereg train anatomy` made")
-    try:
-        layout = Layout.from_json(header.facts.get("layout"))
-    except ValueError as error:
-        raise InputError(f"{file.given}: {error}; train it again") from error
-    return StructuresNetwork(network, layout, {"name": file.given.stem, "sha256": models.sha256(file.given)})
+    return None if file.given is None else load_structure_model(file.given)
 
 
 def _read(side: str, begin: float, work: Work, settings: Any) -> Anatomy | None:
-    known: StructuresNetwork | None = work["structures network"]
+    known: StructureModel | None = work["structures network"]
     if known is None:
         return None
     given: Side = work[f"{side} input"]
@@ -133,15 +114,15 @@ def _read(side: str, begin: float, work: Work, settings: Any) -> Anatomy | None:
         work.listener(Progress("align", begin + 0.1 * progress.fraction, f"structures of the {side} image"))
 
     found = find_head(known.network, known.layout, given.image, listener=heard)
-    brain = brain_mask(1 - found.maps.probabilities[0], found.maps.frame)
-    return Anatomy(found.maps, found.places, found.recognition, brain, found.tilt_degrees)
+    brain = BrainMask(torch.sigmoid(found.brain), found.maps.frame)
+    return Anatomy(found.maps, found.places, found.check, brain, found.tilt_degrees)
 
 
 def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:
     """The side, of a whole head without a given mask with that of its brain."""
     given: Side = work[f"{side} input"]
     anatomy: Anatomy | None = work[f"{side} anatomy"]
-    if anatomy is None or "mask" not in settings["structures_for"] or given.mask_given or not anatomy.recognition.head:
+    if anatomy is None or "mask" not in settings["structures_for"] or given.mask_given or not anatomy.check.head:
         return given
     brain = anatomy.brain.on(given.image.frame)
     if float((brain & given.mask).sum()) > _WHOLE_HEAD * float(given.mask.sum()):
@@ -153,7 +134,7 @@ def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:
 
 def both_heads(fixed: Anatomy | None, moving: Anatomy | None) -> tuple[Anatomy, Anatomy] | None:
     """Both, where both were recognised."""
-    if fixed is None or moving is None or not (fixed.recognition.head and moving.recognition.head):
+    if fixed is None or moving is None or not (fixed.check.head and moving.check.head):
         return None
     return fixed, moving
 
@@ -233,8 +214,8 @@ def warnings_of(side: str, anatomy: Anatomy | None, name: str) -> list[str]:
     """What a person should know of one image's anatomy."""
     if anatomy is None:
         return []
-    if not anatomy.recognition.head:
-        reason = anatomy.recognition.reason
+    if not anatomy.check.head:
+        reason = anatomy.check.reason
         return [f"{name or side + ' image'}: does not look like a head ({reason}); structures are not used"]
     if anatomy.tilt_degrees > _LIES_OTHERWISE:
         turned = f"the head is turned by {anatomy.tilt_degrees:.0f} degrees from what its header says"
@@ -249,7 +230,7 @@ def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:
         work: of a stage that follows those of this module, the alignment and both masks.
         uses: that were asked for.
     """
-    known: StructuresNetwork | None = work["structures network"]
+    known: StructureModel | None = work["structures network"]
     if known is None:
         return None
     sides: dict[str, Anatomy] = {side: work[f"{side} anatomy"] for side in ("fixed", "moving")}
@@ -270,15 +251,15 @@ def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:
     }
     energies = [anatomy.maps.energy for anatomy in sides.values() if anatomy.maps.energy is not None]
     return {
-        "model": known.facts,
+        "model": {"name": known.name, "sha256": known.sha256},
         "asked_for": list(uses),
         "used_for": [use for use in uses if used[use]],
         "agreement": None if agreement is None else agreement.mean,
         "images": {
             side: {
-                "head": anatomy.recognition.head,
-                "reason": anatomy.recognition.reason,
-                "off_mm": finite(anatomy.recognition.off_mm),
+                "head": anatomy.check.head,
+                "reason": anatomy.check.reason,
+                "off_mm": finite(anatomy.check.off_mm),
                 "brain_ml": anatomy.brain.volume_ml,
                 "tilt_degrees": anatomy.tilt_degrees,
             }

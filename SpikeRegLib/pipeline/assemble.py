@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 
-from SpikeRegLib import __version__
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.passes import Prediction
 from SpikeRegLib.pipeline.anatomy import anatomy_facts, warnings_of
@@ -23,6 +20,7 @@ from SpikeRegLib.pipeline.stage import Chosen, Stage, Work
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.space.transforms import AffineTransform, Transform
+from SpikeRegLib.system.versions import versions
 
 _READS = (
     "method", "device", "threads", "seed", "structures_for", "landmark_weight", "regularisation", "refine_iterations",
@@ -82,7 +80,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         "tile": None if prediction is None else prediction.tile,
         "threads": settings["threads"],
         "seed": settings["seed"],
-        "versions": _versions(),
+        "versions": versions(),
         "peak_memory_mb": None,
         "background": work["background"],
         "similarity": {
@@ -179,18 +177,6 @@ def _spikes(prediction: Prediction | None) -> dict[str, Any] | None:
         "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
         / sum(layer.dense_macs * layer.timesteps for layer in receiving),
         "layers": [asdict(layer) for layer in layers],
-    }
-
-
-def _versions() -> dict[str, str]:
-    import SimpleITK as sitk
-
-    return {
-        "spikereg": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "simpleitk": sitk.Version.VersionString(),
-        "numpy": np.__version__,
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,17 +11,17 @@ from typing import Any
 
 from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.given import Source
 from SpikeRegLib.options.options import OPTIONS, Options, with_options
 from SpikeRegLib.pipeline.anatomy import uses_of
 from SpikeRegLib.pipeline.assemble import peak_memory_mb
 from SpikeRegLib.pipeline.field import field_settings
-from SpikeRegLib.pipeline.inputs import Source
 from SpikeRegLib.pipeline.plan import PLANS, Plan
 from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.pipeline.stage import Work
 from SpikeRegLib.presets.preset import FIELD_METHODS, Preset, load_preset, preset_for
-from SpikeRegLib.progress import Listener, Progress, silent
+from SpikeRegLib.progress import Clock, Listener, silent
 from SpikeRegLib.system.devices import choose_device, leaving_state, seed_cpu, set_threads
 
 
@@ -94,33 +93,6 @@ def _network_files(preset: Preset, method: str, model: str | Path | None) -> tup
         return None, None
     fine = preset.fine_model if model is None and method not in FIELD_METHODS else ""
     return models.find(name, method), models.find(fine, method) if fine else None
-
-
-class Clock:
-    """Tells of the start and the end of every step and keeps its wall and CPU seconds.
-
-    Args:
-        listener: hears it.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self._wall: dict[str, float] = {}
-        self._cpu: dict[str, float] = {}
-
-    def begin(self, step: str) -> None:
-        self.listener(Progress(step, 0.0))
-        self._wall[step], self._cpu[step] = -time.perf_counter(), -time.process_time()
-
-    def end(self, step: str) -> None:
-        self._wall[step] += time.perf_counter()
-        self._cpu[step] += time.process_time()
-        self.listener(Progress(step, 1.0))
-
-    def times(self) -> dict[str, dict[str, float]]:
-        """`timing_s` and `cpu_s` of result.json."""
-        timing = {**self._wall, "total": sum(self._wall.values())}
-        return {"timing_s": timing, "cpu_s": {**self._cpu, "process": time.process_time()}}
 
 
 def run_plan(plan: Plan, values: Mapping[str, Any], clock: Clock, memory: Memory) -> dict[str, Any]:

@@ -13,23 +13,19 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.boxes import bounding_box
-from SpikeRegLib.images.files import MINIMUM_AXIS, check_frame
 from SpikeRegLib.images.frames import Frame, world_aligned
-from SpikeRegLib.images.orientation import size_warnings
+from SpikeRegLib.images.given import Source, load_image
 from SpikeRegLib.images.points import check_inside, read_points
 from SpikeRegLib.images.volumes import (
     Volume,
-    finite_voxels,
     foreground_mask,
     normalise_intensity,
-    read_image,
     read_labels,
 )
 from SpikeRegLib.space.field_of_view import Faces, cut_faces
 from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
 from SpikeRegLib.text.ranges import GRID_VOXELS, within
 
-Source = Volume | str | os.PathLike[str]
 MARGIN_MM = 12.0
 # Keeps the grids of the coarser levels whole; deeper ones are cropped where they do not fit.
 MULTIPLE = 8
@@ -89,15 +85,6 @@ def load_side(
     return with_points(replace(side, labels=load_labels(labels, side.image)), points, role=role)
 
 
-def load_image(
-    source: Source, *, allow_nonfinite: bool = False, allow_few_values: bool = False, role: str = "image"
-) -> Volume:
-    """The image of a side; arguments and errors as in `load_side`."""
-    if isinstance(source, Volume):
-        return _checked(source, role, allow_nonfinite=allow_nonfinite)
-    return read_image(source, allow_nonfinite=allow_nonfinite, allow_few_values=allow_few_values)
-
-
 def bare_side(
     image: Volume, mask: Source | None = None, leave_out: Source | None = None, *, role: str = "image"
 ) -> Side:
@@ -147,21 +134,6 @@ def with_points(side: Side, points: torch.Tensor | str | os.PathLike[str] | None
         coordinates, where = read_points(points), str(points)
     check_inside(coordinates, side.image.frame, where)
     return replace(side, points=coordinates)
-
-
-def _checked(volume: Volume, role: str, *, allow_nonfinite: bool) -> Volume:
-    """An image handed over in memory, as float32, after the checks that `read_image` makes on a file."""
-    where, data = volume.name or role, volume.data.detach().cpu().float()
-    if data.ndim != 3 or tuple(data.shape) != tuple(volume.frame.shape):
-        raise InputError(f"{where}: data {list(data.shape)} on a frame {list(volume.frame.shape)}; give one 3-D volume")
-    if min(data.shape) < MINIMUM_AXIS:
-        raise InputError(f"{where}: {list(data.shape)} has an axis under {MINIMUM_AXIS} voxels; give a full 3-D volume")
-    check_frame(volume.frame, where)
-    data, nonfinite = finite_voxels(data, where, allowed=allow_nonfinite)
-    if float(data.min()) == float(data.max()):
-        raise InputError(f"{where}: the image is empty or constant, every voxel is {float(data.min()):g}; check it")
-    warnings = tuple(dict.fromkeys((*volume.warnings, *size_warnings(volume.frame, where))))
-    return replace(volume, data=data, nonfinite=volume.nonfinite + nonfinite, warnings=warnings)
 
 
 def check_pair(fixed: Side, moving: Side) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import torch
 
 from SpikeRegLib import models
+from SpikeRegLib.images.given import load_image
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.passes import check_tile
 from SpikeRegLib.neural_field.model import FieldNetwork
-from SpikeRegLib.pipeline.inputs import Side, bare_side, check_pair, load_image, load_labels, with_points
+from SpikeRegLib.pipeline.inputs import Side, bare_side, check_pair, load_labels, with_points
 from SpikeRegLib.pipeline.stage import Stage, Tracked, Work
 from SpikeRegLib.progress import Progress, tell_reading
 from SpikeRegLib.space.transforms import Transform, check_finite, read_transform

@@ -8,8 +8,9 @@ import torch
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.images.given import Source
 from SpikeRegLib.images.volumes import Volume, read_labels
-from SpikeRegLib.pipeline.inputs import Source, lengths_scale, same_grid
+from SpikeRegLib.pipeline.inputs import lengths_scale, same_grid
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import tell_reading
 from SpikeRegLib.refinement.region import TAPER_MM, Region

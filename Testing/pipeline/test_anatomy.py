@@ -12,9 +12,9 @@ import torch
 
 import SpikeRegLib
 from SpikeRegLib import models
-from SpikeRegLib.anatomy.brain import BrainMask, brain_mask
+from SpikeRegLib.anatomy.brain import BrainMask
+from SpikeRegLib.anatomy.head_check import HeadCheck
 from SpikeRegLib.anatomy.layout import Layout, Places
-from SpikeRegLib.anatomy.recognition import recognise
 from SpikeRegLib.anatomy.structures import CLASSES
 from SpikeRegLib.cli import main
 from SpikeRegLib.errors import InputError
@@ -132,32 +132,17 @@ def layout() -> Layout:
     return Layout.from_json(models.read_header(models.find("structures", "spikereg")).facts["layout"])
 
 
-def test_a_head_is_recognised_by_where_its_structures_lie():
-    known = layout()
-    there = known.places
-    assert recognise(there, known).head
-    turned = Places(there.centres[:, [1, 0, 2]] * np.array([1, -1, 1]) + 30, there.volumes_ml)
-    assert recognise(turned, known).head  # any pose; whether the network finds anything then is its own affair
-    assert "times the size" in recognise(Places(there.centres * 1.6, there.volumes_ml), known).reason
-    few = there.centres.copy()
-    few[:20] = np.nan
-    assert "only 13 structures" in recognise(Places(few, there.volumes_ml), known).reason
-    shuffled = there.centres.copy()
-    shuffled[1:] = np.random.default_rng(0).permutation(shuffled[1:])
-    assert "mm from where a head has them" in recognise(Places(shuffled, there.volumes_ml), known).reason
+HEAD = HeadCheck(True, "", 32, 1.5, (0.9, 1.1), 1500.0, 0.8)
 
 
-def test_a_brain_is_one_part_without_holes():
+def test_a_brain_is_where_its_share_is_more_than_half_on_any_grid():
     share = torch.zeros(20, 20, 20)
     share[3:15, 3:15, 3:15] = 0.9
-    share[8:10, 8:10, 8:10] = 0.1
-    share[17:19, 17:19, 17:19] = 0.9
     frame = Frame((20, 20, 20), spacing=(2.0,) * 3)
-    found = brain_mask(share, frame)
+    found = BrainMask(share, frame)
     assert found.volume_ml == pytest.approx(12**3 * 8 / 1000)
     on = found.on(Frame((40, 40, 40), (-0.5,) * 3, (1.0,) * 3))
-    assert int(on.sum()) == pytest.approx(24**3, rel=0.1) and not on[33:39, 33:39, 33:39].any()
-    assert not brain_mask(torch.zeros(5, 5, 5), frame).share.any()
+    assert int(on.sum()) == pytest.approx(24**3, rel=0.1) and not on[33:].any()
 
 
 @pytest.mark.parametrize("uses", [("mask",), ()])
@@ -169,7 +154,7 @@ def test_a_whole_head_gets_the_mask_of_its_brain_and_a_stripped_one_keeps_its_ow
     share = torch.zeros(24, 24, 24)
     share[6:16, 6:16, 6:16] = 1.0
     for part, whole in ((share, True), ((data > 0).float(), False)):
-        found = stages.Anatomy(None, None, recognise(layout().places, layout()), BrainMask(part, frame))  # type: ignore[arg-type]
+        found = stages.Anatomy(None, None, HEAD, BrainMask(part, frame))  # type: ignore[arg-type]
         work = Work({"fixed input": given, "fixed anatomy": found}, silent, "s", ("fixed input", "fixed anatomy"))
         side = stages._side("fixed", work, {"structures_for": uses})
         assert side.brain_only is (whole and bool(uses))
@@ -177,7 +162,7 @@ def test_a_whole_head_gets_the_mask_of_its_brain_and_a_stripped_one_keeps_its_ow
             assert torch.equal(side.mask, share > 0.5) and bool(side.left_out[3, 3, 3])
         else:
             assert side is given
-    strange = dataclasses.replace(found, recognition=dataclasses.replace(found.recognition, head=False))
+    strange = dataclasses.replace(found, check=dataclasses.replace(HEAD, head=False))
     work = Work({"fixed input": given, "fixed anatomy": strange}, silent, "s", ("fixed input", "fixed anatomy"))
     assert stages._side("fixed", work, {"structures_for": ("mask",)}) is given
 

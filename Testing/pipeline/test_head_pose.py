@@ -62,7 +62,7 @@ def test_a_turned_head_is_found_where_it_lies(reader, axis, degrees):
     image = read_image(SAMPLE / "fixed.nii.gz")
     as_it_is, turn = reader(image), about(axis, degrees)
     found = reader(turned(image, turn))
-    assert as_it_is.recognition.head and as_it_is.readings <= 2 and found.recognition.head
+    assert as_it_is.check.head and as_it_is.readings <= 2 and found.check.head
     middle = image.frame.to_mm((np.array(image.frame.size) - 1) / 2)
     expected = (as_it_is.places.centres - middle) @ turn.T + middle
     off = np.linalg.norm(found.places.centres - expected, axis=1)
@@ -73,7 +73,7 @@ def test_a_turned_head_is_found_where_it_lies(reader, axis, degrees):
 
 def test_a_head_that_nobody_looks_for_in_other_poses_is_no_head(reader):
     upside_down = turned(read_image(SAMPLE / "fixed.nii.gz"), about(0, 180))
-    assert not reader(upside_down, any_pose=False).recognition.head
+    assert not reader(upside_down, any_pose=False).check.head
 
 
 def test_a_pair_in_two_poses_is_registered_and_said_to_lie_otherwise():

@@ -18,7 +18,7 @@ from SpikeRegLib.pipeline.plan import PLANS
 from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Undeclared, Work
 from SpikeRegLib.presets.preset import METHODS, Preset
-from SpikeRegLib.progress import silent
+from SpikeRegLib.progress import Clock, silent
 
 SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
 STEPS = ["prepare", "align", "predict", "refine", "finish"]
@@ -72,7 +72,7 @@ def test_a_kept_value_is_never_made_from_one_that_is_not(monkeypatch):
         Stage("made", "finish", lambda work, settings: work["given"], follows=("given",)),
     )
     with pytest.raises(Undeclared, match="'given'"):
-        engine.run_plan(stages, {}, engine.Clock(silent), Memory())
+        engine.run_plan(stages, {}, Clock(silent), Memory())
 
 
 def test_settings_decide_what_is_taken_over():
@@ -87,7 +87,7 @@ def test_settings_decide_what_is_taken_over():
     memory = Memory()
     reused = []
     for seed in (1, 3, 4, 4):
-        found = engine.run_plan(stages, {"seed": seed}, engine.Clock(silent), memory)
+        found = engine.run_plan(stages, {"seed": seed}, Clock(silent), memory)
         assert found == {"given": seed, "odd": seed % 2}
         reused.append(list(memory.reused))
     assert made == [1, 0] and reused == [[], ["odd"], [], ["odd"]]
@@ -96,9 +96,9 @@ def test_settings_decide_what_is_taken_over():
 def test_parts_of_another_method_are_forgotten():
     memory = Memory()
     first = (Stage("a", "prepare", lambda *_: 1), Stage("b", "prepare", lambda *_: 2, follows=("a",)))
-    engine.run_plan(first, {}, engine.Clock(silent), memory)
-    engine.run_plan(first[:1], {}, engine.Clock(silent), memory)
-    engine.run_plan(first, {}, engine.Clock(silent), memory)
+    engine.run_plan(first, {}, Clock(silent), memory)
+    engine.run_plan(first[:1], {}, Clock(silent), memory)
+    engine.run_plan(first, {}, Clock(silent), memory)
     assert memory.reused == ["a"]
 
 

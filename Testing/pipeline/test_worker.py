@@ -195,6 +195,12 @@ BAD = {
     '{"id": "x", "fixed": "\\ud800", "moving": "m", "out": "o"}': ("x", "fixed: must be a text"),
     '{"cancel": "x", "id": "y"}': ("y", "cancel: stands alone"),
     '{"quit": 1}': (None, "quit: must be true"),
+    '{"id": "x", "segment": "i"}': ("x", "out: missing; a request needs id, segment and out"),
+    '{"id": "x", "segment": "i", "out": "o", "fixed": "f"}': (
+        "x",
+        'unknown key "fixed"; known are id, segment, out',
+    ),
+    '{"id": "x", "segment": 3, "out": "o"}': ("x", "segment: must be a text, got 3"),
 }
 
 
