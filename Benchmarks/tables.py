@@ -68,7 +68,9 @@ def facts_table(model: str) -> str:
         before = before.get("before")
     if earlier:
         rows["fine-tuned before" if facts["step"] == "finetune" else "trained before"] = "; ".join(reversed(earlier))
-    if before:
+    if before and "percentile" not in before:
+        rows["began as"] = f"{facts['initial_weights']}, after its {before['steps']} steps"
+    elif before:
         rows["converted from"] = (
             f"teacher of {before['steps']} steps; percentile {before['percentile']} over "
             f"{before['calibration_pairs']} training pairs"

@@ -67,6 +67,7 @@ def load(path: Path, timesteps: int) -> SpikingUNet:
 
 def check(path: Path, timesteps: int, x: torch.Tensor) -> None:
     network = load(path, timesteps)
+    x = x[:, : network.spec.image_channels]  # one that reads single images sees the first
     integers: list[dict[str, torch.Tensor]] = []
     for arithmetic in ARITHMETICS:
         if arithmetic == "int8" and not integer_convolution.available():
