@@ -26,7 +26,7 @@ from SpikeRegLib.system.versions import versions
 SCHEMA = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Segmentation:
     """What is where in one image, still in memory.
 

@@ -161,7 +161,7 @@ def test_every_numeric_option_has_a_range():
     assert len(NUMERIC) > 25
     assert {getattr(action.type, "__name__", "") for *_, action in NUMERIC} == {"number", "whole number"}
     assert {words[0] for words, *_ in NUMERIC} == {
-        "register", "demo", "apply", "export", "interpolate", "energy", "train"
+        "register", "segment", "demo", "apply", "export", "interpolate", "energy", "train"
     }  # fmt: skip
 
 
