@@ -64,11 +64,12 @@ RULES = (
         True,
         "forward and inverse differ by {value:.2f} mm on average",
     ),
+    # Measured: registered brains .76 to .79, aligned alone .63 to .70; 5 mm beside that .42 to .45, mirrored .08.
     Rule(
         "anatomy",
         "agreement",
-        0.55,
-        0.35,
+        0.6,
+        0.4,
         False,
         "structures found in both images overlap little (mean Dice {value:.2f})",
     ),
