@@ -87,6 +87,8 @@ def test_what_is_parsed_reaches_register_under_its_name(monkeypatch, tmp_path):
     import SpikeRegLib.pipeline
 
     given = {}
+    # The largest number of threads would be that of every test that follows.
+    monkeypatch.setattr("SpikeRegLib.system.devices.set_threads", lambda threads: threads)
     monkeypatch.setattr(SpikeRegLib.pipeline, "register", lambda *_, **how: given.update(how), raising=False)
     words, wanted = [], {}
     for option in OPTIONS.values():
