@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 
-from SpikeRegLib.anatomy import segmentation
+from SpikeRegLib.anatomy import pose, segmentation
 from SpikeRegLib.anatomy.layout import Layout, places
 from SpikeRegLib.anatomy.model import StructureModel
 from SpikeRegLib.anatomy.reading import StructureMaps
@@ -89,7 +89,7 @@ def install(*, shuffled: bool = False, extra: bool = False, slow_s: float = 0.0)
     order = [0, *np.random.default_rng(0).permutation(np.arange(1, CLASSES))] if shuffled else list(range(CLASSES))
     seen: list[Volume] = []
 
-    def read(network: object, volume: Volume, *, listener: Listener = silent) -> StructureMaps:
+    def read(network: object, volume: Volume, *, turned: object = None, listener: Listener = silent) -> StructureMaps:
         seen.append(volume)
         for step in range(int(slow_s * 100)):
             listener(Progress("read", step / (slow_s * 100), "layer"))
@@ -99,6 +99,6 @@ def install(*, shuffled: bool = False, extra: bool = False, slow_s: float = 0.0)
         maps = maps_of(truth(frame, extra=extra), frame)
         return StructureMaps(maps.logits[order], frame)
 
-    segmentation.read_structures = read
+    pose.read_structures = read
     segmentation.load_structure_model = lambda name: model
     return seen

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from SpikeRegLib import models, segment
-from SpikeRegLib.anatomy import head_check, segmentation
+from SpikeRegLib.anatomy import head_check, pose, segmentation
 from SpikeRegLib.anatomy.head_check import check_head
 from SpikeRegLib.anatomy.label_maps import brain_logits, label_map
 from SpikeRegLib.anatomy.layout import Layout, Places
@@ -52,8 +52,8 @@ GRIDS = {"straight": drawn_head.STRAIGHT, "ras": RAS, "oblique": oblique()}
 @pytest.fixture
 def read(monkeypatch, signal_handlers_restored):
     """The drawn head is read, without weights; the list of what was read."""
-    for name in ("read_structures", "load_structure_model"):
-        monkeypatch.setattr(segmentation, name, None)
+    monkeypatch.setattr(pose, "read_structures", None)
+    monkeypatch.setattr(segmentation, "load_structure_model", None)
     return drawn_head.install()
 
 

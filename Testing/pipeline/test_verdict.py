@@ -31,6 +31,7 @@ FINE = {
     },
     "dice": {"before_mean": 0.3, "after_mean": 0.8},
     "tre_mm": {"before_mean": 9.0, "after_mean": 1.5},
+    "anatomy": {"agreement": 0.8, "images": {"fixed": {"head": True, "reason": ""}, "moving": {"head": True, "reason": ""}}},
 }  # fmt: skip
 
 
@@ -47,8 +48,16 @@ def test_a_fine_result_is_good_and_says_why():
                                   "forward and inverse match"]  # fmt: skip
 
 
+def test_what_does_not_look_like_a_head_is_to_be_checked():
+    result = copy.deepcopy(FINE)
+    result["anatomy"]["images"]["moving"] = {"head": False, "reason": "4 of 32 structures are there"}
+    verdict = judge(result)
+    assert verdict["level"] == "check"
+    assert verdict["reasons"] == ["the moving image does not look like a head (4 of 32 structures are there)"]
+
+
 def test_what_was_not_measured_is_not_judged():
-    assert judge({**FINE, "dice": None, "tre_mm": None})["level"] == "good"
+    assert judge({**FINE, "dice": None, "tre_mm": None, "anatomy": None})["level"] == "good"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.field)

@@ -20,7 +20,7 @@ from SpikeRegLib.space.transforms import AffineTransform, write_transform
 
 OF_THIS_RUN = ("timing_s", "cpu_s", "peak_memory_mb", "reused")
 FILES = {"fixed image", "moving image", "fixed segmentation", "moving segmentation"}
-MASKS = {"fixed mask", "moving mask"}
+MASKS = {"fixed input", "moving input", "fixed mask", "moving mask"}
 COMPUTED = {"alignment", "working pair", "prediction", "refinement", "mapping", "overlap"}
 EVERYTHING = FILES | MASKS | COMPUTED
 
@@ -80,11 +80,11 @@ CHANGES = {
     "other refine_iterations": ({"refine_iterations": 2}, {"refinement", "mapping", "overlap"}),
     "region": ({"region": "region.nii.gz"}, {"refinement", "mapping", "overlap"}),
     "landmarks that pull": ({"landmark_weight": 0.05}, {"mapping", "overlap"}),
-    "other mask": ({"fixed_mask": "fixed_mask.nii.gz"}, {"fixed mask"} | COMPUTED),
+    "other mask": ({"fixed_mask": "fixed_mask.nii.gz"}, {"fixed input", "fixed mask"} | COMPUTED),
     "other segmentation": ({"moving_labels": "moving_mask.nii.gz"}, {"moving segmentation", "overlap"}),
     "initial transform": ({"initial_transform": "start.tfm", "skip_affine": False}, {"initial transform"} | COMPUTED),
     "swapped": ({"fixed": "moving.nii.gz", "fixed_labels": "moving_seg.nii.gz", "fixed_points": "moving.csv"},
-                {"fixed image", "fixed mask", "fixed segmentation"} | COMPUTED),
+                {"fixed image", "fixed input", "fixed mask", "fixed segmentation"} | COMPUTED),
 }  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_a_file_of_the_same_size_that_changed_is_read_again(pair, known, tmp_pat
     moving.write_bytes(other.read_bytes())
     os.utime(moving, ns=(0, changed))
     warm = register(pair.fixed, moving, memory=memory, **pair.options)
-    assert set(warm.result["reused"]) == {"fixed image", "fixed mask", "fixed segmentation"}
+    assert set(warm.result["reused"]) == {"fixed image", "fixed input", "fixed mask", "fixed segmentation"}
     assert_same(warm, register(pair.fixed, moving, **pair.options))
 
 
