@@ -162,7 +162,7 @@ def test_what_is_no_head_is_said_so_in_one_line_and_nothing_is_written(read, fil
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert run(file, "--out", tmp_path / "out") == 2 and run(file, "--out", tmp_path / "new") == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 2 and f"{file}: does not look like a human head (" in error and "header" in error
+    assert error.count("\n") == 2 and f"{file}: does not look like a human head (" in error and "whole head" in error
     assert list(content(tmp_path / "out")) == ["notes.txt"] and not (tmp_path / "new").exists()
 
 

@@ -31,7 +31,7 @@ FINE = {
     },
     "dice": {"before_mean": 0.3, "after_mean": 0.8},
     "tre_mm": {"before_mean": 9.0, "after_mean": 1.5},
-    "anatomy": {"agreement": 0.8, "images": {"fixed": {"head": True, "reason": ""}, "moving": {"head": True, "reason": ""}}},
+    "anatomy": {"agreement": 0.8, "images": {side: {"head": True, "reason": ""} for side in ("fixed", "moving")}},
 }  # fmt: skip
 
 
