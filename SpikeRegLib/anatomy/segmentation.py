@@ -57,7 +57,7 @@ def segment(
     allow_few_values: bool = False,
     listener: Listener = silent,
 ) -> Segmentation:
-    """Name the structures of a head or a skull-stripped brain of any contrast, lying as its header says.
+    """Name the structures of a head or a skull-stripped brain of any contrast, however it lies (`pose.find_head`).
 
     Args:
         source: a volume or a file; any spacing, orientation and size from 16 voxels per axis.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from SpikeRegLib.anatomy.segmentation import Segmentation
 
 _OUTPUTS = """\
-IMAGE is a whole head or a skull-stripped brain of any contrast, lying as its header says. What does not look like a
-human head is refused (exit code 2), and nothing is written.
+IMAGE is a whole head or a skull-stripped brain of any contrast. One that lies otherwise than its header says is looked
+for along the other axes. What does not look like a human head is refused (exit code 2), and nothing is written.
 
 written to DIR, all at the end and all at once, on the grid of IMAGE:
   labels.nii.gz             32 structures, by the numbers of FreeSurfer

@@ -27,7 +27,7 @@ from SpikeRegLib.anatomy.tissue import contrast_agreement, structure_means
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.inputs import Side, bare_side
-from SpikeRegLib.pipeline.stage import Stage, Tracked, Work
+from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.refinement.feature_maps import FeatureMaps
@@ -159,10 +159,16 @@ def start_of(fixed: Anatomy, moving: Anatomy) -> AffineTransform | None:
     return None if fit is None else AffineTransform(fit.matrix)
 
 
-def _maps(work: Work, settings: dict[str, Any]) -> FeatureMaps | None:
+def _maps_wanted(chosen: Chosen, work: Work) -> bool:
+    """Whether a level of the refinement looks at maps at all."""
+    weighed = any(level.maps for level in chosen.preset.refine.levels) and chosen.refine_iterations != 0
+    return weighed and "refinement" in chosen.structures_for
+
+
+def _maps(work: Work, wanted: bool) -> FeatureMaps | None:
     """The structures of both images on the working frame."""
     both = both_heads(work["fixed anatomy"], work["moving anatomy"])
-    if both is None or "refinement" not in settings["structures_for"]:
+    if both is None or not wanted:
         return None
     working, base = work["working pair"].working, work["alignment"].transform
     grid = working.grid.coarser(max(both[0].maps.frame.spacing[0], working.grid.spacing_mm))
@@ -204,9 +210,10 @@ SIDES = tuple(
            reads=("structures_for", "threads"))
     for side in ("fixed", "moving")
 )  # fmt: skip
-STRUCTURE_MAPS = _stage(
-    "structure maps", "align", _maps, "fixed anatomy", "moving anatomy", "working pair", "alignment"
-)
+STRUCTURE_MAPS = Stage(
+    "structure maps", "align", _maps, reads=("structures_for", "preset.refine", "refine_iterations"),
+    follows=("fixed anatomy", "moving anatomy", "working pair", "alignment"), settings=_maps_wanted,
+)  # fmt: skip
 AGREEMENT = _stage("agreement", "finish", _agreement, "fixed anatomy", "moving anatomy", "mapping")
 
 

@@ -80,6 +80,7 @@ def test_a_pair_in_two_poses_is_registered_and_said_to_lie_otherwise():
     fixed, moving = read_image(SAMPLE / "fixed.nii.gz"), read_image(SAMPLE / "moving.nii.gz")
     how = {"preset": "brain", "refine_iterations": 0, "threads": 1}
     usual = register(fixed, moving, **how)
+    assert usual.result["anatomy"]["used_for"] == ["start", "verdict"], "without refinement nothing is refined by maps"
     turn = about(2, 90)
     other = register(fixed, turned(moving, turn), **how)
     assert any("the head is turned by" in warning for warning in other.result["warnings"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,6 +36,15 @@ SPIKING = structures_unet(encoder=(4, 6, 8, 8), decoder=(8, 6, 4)).spiking_layer
 def images(tmp_path_factory) -> HeadGenerator:
     heads = load_heads([write(tmp_path_factory.mktemp("maps") / "a.nii.gz")], GRID)
     return HeadGenerator(heads, options=SHORT.heads, seed=1)
+
+
+def two_maps(folder: Path) -> Path:
+    """A folder in `folder` with label maps of two heads."""
+    maps = folder / "maps"
+    maps.mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write(maps / name)
+    return maps
 
 
 def new_network() -> AnalogUNet:
@@ -154,10 +164,7 @@ def test_allowing_changes_every_normalisation():
 
 
 def test_the_command_trains_from_label_maps_and_its_network_registers_nothing(tmp_path, capsys):
-    maps = tmp_path / "maps"
-    maps.mkdir()
-    for name in ("a.nii.gz", "b.nii.gz"):
-        write(maps / name)
+    maps = two_maps(tmp_path)
     recipe = tmp_path / "tiny.toml"
     recipe.write_text("steps = 1\nwarmup = 1\n[heads]\nshape = [32, 32, 32]\n", encoding="utf-8")
     command = ["train", "anatomy", "--labels", str(maps), "--out", str(tmp_path / "out"), "--recipe", str(recipe)]
@@ -205,10 +212,7 @@ def test_thresholds_learn_and_what_they_clip_has_no_gradient():
 
 
 def test_the_command_makes_the_dense_network_spike(tmp_path, capsys):
-    maps = tmp_path / "maps"
-    maps.mkdir()
-    for name in ("a.nii.gz", "b.nii.gz"):
-        write(maps / name)
+    maps = two_maps(tmp_path)
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
         "steps = 1\nwarmup = 1\ncalibration_images = 1\n[heads]\nshape = [32, 32, 32]\n", encoding="utf-8"
