@@ -163,7 +163,7 @@ def test_unknown_similarity_is_refused():
     t1, t2 = phantom()
     with pytest.raises(InputError, match="similarity: unknown 'mattes'; choose one of lncc, multicontrast"):
         compare_by("mattes", t1, t2, inside() > 0.5)
-    assert tuple(MEASURES) == SIMILARITIES
+    assert (*MEASURES, "auto") == SIMILARITIES
 
 
 def test_known_warp_between_contrasts_is_recovered():

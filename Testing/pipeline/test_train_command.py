@@ -10,7 +10,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
-from test_anatomy import patches, written
+from test_subjects import patches, written
 
 from SpikeRegLib.cli import main
 from SpikeRegLib.models import find, load_model, read_header, save_model
