@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 
+from SpikeRegLib.anatomy.brain import BrainMask
 from SpikeRegLib.anatomy.structures import LABELS
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.progress import Tick, unheard
@@ -22,34 +22,8 @@ from SpikeRegLib.space.sampling import Positions, clamped
 _BLOCK_MM, _LEAST_VOXELS = 24.0, 12
 
 
-def brain_logits(logits: torch.Tensor) -> torch.Tensor:
-    """[D, H, W] how much likelier brain is than not brain, as a logit: of the largest connected brain, without holes.
-
-    Above 0 is brain: the probability of class 0 is below .5. Other brain-like regions are turned below 0, and holes
-    above it.
-
-    Args:
-        logits: [classes, D, H, W]; class 0 is not brain.
-    """
-    likelier = torch.logsumexp(logits[1:], 0) - logits[0]
-    brain = likelier > 0
-    kept = _largest(brain)
-    filled = torch.from_numpy(
-        sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.GetImageFromArray(kept.to(torch.uint8).numpy())))
-    ).bool()
-    likelier = torch.where(brain & ~kept & ~filled, -likelier, likelier)
-    return torch.where(filled & ~brain, likelier.abs().clamp_min(1e-3), likelier)
-
-
-def _largest(mask: torch.Tensor) -> torch.Tensor:
-    """The largest connected region of a mask [D, H, W]; neighbours share a face."""
-    regions = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.to(torch.uint8).numpy())))
-    sizes = np.bincount(regions.ravel())
-    return torch.from_numpy(regions == 1 + int(sizes[1:].argmax())) if len(sizes) > 1 else mask
-
-
 def label_map(
-    logits: torch.Tensor, brain: torch.Tensor, source: Frame, frame: Frame, *, tick: Tick = unheard
+    logits: torch.Tensor, brain: BrainMask, frame: Frame, *, tick: Tick = unheard
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """FreeSurfer's numbers and the brain mask on a grid; where the mask is not, there are no labels.
 
@@ -57,15 +31,15 @@ def label_map(
     memory and time stay small on fine grids.
 
     Args:
-        logits: [classes, D, H, W] on `source`.
-        brain: [D, H, W] on `source`, see `brain_logits`.
-        source: covers the voxel centres of `frame`.
+        logits: [classes, D, H, W] on the grid of `brain`.
+        brain: where it is; nothing is outside of its grid.
         frame: the grid wanted; may be oblique and anisotropic.
         tick: hears the share that is done.
 
     Returns:
         [d, h, w] int16 labels and [d, h, w] bool mask, both on `frame`.
     """
+    source, likelier = brain.frame, brain.likelier
     numbers = torch.tensor([0, *LABELS], dtype=torch.int16)
     classes = logits.argmax(0)
     labels, mask = torch.zeros(frame.shape, dtype=torch.int16), torch.zeros(frame.shape, dtype=torch.bool)
@@ -74,11 +48,11 @@ def label_map(
         tick(number / len(blocks))
         part = frame.part([s.start for s in block][::-1], _shape(block))
         around = _around(part, source)
-        if not bool((brain[around] > 0).any()):
+        if not bool((likelier[around] > 0).any()):
             continue
         near = source.part([s.start for s in around][::-1], _shape(around))
         unit = Positions(part, 0, part.shape[0]).coordinates(near).permute(1, 2, 3, 0)
-        mask[block] = clamped(brain[around][None], unit)[0] > 0
+        mask[block] = clamped(likelier[around][None], unit)[0] > 0
         there = classes[around].unique()
         if len(there) == 1:
             likeliest = there.expand(part.shape)

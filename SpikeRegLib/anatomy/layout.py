@@ -45,16 +45,9 @@ def places(probabilities: torch.Tensor, frame: Frame, *, least_ml: float = 0.1) 
         frame: of the maps.
         least_ml: volume below which a structure has no centre.
     """
-    depth, height, width = frame.shape
-    sums = probabilities.double().sum((1, 2, 3))
-    index = torch.stack(
-        [
-            torch.einsum("cdhw,w->c", probabilities, torch.arange(width, dtype=probabilities.dtype)),
-            torch.einsum("cdhw,h->c", probabilities, torch.arange(height, dtype=probabilities.dtype)),
-            torch.einsum("cdhw,d->c", probabilities, torch.arange(depth, dtype=probabilities.dtype)),
-        ],
-        1,
-    ).double()
+    rows, planes = probabilities.sum(3).double(), probabilities.sum((1, 2)).double()
+    columns, slices, sums = rows.sum(1), rows.sum(2), planes.sum(1)
+    index = torch.stack([along @ torch.arange(along.shape[1]).double() for along in (planes, columns, slices)], 1)
     centres = frame.to_mm((index / sums.clamp_min(1e-9)[:, None]).numpy())
     volumes = sums.numpy() * float(np.prod(frame.spacing)) / 1000
     centres[volumes < least_ml] = np.nan

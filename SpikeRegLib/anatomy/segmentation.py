@@ -13,7 +13,7 @@ from SpikeRegLib.anatomy.label_maps import label_map
 from SpikeRegLib.anatomy.model import SHIPPED, StructureModel, load_structure_model
 from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.anatomy.pose import find_head
-from SpikeRegLib.anatomy.reading import StructureMaps
+from SpikeRegLib.anatomy.reading import VIEWS, StructureMaps
 from SpikeRegLib.anatomy.structures import CLASS_OF
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.given import Source, load_image
@@ -80,7 +80,7 @@ def segment(
     tool = load_structure_model(model)
     clock.end("prepare")
     clock.begin("read")
-    found = find_head(tool.network, tool.layout, image, listener=listener)
+    found = find_head(tool.network, tool.layout, image, views=len(VIEWS), listener=listener)
     clock.end("read")
     clock.begin("finish")
     maps, brain, head, table = found.maps, found.brain, found.check, found.confidences
@@ -90,12 +90,14 @@ def segment(
             "or brain"
         )
     labels, mask = label_map(
-        maps.logits, brain, maps.frame, image.frame,
+        maps.logits, brain, image.frame,
         tick=lambda share: listener(Progress("finish", share, "labels on the grid of the image")),
     )  # fmt: skip
     outside = background_value(image)
     stripped = replace(image, data=torch.where(mask, image.data, outside))
     result = _result(image, maps, tool, head, labels, mask, table)
+    if found.warning is not None:
+        result["warnings"].append(f"{image.name or 'image'}: {found.warning}")
     result |= {"background": outside, "threads": count, "tilt_degrees": found.tilt_degrees}
     clock.end("finish")
     result |= clock.times()

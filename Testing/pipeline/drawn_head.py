@@ -89,16 +89,27 @@ def install(*, shuffled: bool = False, extra: bool = False, slow_s: float = 0.0)
     order = [0, *np.random.default_rng(0).permutation(np.arange(1, CLASSES))] if shuffled else list(range(CLASSES))
     seen: list[Volume] = []
 
-    def read(network: object, volume: Volume, *, turned: object = None, listener: Listener = silent) -> StructureMaps:
-        seen.append(volume)
-        for step in range(int(slow_s * 100)):
-            listener(Progress("read", step / (slow_s * 100), "layer"))
-            time.sleep(0.01)
-        corners = volume.frame.corners()
-        frame = world_aligned(corners.min(0), corners.max(0), SPACING_MM)
-        maps = maps_of(truth(frame, extra=extra), frame)
-        return StructureMaps(maps.logits[order], frame)
+    class Reading:
+        def __init__(self, volume: Volume) -> None:
+            self.volume = volume
 
-    pose.read_structures = read
+        def look(self, views: int, listener: Listener = silent) -> StructureMaps:
+            for step in range(int(slow_s * 100)):
+                listener(Progress("read", step / (slow_s * 100), "layer"))
+                time.sleep(0.01)
+            corners = self.volume.frame.corners()
+            frame = world_aligned(corners.min(0), corners.max(0), SPACING_MM)
+            maps = maps_of(truth(frame, extra=extra), frame)
+            return StructureMaps(maps.logits[order], frame)
+
+    class Reader:
+        def __init__(self, network: object) -> None:
+            pass
+
+        def begin(self, volume: Volume, turned: object = None) -> Reading:
+            seen.append(volume)
+            return Reading(volume)
+
+    pose.Reader = Reader  # type: ignore[misc, assignment]
     segmentation.load_structure_model = lambda name: model
     return seen

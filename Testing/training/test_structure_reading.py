@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from SpikeRegLib.anatomy.reading import read_structures
-from SpikeRegLib.anatomy.structures import CLASSES
+from SpikeRegLib.anatomy.reading import VIEWS, Reader, read_structures
+from SpikeRegLib.anatomy.structures import CLASS_OF, CLASSES, WHITE_MATTER, mirrored_classes
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.progress import silent
 from SpikeRegLib.spiking.spec import structures_unet
 from SpikeRegLib.spiking.unet import AnalogUNet
 
@@ -59,3 +60,50 @@ def test_an_image_elsewhere_has_its_maps_there(network, image):
 def test_the_unit_of_intensities_does_not_matter(network, image, factor):
     scaled = read_structures(network, replace(image, data=image.data * factor))
     assert torch.allclose(scaled.logits, read_structures(network, image).logits, atol=1e-2)
+
+
+class Copies(AnalogUNet):
+    """Says of every voxel how bright it is, in logits that differ from class to class but not from side to side."""
+
+    def output(self, image, recorder=None):
+        patches = torch.nn.functional.unfold(image[0].movedim(1, 0), 2, stride=2)  # planes as batch, rows of 2 x 2
+        depth, height, width = (n // 2 for n in image.shape[2:])
+        patches = patches.view(depth, 2, 4, height, width).permute(1, 2, 0, 3, 4).reshape(8, depth, height, width)
+        factors = torch.tensor([1.0 + min(c, mirrored_classes()[c]) for c in range(CLASSES)])
+        return (factors[:, None, None, None, None] * patches).flatten(0, 1)[None]
+
+
+def test_looks_from_other_sides_say_the_same_of_the_same_place(image):
+    """Each is turned back; the mean is that of them all, whether they are made at once or one after the other."""
+    spec = structures_unet(encoder=(4, 6, 8, 8), decoder=(8, 6, 4))
+    reader = Reader(Copies(spec))
+    reader.ready = reader.network
+    reading = reader.begin(replace(image, frame=replace(image.frame, spacing=(2.0,) * 3)))
+    one = reading.look(1).logits.clone()
+    assert float(one[1].std()) > 0.1
+    for view in VIEWS:
+        look = reading._look(view, silent)
+        assert torch.equal(look[:, :-1, :-1, :-1], one[:, :-1, :-1, :-1]), view
+    assert torch.allclose(reading.look(4).logits[:, :-1, :-1, :-1], one[:, :-1, :-1, :-1])
+    energies = [Reader(AnalogUNet(spec)).begin(image).look(views).energy.dense_twin_macs for views in (1, 4)]
+    assert energies[1] == 4 * energies[0]
+
+
+def test_names_of_both_sides_are_exchanged_with_the_image():
+    """A network that only knows on which side of the grid a voxel lies: left and right must not change places."""
+
+    class Sides(AnalogUNet):
+        def output(self, image, recorder=None):
+            out = torch.zeros(1, 8 * CLASSES, *(n // 2 for n in image.shape[2:]))
+            half = out.shape[-1] // 2
+            left, right = (8 * CLASS_OF[label] for label in WHITE_MATTER)
+            out[:, right : right + 8, ..., :half] = 1.0
+            out[:, left : left + 8, ..., half:] = 1.0
+            return out
+
+    reader = Reader(Sides(structures_unet(encoder=(4, 6, 8, 8), decoder=(8, 6, 4))))
+    reader.ready = reader.network
+    maps = reader.begin(Volume(torch.ones(32, 32, 32), Frame((32, 32, 32), spacing=(2.0,) * 3))).look(4)
+    left, right = (CLASS_OF[label] for label in WHITE_MATTER)
+    assert bool((maps.classes[..., 2:14] == right).all()) and bool((maps.classes[..., 18:30] == left).all())
+    assert float(maps.logits[left, 8, 8, 24]) == 1.0
