@@ -227,6 +227,27 @@ def test_the_foreground_is_measured_in_millimetres(found):
     assert not found.cut
 
 
+@pytest.mark.parametrize("side", ["first", "last"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_anatomy_that_goes_on_beyond_any_face_is_cut_and_behind_an_empty_layer_is_not(axis, side):
+    data = body().data
+    data = data.narrow(axis, *((0, BODY[axis] // 2) if side == "last" else (BODY[axis] // 2, BODY[axis] // 2))).clone()
+    faces = [[False, False] for _ in range(3)]
+    for empty in (False, True):
+        if empty:
+            data.narrow(axis, 0 if side == "first" else data.shape[axis] - 1, 1).zero_()
+        image = find(Volume(data, frame_around(tuple(data.shape), 4.0)), None, "image")
+        faces[2 - axis][side == "last"] = not empty
+        assert image.cut is not empty
+        assert [list(face) for face in image.faces] == faces
+
+
+def test_a_mask_says_where_the_anatomy_ends_so_that_nothing_is_cut():
+    half = Volume(body().data[: BODY[0] // 2], frame_around((BODY[0] // 2, *BODY[1:]), 4.0))
+    found = find(half, replace(half, data=half.data > 0), "image")
+    assert not found.cut and not any(face for faces in found.faces for face in faces)
+
+
 def test_what_is_left_out_does_not_scale_the_intensities(found):
     metal = ball(BODY, 15) & (torch.arange(BODY[2]) < 14)
     image = body()
