@@ -12,7 +12,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.affine import _one_itk_thread, align, steps
-from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages
+from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages, _correlation
 from SpikeRegLib.affine.evidence import Evidence
 from SpikeRegLib.affine.matrices import homogeneous
 from SpikeRegLib.affine.reduced import Prepared, ReducedImage, _holes, find, prepare
@@ -296,3 +296,56 @@ def test_one_contrast_is_compared_by_correlation_another_by_mutual_information()
     start = Transform.identity()
     measures = [align(image, moving, model="rigid", initial=start).measure for moving in (image, other)]
     assert measures == ["correlation", "mutual information"]
+
+
+def test_an_agreement_does_not_depend_on_the_unit_of_the_intensities(small):
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=500), random.normal(size=500)
+    expected = np.corrcoef(first, second)[0, 1]
+    for scale in (1e-4, 1.0, 1e4):
+        assert _correlation(scale * first, scale * second) == pytest.approx(expected, rel=1e-6)
+    assert _correlation(first, np.ones(500)) == 0
+
+
+@pytest.mark.parametrize("smaller", ["fixed", "moving"])
+def test_the_smaller_of_two_images_is_looked_for_in_the_larger_whichever_it_is(smaller):
+    whole, shift = body(), np.array([6.0, -4.0, 3.0])
+    inner = replace(whole, data=torch.where(ball(BODY, 11), whole.data, torch.zeros(())))
+    moved = replace(whole.frame, origin=tuple(np.add(whole.frame.origin, shift)))
+    fixed, moving = (inner, whole) if smaller == "fixed" else (whole, inner)
+    found = align(fixed, replace(moving, frame=moved), model="rigid", initial=Transform.identity())
+    np.testing.assert_allclose(found.transform.matrix[:3, 3], shift, atol=0.8)
+    np.testing.assert_allclose(found.transform.matrix[:3, :3], np.eye(3), atol=0.02)
+
+
+class Landscape:
+    """What a search sees of two images, for poses that it can tell apart: scores, and none gained by a refinement."""
+
+    nested = False
+
+    def __init__(self, header: np.ndarray, *, header_score: float, centre_score: float) -> None:
+        self.header, self.header_score, self.centre_score = header, header_score, centre_score
+
+    def quick_similarity(self, matrix: np.ndarray) -> float:
+        if np.array_equal(matrix, self.header):
+            return self.header_score
+        return self.centre_score if np.array_equal(matrix[:3, :3], np.eye(3)) else 1.0
+
+    def similarity(self, matrix: np.ndarray, measure: str) -> float:
+        return self.centre_score - self.quick_similarity(matrix)
+
+
+@pytest.mark.parametrize(("score", "looked_at"), [(0.985, True), (0.97, False)])
+def test_of_starts_that_are_as_good_as_equal_those_of_the_headers_get_a_closer_look(monkeypatch, score, looked_at):
+    """Within two percent. Five others are better, and four in all are looked at."""
+    header = homogeneous(np.eye(3), np.array([0.3, 0.0, 0.0]))
+    looked: list[np.ndarray] = []
+    monkeypatch.setattr(steps, "optimise", lambda images, start, step, measure, heard: looked.append(start) or start)
+    heard: list[Progress] = []
+    search(Landscape(header, header_score=0.99, centre_score=score), header, heard.append)
+    fine = looked[7:]
+    assert len(fine) == 4 and np.array_equal(fine[0], header)
+    assert any(np.array_equal(start, np.eye(4)) for start in fine) is looked_at
+    searching = [progress.fraction for progress in heard if progress.message == "searching the orientation"]
+    assert searching[0] == 0.2 and 0 < np.diff(searching).max() <= 0.1 / 30 + 1e-9 and searching[-1] > 0.296
+    assert len(searching) < 40
