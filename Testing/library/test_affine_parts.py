@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from SpikeRegLib.affine import _one_itk_thread, align, steps
 from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages, _correlation
 from SpikeRegLib.affine.evidence import Evidence
-from SpikeRegLib.affine.matrices import homogeneous
+from SpikeRegLib.affine.matrices import angle_between, homogeneous
 from SpikeRegLib.affine.reduced import Prepared, ReducedImage, _holes, find, prepare
 from SpikeRegLib.affine.search import _quaternions, _rotation, search
 from SpikeRegLib.errors import InputError
@@ -171,6 +171,14 @@ def test_the_orientations_of_the_search_are_turns_spread_over_all():
     any_turns = Rotation.random(400, random_state=0).as_matrix()
     cosine = (np.einsum("aij,bij->ab", any_turns, turns).max(1) - 1) / 2
     assert np.degrees(np.arccos(cosine)).max() < 25
+
+
+def test_a_turn_is_no_angle_away_from_itself_and_half_of_it_at_most_from_any_other():
+    turns = [_rotation(q) for q in _quaternions(600)]
+    assert max(angle_between(turn, turn) for turn in turns) < 1e-5  # although some traces round to more than three
+    back = [turn @ np.diag([1.0, -1.0, -1.0]) for turn in turns]
+    assert min(angle_between(*both) for both in zip(turns, back, strict=True)) > 179.99
+    assert angle_between(np.eye(3), Rotation.from_rotvec([0, 0, 0.5]).as_matrix()) == pytest.approx(np.degrees(0.5))
 
 
 def test_the_search_starts_from_the_headers_and_goes_on_with_what_may_win(monkeypatch):

@@ -144,6 +144,15 @@ def test_files_are_compressed(tmp_path):
     assert (tmp_path / "none.h5").stat().st_size < 0.02 * in_doubles
 
 
+def test_a_field_is_packed_as_its_middle_asks_for(tmp_path):
+    """Where the anatomy is: noise in a part that is not is no reason to store all as it is."""
+    frame = Frame((60, 61, 62), (0.0, 0.0, 0.0))
+    field = torch.zeros(3, *frame.shape)
+    field[:, 4:9] = torch.randn(3, 5, 61, 62, generator=torch.Generator().manual_seed(7))
+    write_transform(DisplacementTransform(field, frame), tmp_path / "t.h5")
+    assert (tmp_path / "t.h5").stat().st_size < 1.2 * 4 * field[:, 4:9].numel()
+
+
 def test_rounding_moves_nothing_by_more_than_half_a_step(tmp_path):
     field = smooth((20, 21, 22), 30.0)
     write_transform(DisplacementTransform(field, Frame((20, 21, 22), (0.0, 0.0, 0.0))), tmp_path / "t.h5", step_mm=STEP)
