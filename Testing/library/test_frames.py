@@ -97,3 +97,9 @@ def test_beyond_a_face_that_cuts_the_anatomy_nothing_is_known_and_beyond_another
     anatomy = torch.zeros(image.shape, dtype=torch.bool)
     anatomy.select(2 - axis, -side)[1:4, 1:4] = True
     assert [tuple(face) for face in cut_faces(anatomy)] == faces
+
+
+@pytest.mark.parametrize(("beyond", "more"), [(2e-7, 0), (4e-6, 1)])
+def test_what_reaches_over_by_rounding_alone_costs_no_voxel(beyond, more):
+    frame = world_aligned(np.zeros(3), np.array([40.0, 50.0, 60.0]) * (1 + beyond / 20), 2.0)
+    assert frame.size == (21 + more, 26 + more, 31 + more)

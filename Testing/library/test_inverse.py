@@ -84,6 +84,14 @@ def test_only_nodes_where_the_inverse_bends_are_worked_on_and_no_figure_falls(de
     assert some < every + 1e-3 and few < 0.5 * many
 
 
+def test_where_a_field_is_straight_there_is_nothing_to_correct_however_little_is_tolerated(monkeypatch):
+    monkeypatch.setattr(inverse_module, "_STRAIGHT_MM", 0.0)
+    index = torch.stack(torch.meshgrid(*(torch.arange(8.0),) * 3, indexing="ij"))
+    assert not inverse_module._bent(0.5 * index + 3.0).any()
+    index[1, 4, 4, 4] += 0.25
+    assert inverse_module._bent(0.5 * index + 3.0).sum() > 26
+
+
 def test_ticks_say_how_much_is_done(deformation, monkeypatch):
     monkeypatch.setattr(inverse_module, "_CHUNK", 2**13)
     heard: list[float] = []

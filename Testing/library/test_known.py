@@ -274,3 +274,21 @@ def test_a_level_continues_a_field_as_the_pair_does() -> None:
     torch.testing.assert_close(level.continued(field, GRID), pair.continued(field), atol=1e-4, rtol=0)
     without = LevelImages(images._replace(known=None), GRID, 2.0, content_of(images.fixed), 5)
     assert without.continued(field, GRID) is field
+
+
+@pytest.mark.parametrize("known", [None, parts()], ids=["all", "in part"])
+def test_a_level_looks_at_the_box_of_the_image_alone_and_finds_what_the_whole_shows(known: Known | None) -> None:
+    pair, target = partly(), GRID.coarser(4.0)
+    mask = torch.zeros(GRID.shape)
+    mask[8:20, 10:26, 11:24] = 1
+    images = Images(pair.fixed[None], pair.moving[None], mask, known)
+    field = 0.4 * a_field()[:, :16, :17, :18].contiguous()
+    field = torch.nn.functional.pad(field, (0, 18 - field.shape[3], 0, 17 - field.shape[2], 0, 16 - field.shape[1]))
+    found = []
+    for content in (([0, 0, 0], [29, 31, 33]), ([5, 7, 8], [22, 28, 26])):
+        level = LevelImages(images, GRID, 2.0, content, 5)
+        found.append(level.objective_and_velocity(field, target, 0.0, lambda _: None))
+    assert level.grid.shape == (23, 27, 24) and level.grid.offset_mm == (6.0, 10.0, 12.0)
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    within = [velocity[:, 4:10, 5:13, 6:12] for _, velocity in found]
+    torch.testing.assert_close(*within, atol=1e-3 * float(within[0].abs().max()), rtol=0)

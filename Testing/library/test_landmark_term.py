@@ -9,7 +9,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.pipeline.landmarks import landmarks_on, unmet
-from SpikeRegLib.refinement.landmarks import Landmarks, Pull, add_within, displacement_at, preimage
+from SpikeRegLib.refinement.landmarks import Landmarks, Pull, _kernel, add_within, displacement_at, preimage
 from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.folds import smallest_jacobian
@@ -185,6 +185,15 @@ def test_a_velocity_that_cannot_fold_is_left_as_it_is():
     velocity = add_within(torch.zeros(3, *FRAME.shape), part, start)
     reached = displacement_at(FRAME.to_mm(velocity), FRAME, POINTS[:1])
     torch.testing.assert_close(reached, away / 1.02, atol=1e-4, rtol=0)
+
+
+def test_what_is_near_a_landmark_goes_with_it_half_as_far_at_nine_millimetres_and_not_at_thirty():
+    """And smoothly, to the second derivative: it is Wendland's function."""
+    away = torch.tensor([0.0, 0.3, 9.0, 15.0, 30.0, 60.0]).double()
+    carried = _kernel(away / 30)
+    torch.testing.assert_close(carried, torch.tensor([1, 0.999, 0.528, 0.1875, 0, 0]).double(), atol=1e-3, rtol=0)
+    near = _kernel(torch.tensor([0.0, 1e-3, 2e-3, 0.998, 0.999, 1.0]).double())
+    assert float(near.diff()[:2].abs().max()) < 1e-4 and float(near.diff()[3:].abs().max()) < 1e-7
 
 
 def test_the_penalty_is_the_weighted_mean_distance():
