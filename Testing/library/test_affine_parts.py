@@ -250,6 +250,23 @@ def test_anatomy_that_goes_on_beyond_any_face_is_cut_and_behind_an_empty_layer_i
         assert [list(face) for face in image.faces] == faces
 
 
+def test_where_the_view_cuts_the_anatomy_there_is_no_edge_in_its_contrast():
+    """The contrast is what it is in the whole image, but for what lies next to the cut, where less is seen."""
+    whole, cut = body(), body().data[: BODY[0] // 2]
+    half = Volume(cut, replace(whole.frame, shape=tuple(cut.shape)))
+    images = [find(image, None, "image") for image in (whole, half)]
+    contrasts = []
+    for image in images:
+        contrast = prepare(replace(image, centre=images[0].centre), 60.0).contrast
+        place = sitk.Image(24, 24, 12, sitk.sitkUInt8)  # millimetres below the cut and next to it, in radii
+        place.SetOrigin((-0.6, -0.6, -0.6))
+        place.SetSpacing((0.05, 0.05, 0.05))
+        contrasts.append(sitk.GetArrayFromImage(sitk.Resample(contrast, place)))
+    assert contrasts[0].std() > 0.3
+    assert np.corrcoef(contrasts[0][:6].ravel(), contrasts[1][:6].ravel())[0, 1] > 0.95
+    assert np.corrcoef(contrasts[0].ravel(), contrasts[1].ravel())[0, 1] > 0.9
+
+
 def test_a_mask_says_where_the_anatomy_ends_so_that_nothing_is_cut():
     half = Volume(body().data[: BODY[0] // 2], frame_around((BODY[0] // 2, *BODY[1:]), 4.0))
     found = find(half, replace(half, data=half.data > 0), "image")

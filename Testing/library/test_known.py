@@ -13,7 +13,7 @@ from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.similarity.losses import known_lncc_map, lncc, lncc_map
 from SpikeRegLib.similarity.pair import Pair
-from SpikeRegLib.space.filters import box_sum
+from SpikeRegLib.space.filters import box_sum, gaussian
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.known import Known, continued, counting
 
@@ -292,3 +292,25 @@ def test_a_level_looks_at_the_box_of_the_image_alone_and_finds_what_the_whole_sh
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
     within = [velocity[:, 4:10, 5:13, 6:12] for _, velocity in found]
     torch.testing.assert_close(*within, atol=1e-3 * float(within[0].abs().max()), rtol=0)
+
+
+def test_a_point_pulls_as_hard_as_an_image_that_gains_as_much() -> None:
+    """What moving one node by a millimetre gains, times the unit of force, is the velocity of the images there."""
+    pair, node, step = partly(), (14, 15, 16), 1e-4
+    images = Images(pair.fixed[None].double(), pair.moving[None].double())
+    level = LevelImages(images, GRID, 2.0, content_of(torch.ones(1, *GRID.shape)), 5)
+    still = torch.zeros(3, *GRID.shape, dtype=torch.float64)
+    velocity = level.objective_and_velocity(still, GRID, 0.0, lambda _: None)[1]
+    for component in range(3):
+        values = []
+        for moved in (step, -step):
+            field = still.clone()
+            field[(component, *node)] = moved
+            values.append(level.similarity(field, GRID))
+        gain = (values[0] - values[1]) / (2 * GRID.spacing_mm * step)
+        assert float(velocity[(component, *node)]) == pytest.approx(gain * level.unit_force(0.0), rel=0.02)
+    # Smoothed like the images' velocity, which leaves so much of one point.
+    point = torch.zeros(21, 21, 21)
+    point[10, 10, 10] = 1
+    peak = float(gaussian(point, 2.0)[10, 10, 10])
+    assert level.unit_force(4.0) == pytest.approx(peak * level.unit_force(0.0), rel=0.05)
