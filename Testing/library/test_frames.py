@@ -103,3 +103,16 @@ def test_beyond_a_face_that_cuts_the_anatomy_nothing_is_known_and_beyond_another
 def test_what_reaches_over_by_rounding_alone_costs_no_voxel(beyond, more):
     frame = world_aligned(np.zeros(3), np.array([40.0, 50.0, 60.0]) * (1 + beyond / 20), 2.0)
     assert frame.size == (21 + more, 26 + more, 31 + more)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_beyond_its_grid_a_volume_goes_on_with_its_border_values(axis):
+    """Also where a finer grid reaches over by more than half a voxel."""
+    line = torch.tensor([3.0, 5.0, 4.0, 8.0])
+    volume = line.view([-1 if n == axis else 1 for n in range(3)]).expand([4] * 3).contiguous()
+    offset = tuple(-1.0 if n == axis else 0.0 for n in range(3))
+    depth, height, width = (11 if n == axis else 7 for n in range(3))
+    finer = Grid((depth, height, width), 1.0, offset)
+    found = resample(volume, Grid((4, 4, 4), 2.0), finer)
+    expected = torch.tensor([3, 3, 4, 5, 4.5, 4, 6, 8, 8, 8, 8.0])
+    torch.testing.assert_close(found.movedim(axis, 0)[:, 3, 3], expected)
