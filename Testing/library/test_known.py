@@ -8,6 +8,7 @@ from test_refine import noise
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.refinement.level_images import Images, LevelImages, content_of
+from SpikeRegLib.similarity.chance import above_chance
 from SpikeRegLib.similarity.contrast import Comparison
 from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
@@ -314,3 +315,14 @@ def test_a_point_pulls_as_hard_as_an_image_that_gains_as_much() -> None:
     point[10, 10, 10] = 1
     peak = float(gaussian(point, 2.0)[10, 10, 10])
     assert level.unit_force(4.0) == pytest.approx(peak * level.unit_force(0.0), rel=0.05)
+
+
+@pytest.mark.parametrize(("planes", "compared"), [(15, False), (26, True)])
+def test_turned_over_a_pair_is_compared_only_where_enough_of_it_is_known(planes: int, compared: bool) -> None:
+    """What is known up to the middle, both along z and y, does not meet itself however it is turned."""
+    moving = torch.zeros(2, *GRID.shape)
+    moving[:, :planes, : planes + 1] = 1
+    pair = partly(known=Known(moving, moving))
+    found = above_chance(pair)
+    assert (found is not None) is compared
+    assert found is None or 2 < found < 100
