@@ -115,6 +115,9 @@ def test_bytes_are_packed_only_as_far_as_it_pays():
     ways = [_way(values.astype(np.uint8)) for values in (repeating, few, random.integers(0, 256, 20_000))]
     assert [way[1] for way in ways] == [zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY]
     assert [way[0] > 0 for way in ways] == [True, True, False]
+    outside = random.integers(0, 256, (2, 2**13))
+    middle = np.concatenate((outside[0], np.zeros(2**14, int), outside[1])).astype(np.uint8)
+    assert _way(middle)[1] == zlib.Z_RLE, "sixteen thousand bytes of the middle speak for all"
 
 
 def test_one_transform_and_many_are_read_back(tmp_path):
