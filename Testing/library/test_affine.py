@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from SpikeRegLib import affine
+from SpikeRegLib import affine, register
 from SpikeRegLib.affine import align
+from SpikeRegLib.affine.given import align_pair
 from SpikeRegLib.errors import Cancelled, InputError
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, read_image
@@ -268,6 +270,12 @@ def test_same_seed_same_result(brain):
     assert np.array_equal(first.transform.matrix, second.transform.matrix)
     assert first.similarity_after == second.similarity_after
     assert not np.array_equal(first.transform.matrix, align(brain, moving, seed=4).transform.matrix)
+
+
+def test_what_draws_by_chance_draws_alike_for_everyone_who_names_no_seed():
+    """An alignment alone, in a pipeline and as an option are one alignment."""
+    seeds = [inspect.signature(made).parameters["seed"].default for made in (align, align_pair, register)]
+    assert seeds == [0] * 3
 
 
 def test_unusable_arguments_are_named(brain):

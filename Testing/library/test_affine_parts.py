@@ -12,9 +12,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.affine import _one_itk_thread, align, steps
-from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages
+from SpikeRegLib.affine.alignment_images import BINS, SEARCH_SAMPLES, AlignmentImages, _correlation
 from SpikeRegLib.affine.evidence import Evidence
-from SpikeRegLib.affine.matrices import homogeneous
+from SpikeRegLib.affine.matrices import angle_between, homogeneous
 from SpikeRegLib.affine.reduced import Prepared, ReducedImage, _holes, find, prepare
 from SpikeRegLib.affine.search import _quaternions, _rotation, search
 from SpikeRegLib.errors import InputError
@@ -173,6 +173,14 @@ def test_the_orientations_of_the_search_are_turns_spread_over_all():
     assert np.degrees(np.arccos(cosine)).max() < 25
 
 
+def test_a_turn_is_no_angle_away_from_itself_and_half_of_it_at_most_from_any_other():
+    turns = [_rotation(q) for q in _quaternions(600)]
+    assert max(angle_between(turn, turn) for turn in turns) < 1e-5  # although some traces round to more than three
+    back = [turn @ np.diag([1.0, -1.0, -1.0]) for turn in turns]
+    assert min(angle_between(*both) for both in zip(turns, back, strict=True)) > 179.99
+    assert angle_between(np.eye(3), Rotation.from_rotvec([0, 0, 0.5]).as_matrix()) == pytest.approx(np.degrees(0.5))
+
+
 def test_the_search_starts_from_the_headers_and_goes_on_with_what_may_win(monkeypatch):
     """An image turned by 120 degrees: the orientation is found; the other starts are not worth a closer look."""
     turn = Rotation.from_rotvec(np.radians(120) * np.array([0.6, 0.0, 0.8])).as_matrix()
@@ -227,6 +235,44 @@ def test_the_foreground_is_measured_in_millimetres(found):
     assert not found.cut
 
 
+@pytest.mark.parametrize("side", ["first", "last"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_anatomy_that_goes_on_beyond_any_face_is_cut_and_behind_an_empty_layer_is_not(axis, side):
+    data = body().data
+    data = data.narrow(axis, *((0, BODY[axis] // 2) if side == "last" else (BODY[axis] // 2, BODY[axis] // 2))).clone()
+    faces = [[False, False] for _ in range(3)]
+    for empty in (False, True):
+        if empty:
+            data.narrow(axis, 0 if side == "first" else data.shape[axis] - 1, 1).zero_()
+        image = find(Volume(data, frame_around(tuple(data.shape), 4.0)), None, "image")
+        faces[2 - axis][side == "last"] = not empty
+        assert image.cut is not empty
+        assert [list(face) for face in image.faces] == faces
+
+
+def test_where_the_view_cuts_the_anatomy_there_is_no_edge_in_its_contrast():
+    """The contrast is what it is in the whole image, but for what lies next to the cut, where less is seen."""
+    whole, cut = body(), body().data[: BODY[0] // 2]
+    half = Volume(cut, replace(whole.frame, shape=tuple(cut.shape)))
+    images = [find(image, None, "image") for image in (whole, half)]
+    contrasts = []
+    for image in images:
+        contrast = prepare(replace(image, centre=images[0].centre), 60.0).contrast
+        place = sitk.Image(24, 24, 12, sitk.sitkUInt8)  # millimetres below the cut and next to it, in radii
+        place.SetOrigin((-0.6, -0.6, -0.6))
+        place.SetSpacing((0.05, 0.05, 0.05))
+        contrasts.append(sitk.GetArrayFromImage(sitk.Resample(contrast, place)))
+    assert contrasts[0].std() > 0.3
+    assert np.corrcoef(contrasts[0][:6].ravel(), contrasts[1][:6].ravel())[0, 1] > 0.95
+    assert np.corrcoef(contrasts[0].ravel(), contrasts[1].ravel())[0, 1] > 0.9
+
+
+def test_a_mask_says_where_the_anatomy_ends_so_that_nothing_is_cut():
+    half = Volume(body().data[: BODY[0] // 2], frame_around((BODY[0] // 2, *BODY[1:]), 4.0))
+    found = find(half, replace(half, data=half.data > 0), "image")
+    assert not found.cut and not any(face for faces in found.faces for face in faces)
+
+
 def test_what_is_left_out_does_not_scale_the_intensities(found):
     metal = ball(BODY, 15) & (torch.arange(BODY[2]) < 14)
     image = body()
@@ -275,3 +321,56 @@ def test_one_contrast_is_compared_by_correlation_another_by_mutual_information()
     start = Transform.identity()
     measures = [align(image, moving, model="rigid", initial=start).measure for moving in (image, other)]
     assert measures == ["correlation", "mutual information"]
+
+
+def test_an_agreement_does_not_depend_on_the_unit_of_the_intensities(small):
+    random = np.random.default_rng(0)
+    first, second = random.normal(size=500), random.normal(size=500)
+    expected = np.corrcoef(first, second)[0, 1]
+    for scale in (1e-4, 1.0, 1e4):
+        assert _correlation(scale * first, scale * second) == pytest.approx(expected, rel=1e-6)
+    assert _correlation(first, np.ones(500)) == 0
+
+
+@pytest.mark.parametrize("smaller", ["fixed", "moving"])
+def test_the_smaller_of_two_images_is_looked_for_in_the_larger_whichever_it_is(smaller):
+    whole, shift = body(), np.array([6.0, -4.0, 3.0])
+    inner = replace(whole, data=torch.where(ball(BODY, 11), whole.data, torch.zeros(())))
+    moved = replace(whole.frame, origin=tuple(np.add(whole.frame.origin, shift)))
+    fixed, moving = (inner, whole) if smaller == "fixed" else (whole, inner)
+    found = align(fixed, replace(moving, frame=moved), model="rigid", initial=Transform.identity())
+    np.testing.assert_allclose(found.transform.matrix[:3, 3], shift, atol=0.8)
+    np.testing.assert_allclose(found.transform.matrix[:3, :3], np.eye(3), atol=0.02)
+
+
+class Landscape:
+    """What a search sees of two images, for poses that it can tell apart: scores, and none gained by a refinement."""
+
+    nested = False
+
+    def __init__(self, header: np.ndarray, *, header_score: float, centre_score: float) -> None:
+        self.header, self.header_score, self.centre_score = header, header_score, centre_score
+
+    def quick_similarity(self, matrix: np.ndarray) -> float:
+        if np.array_equal(matrix, self.header):
+            return self.header_score
+        return self.centre_score if np.array_equal(matrix[:3, :3], np.eye(3)) else 1.0
+
+    def similarity(self, matrix: np.ndarray, measure: str) -> float:
+        return self.centre_score - self.quick_similarity(matrix)
+
+
+@pytest.mark.parametrize(("score", "looked_at"), [(0.985, True), (0.97, False)])
+def test_of_starts_that_are_as_good_as_equal_those_of_the_headers_get_a_closer_look(monkeypatch, score, looked_at):
+    """Within two percent. Five others are better, and four in all are looked at."""
+    header = homogeneous(np.eye(3), np.array([0.3, 0.0, 0.0]))
+    looked: list[np.ndarray] = []
+    monkeypatch.setattr(steps, "optimise", lambda images, start, step, measure, heard: looked.append(start) or start)
+    heard: list[Progress] = []
+    search(Landscape(header, header_score=0.99, centre_score=score), header, heard.append)
+    fine = looked[7:]
+    assert len(fine) == 4 and np.array_equal(fine[0], header)
+    assert any(np.array_equal(start, np.eye(4)) for start in fine) is looked_at
+    searching = [progress.fraction for progress in heard if progress.message == "searching the orientation"]
+    assert searching[0] == 0.2 and 0 < np.diff(searching).max() <= 0.1 / 30 + 1e-9 and searching[-1] > 0.296
+    assert len(searching) < 40

@@ -7,8 +7,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from SpikeRegLib.pipeline.assemble import peak_memory_mb
 
 PROBE = """
 import ctypes, sys
@@ -79,3 +82,10 @@ def test_freed_memory_below_a_block_in_use_is_given_back(pytestconfig: pytest.Co
     full, freed, left = int(printed[0]), int(printed[1]), int(printed[3])
     assert full - freed < 10, "otherwise there is nothing to give back"
     assert printed[2] == "True" and full - left > 80
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not tell its peak of memory")
+def test_the_peak_of_memory_is_told_in_megabytes() -> None:
+    before = peak_memory_mb()
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    assert before == pytest.approx(int(line.split()[1]) / 1024, rel=0.05)

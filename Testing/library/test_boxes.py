@@ -28,6 +28,12 @@ def test_an_empty_mask_has_no_box(dtype):
     assert bounding_box(torch.zeros(5, 7, 6, dtype=dtype)) is None
 
 
+def test_a_thousandth_of_the_brightest_is_empty():
+    image = torch.zeros(1, 4, 5, 6)
+    image[0, 1, 2, 3], image[0, 3, 4, 5], image[0, 0, 0, 0] = 1.1e-3, 1.0, 1e-3
+    assert content_of(image) == ([1, 2, 3], [3, 4, 5])
+
+
 def test_the_content_of_an_image_spans_its_channels_and_of_an_empty_one_is_all():
     image = torch.zeros(2, 5, 7, 6)
     assert content_of(image) == ([0, 0, 0], [4, 6, 5])

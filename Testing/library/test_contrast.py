@@ -14,6 +14,7 @@ from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import SIMILARITIES
 from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.refinement.refine import Level, OptimisedField, RefinementSchedule, refine
+from SpikeRegLib.similarity import contrast
 from SpikeRegLib.similarity.contrast import MEASURES, compare_by
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import gaussian
@@ -206,3 +207,12 @@ def test_verdict_names_the_measure():
         verdict = judge({"similarity": {"measure": measure, "lncc_before": 0.01, "lncc_after": 0.05}})
         assert verdict["level"] == "poor"
         assert f"({measure.replace('lncc', 'LNCC')} 0.05)" in verdict["reasons"][0]
+
+
+def test_beyond_its_first_and_last_knot_a_curve_is_level_and_fades_towards_the_background():
+    curve = torch.linspace(0.3, 0.9, contrast._KNOTS)
+    darkest, brightest = torch.tensor([0.0, 0.002, 0.01]), torch.tensor([1 - 0.25 / contrast._KNOTS, 1.0])
+    torch.testing.assert_close(contrast._show(darkest, curve), 0.3 * darkest / 0.05)
+    torch.testing.assert_close(contrast._show(brightest, curve), torch.full((2,), 0.9), atol=1e-4, rtol=0)
+    knots = (torch.arange(4, contrast._KNOTS - 1) + 0.5) / contrast._KNOTS
+    torch.testing.assert_close(contrast._show(knots, curve), curve[4:-1], atol=1e-5, rtol=0)

@@ -114,3 +114,28 @@ def test_the_weight_of_a_level_is_that_of_the_nearest_spacing():
     schedule = RefinementSchedule((Level(4.0, 5, 4.0, 6.9, 2.0, maps=3.0), Level(1.0, 5, 2.0, 1.7, 0.8, maps=0.5)))
     assert [schedule.maps_weight(spacing) for spacing in (4.0, 1.0, 2.0, 8.0)] == [3.0, 0.5, 0.5, 3.0]
     assert RefinementSchedule(()).maps_weight(2.0) == 0
+
+
+CONTENT, CROPPED = ([8, 12, 5], [20, 22, 30]), (slice(3, 13), slice(5, 14), slice(1, 17))  # on 2 mm, a voxel around it
+
+
+def test_maps_are_compared_in_the_box_of_the_image_alone():
+    generator = torch.Generator().manual_seed(1)
+    fixed, moving, weight = (torch.rand(n, 17, 17, 17, generator=generator) for n in (2, 2, 1))
+    grid = FRAME.coarser(4.0)
+    field = 0.3 * torch.randn(3, *grid.shape, generator=generator)
+    inside = torch.zeros(17, 17, 17)
+    inside[CROPPED] = weight[0][CROPPED]
+    whole = FeatureDifference(FeatureMaps(fixed, moving, inside, FRAME.coarser(2.0)), 2.0, EVERYWHERE, FRAME)
+    cropped = FeatureDifference(FeatureMaps(fixed, moving, weight[0], FRAME.coarser(2.0)), 2.0, CONTENT, FRAME)
+    assert cropped.grid.shape == (10, 9, 16) and cropped.grid.offset_mm == (6.0, 10.0, 2.0)
+    expected = (((moving - fixed) ** 2).sum(0) * inside).sum() / inside.sum()
+    assert abs(cropped.value(torch.zeros_like(field), grid) + float(expected)) < 1e-5
+    assert abs(cropped.value(field, grid) - whole.value(field, grid)) < 1e-5
+    value, velocity = cropped.value_and_velocity(field, grid, 0.0)
+    assert value == cropped.value(field, grid)
+    # Slopes at the faces of the box have no neighbour on one side.
+    within = velocity[:, 3:6, 4:6, 2:7]
+    torch.testing.assert_close(
+        within, whole.value_and_velocity(field, grid, 0.0)[1][:, 3:6, 4:6, 2:7], atol=1e-6, rtol=0
+    )

@@ -12,7 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.images.files import frame_of, set_frame
 from SpikeRegLib.images.frames import Frame, world_aligned
+from SpikeRegLib.space.field_of_view import cut_faces, field_of_view
 from SpikeRegLib.space.grids import Grid, resample, resample_voxels
+from SpikeRegLib.space.transforms import AffineTransform
 
 angles = st.tuples(*[st.floats(-180, 180)] * 3)
 spacings = st.tuples(*[st.floats(0.3, 5)] * 3)
@@ -77,3 +79,40 @@ def test_voxels_of_a_grid_become_millimetres_and_back():
     torch.testing.assert_close(resample_voxels(field, coarse, fine), expected)
     points = torch.tensor([[1.5, 0.0, 3.0], [4.5, 3.0, 3.0]])
     torch.testing.assert_close(coarse.to_index(points), torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, 2])  # i, j, k
+def test_beyond_a_face_that_cuts_the_anatomy_nothing_is_known_and_beyond_another_everything(axis, side):
+    """Up to the centre of the outermost voxel, beyond which the image only seems to go on."""
+    image = Frame((5, 6, 7), (10.0, 20.0, 30.0), (2.0, 2.0, 2.0))
+    around = Frame((13, 14, 15), (2.0, 12.0, 22.0), (2.0, 2.0, 2.0))  # four voxels more on each side
+    faces = [(axis == n and side == 0, axis == n and side == 1) for n in range(3)]
+    within = field_of_view(image, (faces[0], faces[1], faces[2]), around, AffineTransform(np.eye(4)))
+    places = torch.arange(around.size[axis]) - 4
+    seen = places >= 0 if side == 0 else places < image.size[axis]
+    expected = torch.ones(around.shape, dtype=torch.bool)
+    expected &= seen.view([-1 if n == 2 - axis else 1 for n in range(3)])
+    assert torch.equal(within, expected)
+    anatomy = torch.zeros(image.shape, dtype=torch.bool)
+    anatomy.select(2 - axis, -side)[1:4, 1:4] = True
+    assert [tuple(face) for face in cut_faces(anatomy)] == faces
+
+
+@pytest.mark.parametrize(("beyond", "more"), [(2e-7, 0), (4e-6, 1)])
+def test_what_reaches_over_by_rounding_alone_costs_no_voxel(beyond, more):
+    frame = world_aligned(np.zeros(3), np.array([40.0, 50.0, 60.0]) * (1 + beyond / 20), 2.0)
+    assert frame.size == (21 + more, 26 + more, 31 + more)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_beyond_its_grid_a_volume_goes_on_with_its_border_values(axis):
+    """Also where a finer grid reaches over by more than half a voxel."""
+    line = torch.tensor([3.0, 5.0, 4.0, 8.0])
+    volume = line.view([-1 if n == axis else 1 for n in range(3)]).expand([4] * 3).contiguous()
+    offset = tuple(-1.0 if n == axis else 0.0 for n in range(3))
+    depth, height, width = (11 if n == axis else 7 for n in range(3))
+    finer = Grid((depth, height, width), 1.0, offset)
+    found = resample(volume, Grid((4, 4, 4), 2.0), finer)
+    expected = torch.tensor([3, 3, 4, 5, 4.5, 4, 6, 8, 8, 8, 8.0])
+    torch.testing.assert_close(found.movedim(axis, 0)[:, 3, 3], expected)

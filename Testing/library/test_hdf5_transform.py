@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 from examples import FRAMES, a_registration
+from hdf5_format import read_hdf5
 from scipy.spatial.transform import Rotation
 
 from SpikeRegLib.images.frames import Frame
@@ -14,6 +17,7 @@ from SpikeRegLib.outputs.folder import write_outputs
 from SpikeRegLib.quality.metrics import inverse_consistency_mm
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.fine_inversion import fine_inverse
+from SpikeRegLib.space.transform_files import _way
 from SpikeRegLib.space.transforms import (
     AffineTransform,
     DisplacementTransform,
@@ -25,6 +29,7 @@ from SpikeRegLib.space.transforms import (
 
 OBLIQUE = tuple(Rotation.from_euler("xyz", (5, -9, 21), degrees=True).as_matrix().ravel())
 STEP = 2.0**-10
+FRAME = Frame((3, 3, 3), (0.0, 0.0, 0.0))
 
 
 def smooth(shape: tuple[int, int, int], largest_mm: float, seed: int = 0) -> torch.Tensor:
@@ -72,6 +77,49 @@ def test_itk_reads_every_bit_of_a_field_and_its_grid(shape, kind, tmp_path):
     assert parts[0].GetTranslation() == tuple(affine().matrix[:3, 3])
 
 
+# A chunk; two, the last one not full; as many as a node of their tree holds.
+@pytest.mark.parametrize("shape", [(3, 4, 5), (27, 28, 29), (100, 110, 120)])
+def test_a_reader_that_follows_the_specification_to_the_letter_finds_the_same(shape, tmp_path):
+    """Whatever ITK forgives: every field of every header says what is there."""
+    sizes = 10.0 ** torch.arange(-40, 38, 38).view(3, 1, 1, 1)
+    field = torch.randn(3, *shape[:2], 1, generator=torch.Generator().manual_seed(5)).expand(3, *shape) * sizes
+    frame = Frame(shape, (-10.5, 26.25, -18.125), (1.25, 0.75, 2.5), OBLIQUE)
+    write_transform(compose(DisplacementTransform(field.contiguous(), frame), affine()), tmp_path / "t.h5")
+    content = read_hdf5(tmp_path / "t.h5")
+    assert list(content) == ["TransformGroup"]
+    composite, linear, displacement = (content["TransformGroup"][str(number)] for number in range(3))
+    assert composite == {"TransformType": "CompositeTransform_double_3_3"}
+    assert linear["TransformType"] == "AffineTransform_double_3_3"
+    assert np.array_equal(linear["TransformFixedParameters"], np.zeros(3))
+    numbers = (*affine().matrix[:3, :3].ravel(), *affine().matrix[:3, 3])
+    assert np.array_equal(linear["TransformParameters"], numbers)
+    assert displacement["TransformType"] == "DisplacementFieldTransform_double_3_3"
+    grid = (*frame.size, *frame.origin, *frame.spacing, *frame.direction)
+    assert np.array_equal(displacement["TransformFixedParameters"], grid)
+    node_by_node = field.flatten(1).T.double().flatten().numpy()
+    assert np.array_equal(displacement["TransformParameters"], node_by_node)
+
+
+def test_names_that_outgrow_the_smallest_heap_are_all_found(tmp_path):
+    for count in range(30, 45):  # the heap of 4096 bytes is filled somewhere among them
+        write_transform(compose(*[affine(), DisplacementTransform(torch.zeros(3, 3, 3, 3), FRAME)] * count),
+                        tmp_path / "t.h5")  # fmt: skip
+        parts = read_hdf5(tmp_path / "t.h5")["TransformGroup"]
+        kinds = [part["TransformType"].split("_")[0] for part in parts.values()]
+        assert kinds == ["CompositeTransform", *["DisplacementFieldTransform", "AffineTransform"] * count]
+
+
+def test_bytes_are_packed_only_as_far_as_it_pays():
+    random = np.random.default_rng(0)
+    repeating, few = np.repeat(random.integers(0, 256, 400), 50), random.integers(0, 12, 20_000)
+    ways = [_way(values.astype(np.uint8)) for values in (repeating, few, random.integers(0, 256, 20_000))]
+    assert [way[1] for way in ways] == [zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY]
+    assert [way[0] > 0 for way in ways] == [True, True, False]
+    outside = random.integers(0, 256, (2, 2**13))
+    middle = np.concatenate((outside[0], np.zeros(2**14, int), outside[1])).astype(np.uint8)
+    assert _way(middle)[1] == zlib.Z_RLE, "sixteen thousand bytes of the middle speak for all"
+
+
 def test_one_transform_and_many_are_read_back(tmp_path):
     frame = Frame((9, 8, 7), (0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
     field = DisplacementTransform(torch.randn(3, 9, 8, 7, generator=torch.Generator().manual_seed(2)), frame)
@@ -97,6 +145,15 @@ def test_files_are_compressed(tmp_path):
     assert sizes[1] < 0.25 * in_doubles
     write_transform(DisplacementTransform(torch.zeros(3, *frame.shape), frame), tmp_path / "none.h5")
     assert (tmp_path / "none.h5").stat().st_size < 0.02 * in_doubles
+
+
+def test_a_field_is_packed_as_its_middle_asks_for(tmp_path):
+    """Where the anatomy is: noise in a part that is not is no reason to store all as it is."""
+    frame = Frame((60, 61, 62), (0.0, 0.0, 0.0))
+    field = torch.zeros(3, *frame.shape)
+    field[:, 4:9] = torch.randn(3, 5, 61, 62, generator=torch.Generator().manual_seed(7))
+    write_transform(DisplacementTransform(field, frame), tmp_path / "t.h5")
+    assert (tmp_path / "t.h5").stat().st_size < 1.2 * 4 * field[:, 4:9].numel()
 
 
 def test_rounding_moves_nothing_by_more_than_half_a_step(tmp_path):

@@ -7,6 +7,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.space import fine_inversion as inverse_module
+from SpikeRegLib.space import inversion
 from SpikeRegLib.space.displacement import hold_border
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.fine_inversion import fine_inverse
@@ -32,6 +33,24 @@ def test_finer_grid_is_more_consistent_wherever_the_deformation_reaches(deformat
         return float((inverse.map_points(deformation.map_points(points)) - points).norm(dim=1).mean())
 
     assert remaining(fine_inverse(deformation)) < 0.85 * remaining(deformation.inverse())
+
+
+def test_a_newton_step_solves_where_the_map_is_one_to_one_and_is_the_residual_where_it_nearly_folds():
+    generator = torch.Generator().manual_seed(6)
+    slope, residual = 0.5 * torch.randn(3, 3, 400, generator=generator), torch.randn(3, 400, generator=generator)
+    jacobian = slope.permute(2, 1, 0) + torch.eye(3)  # [N, component, axis]
+    determinant = torch.linalg.det(jacobian.double())
+    sound = determinant > 0.05
+    assert int((sound & (determinant < 0.9)).sum()) > 40 and int((~sound).sum()) > 40
+    solved = torch.linalg.solve(jacobian[sound].double(), residual.t()[sound].double())
+    step = inversion._newton_step(slope, residual).t()
+    torch.testing.assert_close(step[sound].double(), solved, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(step[~sound], residual.t()[~sound])
+    stretched = torch.tensor([[0.04 - 1, 0.06 - 1]])  # along one axis, next to the bound
+    slope = torch.zeros(3, 3, 2)
+    slope[0, 0] = stretched
+    step = inversion._newton_step(slope, torch.ones(3, 2))
+    torch.testing.assert_close(step, torch.tensor([[1.0, 1 / 0.06], [1.0, 1.0], [1.0, 1.0]]))
 
 
 def test_too_large_a_grid_keeps_the_spacing(deformation, monkeypatch):
@@ -63,6 +82,14 @@ def test_only_nodes_where_the_inverse_bends_are_worked_on_and_no_figure_falls(de
     monkeypatch.setattr(inverse_module, "_STRAIGHT_MM", -1.0)
     every, many = remaining()
     assert some < every + 1e-3 and few < 0.5 * many
+
+
+def test_where_a_field_is_straight_there_is_nothing_to_correct_however_little_is_tolerated(monkeypatch):
+    monkeypatch.setattr(inverse_module, "_STRAIGHT_MM", 0.0)
+    index = torch.stack(torch.meshgrid(*(torch.arange(8.0),) * 3, indexing="ij"))
+    assert not inverse_module._bent(0.5 * index + 3.0).any()
+    index[1, 4, 4, 4] += 0.25
+    assert inverse_module._bent(0.5 * index + 3.0).sum() > 26
 
 
 def test_ticks_say_how_much_is_done(deformation, monkeypatch):

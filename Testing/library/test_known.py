@@ -6,11 +6,17 @@ import pytest
 import torch
 from test_refine import noise
 
+from SpikeRegLib.images.frames import Frame
+from SpikeRegLib.refinement.level_images import Images, LevelImages, content_of
+from SpikeRegLib.similarity.chance import above_chance
+from SpikeRegLib.similarity.contrast import Comparison
 from SpikeRegLib.similarity.known_lncc import KnownCorrelation
 from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.similarity.losses import known_lncc_map, lncc, lncc_map
-from SpikeRegLib.space.filters import box_sum
-from SpikeRegLib.space.known import continued
+from SpikeRegLib.similarity.pair import Pair
+from SpikeRegLib.space.filters import box_sum, gaussian
+from SpikeRegLib.space.grids import Grid
+from SpikeRegLib.space.known import Known, continued, counting
 
 SHAPE = (18, 20, 22)
 
@@ -107,3 +113,216 @@ def test_what_is_known_everywhere_is_left_alone() -> None:
     field, known = linear_field(), torch.ones(40, 44, 36, dtype=torch.bool)
     assert continued(field, known, known, fade=10.0) is field
     assert float(box_sum(continued(field, ~known, ~known, fade=10.0), 3).abs().max()) == 0
+
+
+# A pair of which a part is left out and another lies outside of a field of view -------------------------------------
+
+GRID = Grid((30, 32, 34), 2.0)
+LEFT_OUT, BEYOND = (slice(6, 14), slice(8, 16), slice(5, 13)), (slice(24, None), slice(None), slice(None))
+LEFT_OUT_TOO = (slice(8, 16), slice(18, 26), slice(20, 28))  # in the moving image
+
+
+def parts() -> Known:
+    """In each image a block is left out, the moving one ends at a plane."""
+    fixed, moving = torch.ones(2, 2, *GRID.shape)
+    fixed[0][LEFT_OUT] = 0
+    moving[0][LEFT_OUT_TOO] = 0
+    moving[:, BEYOND[0]] = 0
+    return Known(fixed, moving)
+
+
+def partly(*, spoilt: bool = False, known: Known | None = None) -> Pair:
+    """Two images that agree in part; other values where they are not known, if they are to be spoilt."""
+    first, second = (noise(GRID.shape, 2.0, seed).abs().clamp(0, 1) for seed in (0, 1))
+    fixed, moving = first.clone(), (0.7 * first + 0.3 * second).clone()
+    if spoilt:
+        fixed[LEFT_OUT] = noise(GRID.shape, 1.0, 2)[LEFT_OUT]
+        moving[BEYOND], moving[LEFT_OUT_TOO] = 0.9, noise(GRID.shape, 1.0, 3)[LEFT_OUT_TOO]
+    mask = torch.zeros(GRID.shape, dtype=torch.bool)
+    mask[3:-3, 3:-3, 3:-3] = True
+    frame = Frame(GRID.shape, (1.0, 2.0, 3.0), (2.0, 2.0, 2.0))
+    return Pair(frame, fixed, moving, mask, Comparison(), known)
+
+
+def a_field() -> torch.Tensor:
+    """[3, D, H, W] in voxels, smooth, up to one voxel."""
+    field = torch.stack([noise(GRID.shape, 4.0, seed) for seed in (5, 6, 7)])
+    return field / field.abs().max()
+
+
+def test_a_voxel_counts_as_far_as_both_images_know_it_and_only_from_nine_tenths_on() -> None:
+    share = torch.tensor([0.0, 0.5, 0.9, 0.95, 1.0])
+    torch.testing.assert_close(counting(share), torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0]), atol=1e-5, rtol=0)
+    counts = parts().counts
+    assert not any(bool(counts[part].any()) for part in (LEFT_OUT, LEFT_OUT_TOO, BEYOND))
+    assert int(counts.sum()) == counts.numel() - 2 * 8**3 - 6 * 32 * 34 and bool(((counts == 0) | (counts == 1)).all())
+    fixed, moving = torch.full((2, 2, 1, 1, 1), 0.97)
+    assert float(Known(fixed, moving).counts) == pytest.approx((0.97**2 - 0.9) / 0.1, rel=1e-4)
+
+
+def test_a_mean_over_a_mask_runs_over_what_is_known_of_it() -> None:
+    pair, known = partly(), parts().counts
+    values = known_lncc_map(pair.fixed, pair.moving, known)
+    both = known.bool() & pair.mask
+    found = lncc(pair.fixed, pair.moving, mask=pair.mask, known=known)
+    assert float(found) == pytest.approx(float(values[both].mean()), rel=1e-5)
+    without = lncc(pair.fixed, pair.moving, known=known)
+    assert float(without) == pytest.approx(float(values[known.bool()].mean()), rel=1e-5)
+
+
+def test_what_is_not_known_of_a_pair_changes_no_figure_of_it() -> None:
+    """On its grid, on a coarser one, and seen through a displacement, with which the edge of the moving one moves."""
+    field = a_field()
+    plain, spoilt = (partly(spoilt=spoil, known=parts()) for spoil in (False, True))
+    for one, other in ((plain, spoilt), (plain.coarser(4.0), spoilt.coarser(4.0))):
+        assert other.similarity() == pytest.approx(one.similarity(), rel=1e-4) and one.similarity() > 0.2
+    assert spoilt.similarity(2.0 * field) == pytest.approx(plain.similarity(2.0 * field), rel=1e-4)
+    seen = plain.seen_through(field)
+    assert seen.similarity() == pytest.approx(plain.similarity(2.0 * field), rel=1e-4)
+    assert abs(partly(spoilt=True).similarity() - partly().similarity()) > 0.02
+    assert float((seen.known.counts - parts().counts)[23:25].abs().max()) > 0.5
+
+
+def test_a_coarser_pair_is_the_same_pair_with_larger_voxels() -> None:
+    pair = partly(known=parts())
+    coarse = pair.coarser(4.0)
+    assert pair.coarser(2.0) is pair and pair.coarser(1.0) is pair
+    assert coarse.frame == Frame((16, 17, 18), (1.0, 2.0, 3.0), (4.0, 4.0, 4.0))
+    assert coarse.mask.dtype == torch.bool and coarse.mask.shape == coarse.fixed.shape == (16, 17, 18)
+    for line, fine in (
+        (coarse.mask[:15, 8, 8], pair.mask[::2, 16, 16]),
+        (coarse.mask[8, 8, :17], pair.mask[16, 16, ::2]),
+    ):
+        assert torch.equal(line, fine)
+    # Smoothed no more than the voxels need: what varies over a few of them is still there.
+    inner = (slice(4, -4),) * 3
+    for small in (coarse, partly().coarser(4.0)):
+        apart = small.fixed[:15, :16, :17] - pair.fixed[::2, ::2, ::2]
+        assert float(apart[4:10, 10:-4, 8:-4].abs().max()) < 0.2
+        assert 0.7 < float(small.fixed[inner].std() / pair.fixed[inner].std()) < 1.0
+    counts = coarse.known.counts
+    assert (
+        not counts[3:7, 4:8, 3:7][1:-1, 1:-1, 1:-1].any()
+        and not counts[13:].any()
+        and bool((counts[9:11, 6, 4] == 1).all())
+    )
+
+
+def test_a_pair_tells_how_much_of_the_mask_is_compared() -> None:
+    pair = partly(known=parts())
+    nothing = torch.zeros(3, *GRID.shape)
+    share = (parts().counts.bool() & pair.mask).sum() / pair.mask.sum()
+    assert pair.known_percent(nothing) == pytest.approx(100 * float(share), rel=1e-4)
+    assert partly().known_percent(nothing) == 100
+    upward = nothing.clone()
+    upward[2] = -8.0  # mm along z, four planes: the plane where the moving image ends is reached four later
+    assert pair.known_percent(upward) > 100 * float(share) + 8
+
+
+def test_each_image_is_filled_with_the_other_where_it_is_not_known() -> None:
+    pair = partly(spoilt=True, known=parts())
+    fixed, moving = pair.filled(pair.fixed, pair.moving)
+    assert torch.equal(fixed[LEFT_OUT], pair.moving[LEFT_OUT]) and torch.equal(moving[BEYOND], pair.fixed[BEYOND])
+    rest = parts().counts.bool()
+    assert torch.equal(fixed[rest], pair.fixed[rest]) and torch.equal(moving[rest], pair.moving[rest])
+    alone = partly()
+    assert alone.filled(alone.fixed, alone.moving) == (alone.fixed, alone.moving)
+
+
+@pytest.mark.parametrize("fade_mm", [10.0, 20.0])
+def test_a_displacement_of_a_pair_goes_on_through_what_is_left_out_and_fades_beyond_the_view(fade_mm: float) -> None:
+    fixed, moving = torch.ones(2, 2, *GRID.shape)
+    fixed[0][LEFT_OUT] = 0
+    moving[:, :, :, 15:] = 0
+    pair = partly(known=Known(fixed, moving))
+    pair = Pair(**{**pair.__dict__, "fade_mm": fade_mm})
+    field = torch.zeros(3, *GRID.shape)
+    field[1] = 0.8  # along y, so that the moving image ends where it does
+    spoilt = field.clone()
+    there = (slice(None), *LEFT_OUT)
+    spoilt[there] = 3.0
+    found = pair.continued(spoilt)
+    torch.testing.assert_close(found[there], field[there], atol=0.02, rtol=0)
+    # Half of a voxel is known at 14.5; from there on it falls to a third over the given length.
+    assert float(found[1, 15, 14, 15 + round(fade_mm / 2)]) == pytest.approx(0.8 / torch.e, rel=0.25)
+    assert partly().continued(spoilt) is spoilt
+
+
+@pytest.mark.parametrize("spacing_mm", [2.0, 4.0])
+def test_a_level_sees_only_what_is_known(spacing_mm: float) -> None:
+    """Its value and the way it shows, wherever the images go on."""
+    content = content_of(torch.ones(1, *GRID.shape))
+    field, target, known = a_field(), GRID.coarser(4.0), parts()
+    field = field[:, ::2, ::2, ::2][:, :16, :17, :18]
+    field = torch.nn.functional.pad(field, (0, 1, 0, 1, 0, 1), mode="replicate")[:, :16, :17, :18].contiguous() / 2
+    found = []
+    for pair in (partly(), partly(spoilt=True)):
+        images = Images(pair.fixed[None], pair.moving[None], pair.mask.float(), known)
+        level = LevelImages(images, GRID, spacing_mm, content, 5)
+        value, velocity = level.objective_and_velocity(field, target, 4.0, lambda _: None)
+        assert value == pytest.approx(level.similarity(field, target), rel=1e-5)
+        found.append((value, velocity))
+    assert found[0][0] == pytest.approx(found[1][0], rel=2e-3) and found[0][0] > 0.1
+    largest = float(found[0][1].abs().max())
+    torch.testing.assert_close(found[0][1], found[1][1], atol=0.02 * largest, rtol=0)
+
+
+def test_a_level_continues_a_field_as_the_pair_does() -> None:
+    pair, field = partly(known=parts()), a_field()
+    field[2] = 0
+    images = Images(pair.fixed[None], pair.moving[None], pair.mask.float(), parts())
+    level = LevelImages(images, GRID, 2.0, content_of(images.fixed), 5)
+    torch.testing.assert_close(level.continued(field, GRID), pair.continued(field), atol=1e-4, rtol=0)
+    without = LevelImages(images._replace(known=None), GRID, 2.0, content_of(images.fixed), 5)
+    assert without.continued(field, GRID) is field
+
+
+@pytest.mark.parametrize("known", [None, parts()], ids=["all", "in part"])
+def test_a_level_looks_at_the_box_of_the_image_alone_and_finds_what_the_whole_shows(known: Known | None) -> None:
+    pair, target = partly(), GRID.coarser(4.0)
+    mask = torch.zeros(GRID.shape)
+    mask[8:20, 10:26, 11:24] = 1
+    images = Images(pair.fixed[None], pair.moving[None], mask, known)
+    field = 0.4 * a_field()[:, :16, :17, :18].contiguous()
+    field = torch.nn.functional.pad(field, (0, 18 - field.shape[3], 0, 17 - field.shape[2], 0, 16 - field.shape[1]))
+    found = []
+    for content in (([0, 0, 0], [29, 31, 33]), ([5, 7, 8], [22, 28, 26])):
+        level = LevelImages(images, GRID, 2.0, content, 5)
+        found.append(level.objective_and_velocity(field, target, 0.0, lambda _: None))
+    assert level.grid.shape == (23, 27, 24) and level.grid.offset_mm == (6.0, 10.0, 12.0)
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    within = [velocity[:, 4:10, 5:13, 6:12] for _, velocity in found]
+    torch.testing.assert_close(*within, atol=1e-3 * float(within[0].abs().max()), rtol=0)
+
+
+def test_a_point_pulls_as_hard_as_an_image_that_gains_as_much() -> None:
+    """What moving one node by a millimetre gains, times the unit of force, is the velocity of the images there."""
+    pair, node, step = partly(), (14, 15, 16), 1e-4
+    images = Images(pair.fixed[None].double(), pair.moving[None].double())
+    level = LevelImages(images, GRID, 2.0, content_of(torch.ones(1, *GRID.shape)), 5)
+    still = torch.zeros(3, *GRID.shape, dtype=torch.float64)
+    velocity = level.objective_and_velocity(still, GRID, 0.0, lambda _: None)[1]
+    for component in range(3):
+        values = []
+        for moved in (step, -step):
+            field = still.clone()
+            field[(component, *node)] = moved
+            values.append(level.similarity(field, GRID))
+        gain = (values[0] - values[1]) / (2 * GRID.spacing_mm * step)
+        assert float(velocity[(component, *node)]) == pytest.approx(gain * level.unit_force(0.0), rel=0.02)
+    # Smoothed like the images' velocity, which leaves so much of one point.
+    point = torch.zeros(21, 21, 21)
+    point[10, 10, 10] = 1
+    peak = float(gaussian(point, 2.0)[10, 10, 10])
+    assert level.unit_force(4.0) == pytest.approx(peak * level.unit_force(0.0), rel=0.05)
+
+
+@pytest.mark.parametrize(("planes", "compared"), [(15, False), (26, True)])
+def test_turned_over_a_pair_is_compared_only_where_enough_of_it_is_known(planes: int, compared: bool) -> None:
+    """What is known up to the middle, both along z and y, does not meet itself however it is turned."""
+    moving = torch.zeros(2, *GRID.shape)
+    moving[:, :planes, : planes + 1] = 1
+    pair = partly(known=Known(moving, moving))
+    found = above_chance(pair)
+    assert (found is not None) is compared
+    assert found is None or 2 < found < 100

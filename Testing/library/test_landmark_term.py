@@ -9,7 +9,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.pipeline.landmarks import landmarks_on, unmet
-from SpikeRegLib.refinement.landmarks import Landmarks, Pull, displacement_at, preimage
+from SpikeRegLib.refinement.landmarks import Landmarks, Pull, _kernel, add_within, displacement_at, preimage
 from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.folds import smallest_jacobian
@@ -159,6 +159,41 @@ def test_eight_landmarks_are_named_and_the_others_counted():
     far = ORIGIN + torch.full((10, 3), 900.0).double()
     found, (warning,) = landmarks_on(WORKING, far, far, identity, weight=1.0)
     assert found is None and warning.startswith("landmarks 1, 2, 3, 4, 5, 6, 7, 8 and 2 more lie too far")
+
+
+# On one node; between two on one axis; over many.
+@pytest.mark.parametrize(
+    ("place", "reach", "shape"), [(16.0, 1.9, (1, 1, 1)), (16.5, 1.9, (1, 1, 2)), (16.5, 9.0, None)]
+)
+@pytest.mark.parametrize("away", [(20.0, 0.0, 0.0), (12.0, -9.0, 8.0), (0.0, 0.0, -20.0)])
+def test_no_velocity_is_steeper_than_what_cannot_fold(place, reach, shape, away):
+    """Three tenths between neighbours, along every axis, and no less than that allows."""
+    point = torch.tensor([[place, 16.0, 16.0]]).double()
+    pull = Pull(Landmarks(point, point + torch.tensor([away]).double(), 1.0, reach_mm=reach), Grid((17, 18, 19), 2.0))
+    velocity, start = pull.step(torch.zeros(3, 17, 18, 19))
+    assert shape is None or (tuple(velocity.shape[1:]) == shape and start == (8, 8, 8))
+    steepest = [velocity.diff(dim=axis).norm(dim=0) for axis in (1, 2, 3)]
+    steepest = max((float(change.max()) for change in steepest if change.numel()), default=0.0)
+    assert steepest == pytest.approx(0.0 if shape == (1, 1, 1) else 0.3, rel=1e-5)
+
+
+def test_a_velocity_that_cannot_fold_is_left_as_it_is():
+    """A landmark is carried as far as it should go, but for the ridge that averages landmarks close together."""
+    away = torch.tensor([[0.6, 0.0, -0.8]]).double()
+    pull = Landmarks(POINTS[:1], POINTS[:1] + away, 1.0)
+    part, start = Pull(pull, FRAME).step(torch.zeros(3, *FRAME.shape))
+    velocity = add_within(torch.zeros(3, *FRAME.shape), part, start)
+    reached = displacement_at(FRAME.to_mm(velocity), FRAME, POINTS[:1])
+    torch.testing.assert_close(reached, away / 1.02, atol=1e-4, rtol=0)
+
+
+def test_what_is_near_a_landmark_goes_with_it_half_as_far_at_nine_millimetres_and_not_at_thirty():
+    """And smoothly, to the second derivative: it is Wendland's function."""
+    away = torch.tensor([0.0, 0.3, 9.0, 15.0, 30.0, 60.0]).double()
+    carried = _kernel(away / 30)
+    torch.testing.assert_close(carried, torch.tensor([1, 0.999, 0.528, 0.1875, 0, 0]).double(), atol=1e-3, rtol=0)
+    near = _kernel(torch.tensor([0.0, 1e-3, 2e-3, 0.998, 0.999, 1.0]).double())
+    assert float(near.diff()[:2].abs().max()) < 1e-4 and float(near.diff()[3:].abs().max()) < 1e-7
 
 
 def test_the_penalty_is_the_weighted_mean_distance():

@@ -7,6 +7,9 @@ import pytest
 import torch
 from scipy import ndimage
 
+from SpikeRegLib.refinement.schedule import RefinementSchedule
+from SpikeRegLib.similarity.known_lncc import KnownCorrelation
+from SpikeRegLib.similarity.lncc_gradient import LocalCorrelation
 from SpikeRegLib.similarity.losses import bending_energy, diffusion, lncc, lncc_map, soft_dice
 from SpikeRegLib.space.filters import gaussian
 
@@ -46,6 +49,16 @@ def test_lncc_equals_monai(window: int) -> None:
     torch.testing.assert_close(lncc_map(fixed, moving, window=window, epsilon=0.0), expected, rtol=1e-6, atol=1e-9)
     # The small epsilon that makes flat regions count as nothing costs textured ones less than one per cent.
     assert float(lncc(fixed, moving, window=window)) == pytest.approx(float(expected.mean()), rel=0.01)
+
+
+def test_the_usual_window_is_five_voxels_where_a_field_is_climbed_and_nine_where_one_is_trained() -> None:
+    fixed, moving = textures()
+    known = torch.ones(SHAPE, dtype=torch.float64)
+    assert torch.equal(lncc(fixed, moving), lncc(fixed, moving, window=9))
+    assert LocalCorrelation(fixed).value(moving) == LocalCorrelation(fixed, window=5, noise=1e-5).value(moving)
+    usual = KnownCorrelation(fixed, counts=known).value(moving, known)
+    assert usual == KnownCorrelation(fixed, window=5, noise=1e-5, counts=known).value(moving, known)
+    assert RefinementSchedule(()).window == 5
 
 
 def test_lncc_ignores_gain_and_offset_and_is_one_for_equal_images() -> None:

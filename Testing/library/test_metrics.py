@@ -384,3 +384,12 @@ def test_what_is_pressed_flat_is_folded():
     summary = deformation_summary(field, frame)
     assert summary["folding_percent"] == 40.0  # four of the ten inner planes
     assert summary["jacobian_min"] == 0.0
+
+
+def test_the_background_may_belong_to_a_group_too():
+    frame = Frame((4, 4, 4))
+    fixed = torch.zeros(4, 4, 4, dtype=torch.int16)
+    warped = fixed.clone()
+    fixed[:2], warped[:1] = 3, 3
+    found = dice(Volume(fixed, frame), Volume(warped, frame), {0: 7, 3: 9})
+    assert found == pytest.approx({7: 2 * 32 / (32 + 48), 9: 2 * 16 / (32 + 16)})

@@ -10,6 +10,7 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.landmarks import landmarks_on
 from SpikeRegLib.pipeline.region import read_region, region_on
+from SpikeRegLib.refinement import region as region_module
 from SpikeRegLib.refinement.landmarks import Landmarks, displacement_at
 from SpikeRegLib.refinement.refine import Level, RefinementSchedule, refine
 from SpikeRegLib.refinement.region import Region
@@ -134,3 +135,25 @@ def test_a_region_that_cannot_be_used_is_refused_with_a_remedy(data, frame, reme
     image = Volume(torch.rand(16, 16, 16), Frame((16, 16, 16)))
     with pytest.raises(InputError, match=remedy):
         read_region(Volume(data.short(), frame, "region.nii.gz"), image)
+
+
+def test_a_change_is_whole_six_millimetres_inside_what_may_move_and_not_before():
+    inside = torch.zeros(40, 40, 40, dtype=torch.bool)
+    inside[5:35, 5:35, 5:35] = True
+    weight = Region(inside, Grid((40, 40, 40), 1.0)).weight_on(Grid((40, 40, 40), 1.0))[20, 20]
+    moves = int((weight > 0).nonzero()[0])
+    assert not weight[:moves].any() and bool((weight[moves + 5 : 20] == 1).all()) and 0.9 < float(weight[moves + 4]) < 1
+    assert float(weight[moves]) == pytest.approx(3 / 6**2 - 2 / 6**3)
+
+
+@pytest.mark.parametrize(("most", "share"), [(1.0, 1.0), (0.8, 0.75), (0.6, 0.5), (0.3, 0.25), (0.1, 0.0)])
+def test_a_change_that_folds_at_the_edge_is_made_as_small_as_it_takes(monkeypatch, most, share):
+    """Where mending does not help: of the start, no more than this is left behind."""
+    monkeypatch.setattr(
+        region_module, "remove_folds", lambda field, *, linear: (field, int(float(field.abs().max()) > most))
+    )
+    inside = torch.zeros(4, 5, 6, dtype=torch.bool)
+    inside[1:3, 1:4, 2:5] = True
+    start, field = torch.zeros(3, 4, 5, 6), torch.full((3, 4, 5, 6), -1.0)
+    found = region_module.changed_only_inside(inside, field, start)
+    assert torch.equal(found, torch.where(inside, share * field, start))

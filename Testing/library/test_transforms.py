@@ -360,6 +360,19 @@ def test_transforms_of_other_programs_are_read(tmp_path, name):
     assert error < (0.02 if name in ("bspline", "nested") else 1e-6)  # a B-spline is sampled
 
 
+def test_a_bspline_is_sampled_in_its_knots_from_one_end_of_its_domain_to_the_other(tmp_path):
+    bspline = itk_transforms()["bspline"]
+    sitk.WriteTransform(bspline, str(tmp_path / "t.tfm"))
+    frame, mesh = read_transform(tmp_path / "t.tfm").frame, np.array(bspline.GetTransformDomainMeshSize())
+    origin, extent = bspline.GetTransformDomainOrigin(), np.array(bspline.GetTransformDomainPhysicalDimensions())
+    knots = [frame.to_index(origin + extent * share / mesh) for share in (np.zeros(3), np.ones(3), mesh)]
+    for knot in knots:
+        np.testing.assert_allclose(knot, np.rint(knot), atol=1e-6)
+    np.testing.assert_allclose(knots[0], 0, atol=1e-6)
+    np.testing.assert_allclose(knots[2], np.array(frame.size) - 1, atol=1e-6)
+    assert (knots[1] >= 8).all()
+
+
 def test_what_is_no_transform_is_refused_by_name(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((20, 20, 20), np.float32)), str(tmp_path / "image.nii.gz"))
     (tmp_path / "text.h5").write_text("no")

@@ -80,6 +80,25 @@ def test_each_rule_reaches_check_and_poor_just_beyond_its_bounds(rule):
         assert level == "good" or verdict["reasons"] == [rule.text.format(value=value, measure="LNCC")]
 
 
+# What a person may rely on: the bounds are part of the result's meaning, and are changed only with new measurements.
+BOUNDS = {
+    ("similarity", "lncc_after"): (0.35, 0.20, False),
+    ("similarity", "known_percent"): (75.0, 5.0, False),
+    ("similarity", "above_chance"): (1.6, 1.25, False),
+    ("deformation", "folding_percent"): (0.0, 0.1, True),
+    ("deformation", "jacobian_min"): (0.05, -0.5, False),
+    ("deformation", "sdlogj"): (0.6, 1.0, True),
+    ("deformation", "inverse_consistency_mm"): (0.25, 1.0, True),
+    ("anatomy", "agreement"): (0.6, 0.4, False),
+    ("dice", "after_mean"): (0.6, 0.4, False),
+    ("tre_mm", "after_mean"): (3.0, 6.0, True),
+}
+
+
+def test_the_bounds_are_those_that_were_measured():
+    assert {(rule.table, rule.field): (rule.check, rule.poor, rule.higher_is_worse) for rule in RULES} == BOUNDS
+
+
 @pytest.mark.parametrize(
     ("table", "after", "words"),
     [

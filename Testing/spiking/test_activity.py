@@ -198,3 +198,16 @@ def test_a_batch_is_refused() -> None:
     recorder = ActivityRecorder(spec, (16, 16, 16))
     with torch.no_grad(), pytest.raises(ValueError, match="one pair at a time, got a batch of 2"):
         random_spiking(spec)(torch.rand(2, 2, 16, 16, 16), recorder=recorder)
+
+
+def test_what_matters_less_costs_less() -> None:
+    """With an importance of each voxel, its spikes cost so much: of both inputs, wherever they are up-sampled from."""
+    layer = Layer("a", ("x", "y"), 5, 4, upsample=(2, 1))
+    coarse, fine = (torch.randint(0, 5, (1, n, *shape)).float() for n, shape in ((2, (3, 4, 5)), (3, (6, 8, 10))))
+    inputs = [functional.interpolate(coarse, scale_factor=2, mode="nearest"), fine]
+    whole = synaptic_operations(layer, inputs)
+    assert float(synaptic_operations(layer, inputs, importance=torch.full((6, 8, 10), 0.25))) == 0.25 * float(whole)
+    near = torch.zeros(6, 8, 10)
+    near[2:4, 4:6, 6:8] = 3.0
+    silent = [torch.where(near > 0, value, torch.zeros(())) for value in inputs]
+    assert float(synaptic_operations(layer, inputs, importance=near)) == 3 * float(synaptic_operations(layer, silent))

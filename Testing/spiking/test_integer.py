@@ -118,3 +118,14 @@ def test_what_integers_cannot_hold_is_refused() -> None:
         IntegerUNet(SpikingUNet(tiny_velocity(), input_coding="poisson"))
     with pytest.raises(NotRepresentable, match="counts up to 128"):
         IntegerUNet(SpikingUNet(tiny_velocity().with_timesteps(128)))
+
+
+@pytest.mark.parametrize("spec", [tiny_velocity(), tiny_paper(), tiny_patches()], ids=["velocity", "paper", "patches"])
+def test_every_layer_is_rounded_for_the_largest_input_that_can_occur(spec: NetworkSpec) -> None:
+    """Levels of the image, or a spike in every step: less would not be exact, more costs bits."""
+    network = IntegerUNet(random_spiking(spec.with_timesteps(3)), native=False)
+    largest = {layer.name: IMAGE_LEVELS if "image" in layer.inputs else 3 for layer in spec.layers}
+    assert {name: convolution.largest for name, convolution in network.convolutions.items()} == largest
+    bright = torch.zeros(1, 2, 32, 32, 32)
+    bright[..., 8:24, 8:24, 8:24] = 1
+    assert 0 < int(network.prepared(bright).max()) <= IMAGE_LEVELS

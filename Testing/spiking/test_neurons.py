@@ -227,3 +227,12 @@ def test_a_neuron_without_leak_keeps_its_leak_at_one() -> None:
     neuron = SpikingNeuron(2, NeuronDynamics(leak=1.0))
     assert torch.equal(neuron.leak, torch.ones(2))
     assert [name for name, _ in neuron.named_parameters()] == ["log_threshold"]
+
+
+def test_floats_are_numbered_in_their_order_and_found_by_their_number() -> None:
+    numbers = torch.tensor([torch.finfo(torch.float32).min, -2.5, -1e-45, 0.0, 1e-45, 0.5, 1.0]).numpy()
+    order = neurons._ordered(numbers)
+    assert (neurons._from_ordered(order) == numbers).all() and (order[1:] > order[:-1]).all()
+    assert order[2:5].tolist() == [-1, 0, 1]
+    above = torch.nextafter(torch.from_numpy(numbers), torch.tensor(torch.inf)).numpy()
+    assert (neurons._ordered(above) - order == 1).all()

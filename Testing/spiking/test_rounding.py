@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -81,6 +83,18 @@ def test_onednn_is_exact(stride: int) -> None:
         convolution = IntegerConvolution(rounded, stride=stride, padding=(1, 1, 1), native=native)
         assert torch.equal(convolution(counts, biases, torch.float32).double(), drive)
         assert torch.equal(convolution(counts, biases, torch.uint8).double(), (drive + 0.5).floor().clamp(0, 255))
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64")
+    or not hasattr(torch.ops.onednn, "qconv3d_pointwise")
+    or not torch.backends.mkldnn.is_available()
+    or tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13),  # where it was seen to be exact
+    reason="this torch, or this processor, lacks the integer convolution",
+)
+def test_integers_are_available_wherever_their_operator_is() -> None:
+    """Else a mistake in how it is called would only make every run slower, and skip the tests of it."""
+    assert integer_convolution.available()
 
 
 def test_an_operator_that_is_missing_or_wrong_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from SpikeRegLib.spiking.activity import dense_macs
-from SpikeRegLib.spiking.spec import Layer, NetworkSpec, named_spec, paper_unet, velocity_unet
+from SpikeRegLib.spiking.spec import SPECS, Layer, NetworkSpec, named_spec, paper_unet, velocity_unet
+from SpikeRegLib.spiking.traffic import parameters
 from SpikeRegLib.spiking.unet import AnalogUNet
 
 PAPER_GRID = (160, 192, 224)
@@ -115,3 +116,23 @@ def test_json_that_is_no_spec_is_a_value_error(damage: str) -> None:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown network spec 'vnet'; known: .*paper.*velocity-2mm"):
         named_spec("vnet")
+
+
+# Layers, parameters and multiply-accumulates on 64^3 voxels: what weights were trained for and energies
+# were measured with. A change here makes every released file of that name useless.
+SIZES = {
+    "velocity-2mm": (14, 1784523, 1945370624),
+    "velocity-1mm": (14, 452127, 626786304),
+    "velocity-2mm-light": (14, 1000403, 1008500736),
+    "velocity-1mm-light": (14, 252487, 306946048),
+    "field-codes-2mm": (12, 1763552, 944242688),
+    "structures-2mm": (13, 2537864, 3109552128),
+    "paper": (18, 1700339, 3067609088),
+}
+
+
+def test_networks_keep_their_size() -> None:
+    specs = [named_spec(name) for name in SPECS]
+    macs = [sum(dense_macs(spec, (64, 64, 64)).values()) for spec in specs]
+    found = [(len(s.layers), sum(map(parameters, s.layers)), n) for s, n in zip(specs, macs, strict=True)]
+    assert dict(zip(SPECS, found, strict=True)) == SIZES

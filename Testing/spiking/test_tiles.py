@@ -73,6 +73,37 @@ def test_with_little_overlap_tiles_differ_near_the_cuts_only_and_smoothly() -> N
     assert float(jumps[1].max()) < 1.1 * float(jumps[0].max())
 
 
+@torch.inference_mode()
+def test_with_little_overlap_the_quarters_next_to_the_cuts_are_taken_from_the_other_tile() -> None:
+    network, x = network_of("dense", tiny_velocity()), image((16, 16, 352))
+    tiled, prepared = tiled_output(network, x, size=256, overlap=64), network.prepared(x)
+    first, second = (network.output(prepared[..., part].contiguous()) for part in (slice(0, 256), slice(192, 352)))
+    near = 1e-6 * float(tiled.abs().max())
+    # In outputs, two voxels each: shared are those from 96 to 128, blended those between 104 and 120.
+    torch.testing.assert_close(tiled[..., :105], first[..., :105], rtol=1e-5, atol=near)
+    torch.testing.assert_close(tiled[..., 120:], second[..., 24:], rtol=1e-5, atol=near)
+    for tile, within in ((first[..., 106:], tiled[..., 106:128]), (second[..., 10:], tiled[..., 106:])):
+        apart = (tile[..., : within.shape[-1]] - within).abs().amax((0, 1, 2, 3))
+        assert bool((apart[:13] > near).all())
+
+
+@pytest.mark.parametrize("depends", [23, 24])
+@torch.inference_mode()
+def test_an_overlap_of_twice_the_reach_leaves_no_room_for_a_ramp(monkeypatch: pytest.MonkeyPatch, depends: int) -> None:
+    """Then it takes the inner half, as where the overlap is smaller; everywhere some tile has its say."""
+    network, x = network_of("dense", shallow()), image((8, 8, 160))
+    monkeypatch.setattr(tiles, "reach", lambda spec: depends)
+    tiled, prepared = tiled_output(network, x, size=72, overlap=OVERLAP), network.prepared(x)
+    first, second = (network.output(prepared[..., begin : begin + 72].contiguous()) for begin in (0, 24))
+    assert bool(torch.isfinite(tiled).all())
+    # Shared are outputs from 12 to 36; those in the middle are blended, with 24 up to those between 18 and 30.
+    shared = [tile[..., place - begin] for place in (20, 28) for tile, begin in ((first, 0), (second, 12))]
+    near = 1e-6 * float(tiled.abs().max())
+    for place, (one, other) in ((20, shared[:2]), (28, shared[2:])):
+        apart = [float((tiled[..., place] - tile).abs().max()) > near for tile in (one, other)]
+        assert apart == ([True, True] if depends == 24 else [place != 20, place == 20])
+
+
 @pytest.mark.parametrize(
     ("length", "size", "overlap", "multiple"), [(100, 32, 16, 8), (97, 48, 8, 4), (64, 64, 16, 16)]
 )
