@@ -15,6 +15,8 @@ from SpikeRegLib.images.frames import Frame
 _ROUNDS, _FAR_MM = 12, 6.0
 # The similarity that an affine map is drawn to: how far from the middle it acts, and its share of all weight.
 _AROUND_MM, _AROUND_SHARE = 30.0, 0.05
+# What a structure counts of which an image shows a part: it says something where there is little else.
+_CUT_WORTH = 0.02
 # Structures that a fit needs at least: an affine map has twelve numbers, and some may be wrong.
 LEAST = 8
 
@@ -26,10 +28,12 @@ class Places:
     Attributes:
         centres: [classes, 3] LPS mm, means of the maps; NaN where there is too little of a structure.
         volumes_ml: [classes].
+        cut: [classes] bool, whose centre is that of a part, see `cut.cut_structures`; None for none.
     """
 
     centres: np.ndarray
     volumes_ml: np.ndarray
+    cut: np.ndarray | None = None
 
     @property
     def there(self) -> np.ndarray:
@@ -82,6 +86,9 @@ def fit_affine(source: Places, target: Places, *, rigid: bool = False) -> Fit | 
     a, b = source.centres[both], target.centres[both]
     # Of equal worth, but for structures of a few voxels.
     worth = np.sqrt(np.minimum(source.volumes_ml[both], target.volumes_ml[both]).clip(0.05, 2.0))
+    for head in (source, target):
+        if head.cut is not None:
+            worth = np.where(head.cut[both], _CUT_WORTH * worth, worth)
     weight = worth
     matrix = np.eye(4)
     for _ in range(_ROUNDS):

@@ -10,6 +10,7 @@ import numpy as np
 
 from SpikeRegLib.anatomy.brain import BrainMask
 from SpikeRegLib.anatomy.confidence import confidences
+from SpikeRegLib.anatomy.cut import cut_structures
 from SpikeRegLib.anatomy.head_check import HeadCheck, check_head
 from SpikeRegLib.anatomy.layout import Layout, Places, fit_affine, places
 from SpikeRegLib.anatomy.reading import Reader, Reading, StructureMaps
@@ -143,7 +144,9 @@ class _Search:
     def judged(self, reading: Reading, views: int, listener: Listener) -> _Look:
         """A reading of so many looks, and whether it shows a head."""
         maps = reading.look(views, listener)
-        found, brain = places(maps.probabilities, maps.frame), BrainMask.found_in(maps.logits, maps.frame)
+        probabilities, brain = maps.probabilities, BrainMask.found_in(maps.logits, maps.frame)
+        cut = cut_structures(probabilities, maps.frame, self.image.frame)
+        found = replace(places(probabilities, maps.frame), cut=cut)
         sure = confidences(maps, brain)
         check = check_head(found, self.layout, brain_ml=brain.volume_ml, confidence=sure[0])
         return _Look(reading, FoundHead(maps, found, check, brain, sure, 1, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from SpikeRegLib.pipeline.align import TwoScalePair
 from SpikeRegLib.pipeline.inputs import on_working_frame
@@ -12,6 +13,7 @@ from SpikeRegLib.pipeline.predict import Start
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Work
 from SpikeRegLib.presets.preset import Preset
 from SpikeRegLib.progress import Progress
+from SpikeRegLib.refinement.both_ways import refine_both_ways
 from SpikeRegLib.refinement.landmarks import Landmarks
 from SpikeRegLib.refinement.refine import refine
 from SpikeRegLib.refinement.region import Region
@@ -103,15 +105,23 @@ def optimised(
     work: Work, pair: TwoScalePair, start: Deformation, schedule: RefinementSchedule, *, region: Region | None = None,
     landmarks: Landmarks | None = None,
 ) -> tuple[Deformation, bool]:  # fmt: skip
-    """`start` after an instance optimisation, and whether that improved what it maximised."""
+    """`start` after an instance optimisation, and whether that improved what it maximised.
+
+    Both ways where the schedule says so, and nothing is there yet that only goes one way.
+    """
     working = pair.working
-    found = refine(
-        working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving),
-        spacing_mm=working.frame.spacing[0], initial=start.field,
-        initial_grid=start.grid, mask=working.mask.float(), schedule=schedule,
-        itk_jacobian=pair.itk_jacobian, landmarks=landmarks, region=region, known=working.known,
-        fade_mm=working.fade_mm, maps=work["structure maps"], listener=work.listener,
-    )  # fmt: skip
+    images = working.comparison.of_fixed(working.fixed), working.comparison.of_moving(working.moving)
+    common: dict[str, Any] = {
+        "spacing_mm": working.frame.spacing[0], "mask": working.mask.float(), "schedule": schedule,
+        "itk_jacobian": pair.itk_jacobian, "known": working.known, "fade_mm": working.fade_mm,
+        "maps": work["structure maps"], "listener": work.listener,
+    }  # fmt: skip
+    if schedule.both_ways and landmarks is None and region is None and not bool(start.field.any()):
+        found = refine_both_ways(*images, **common)
+    else:
+        found = refine(
+            *images, initial=start.field, initial_grid=start.grid, landmarks=landmarks, region=region, **common
+        )
     return Deformation(found.field, found.grid, found.iterations), found.accepted
 
 

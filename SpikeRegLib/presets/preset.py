@@ -46,17 +46,22 @@ class RefinementSettings:
         momentum: share of the last update kept in the next.
         start_sigma_mm: Gaussian smoothing of a network's prediction before the optimisation starts from it: its large
             displacements are kept, its small ones found anew.
+        both_ways: how many of the first levels are optimised fixed -> moving and moving -> fixed, where nothing but the
+            alignment comes before them: no prediction, no landmarks, no region.
     """
 
     levels: tuple[Level, ...]
     window: int = 5
     momentum: float = 0.5
     start_sigma_mm: float = 4.0
+    both_ways: int = 0
 
     def __post_init__(self) -> None:
         check_numbers(self)
         if self.window % 2 == 0:
             raise ValueError(f"window: must be odd, got {self.window}")
+        if not 0 <= self.both_ways <= len(self.levels):
+            raise ValueError(f"both_ways: must be 0 to {len(self.levels)}, the levels there are, got {self.both_ways}")
         spacings = [level.spacing_mm for level in self.levels]
         if spacings != sorted(spacings, reverse=True):
             raise ValueError(f"levels: must go from coarse to fine, got spacings {spacings}")
@@ -140,7 +145,7 @@ class Preset:
             for length in ("velocity_sigma_mm", "field_sigma_mm"):
                 values[length] *= self.regularisation * regularisation
             levels.append(Level(**values if iterations is None else {**values, "iterations": iterations}))
-        return RefinementSchedule(tuple(levels), window=self.refine.window, momentum=self.refine.momentum)
+        return RefinementSchedule(tuple(levels), self.refine.window, self.refine.momentum, self.refine.both_ways)
 
 
 def preset_names() -> list[str]:

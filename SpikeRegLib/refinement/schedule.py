@@ -60,11 +60,14 @@ class RefinementSchedule:
         levels: those finer than the input images are taken at the spacing of the input.
         window: edge of the correlation window, in voxels of each level, odd.
         momentum: share of the last update that is kept in the next, in [0, 1).
+        both_ways: how many of the first levels are optimised both ways (`both_ways.refine_both_ways`); `refine` itself
+            knows one way.
     """
 
     levels: tuple[Level, ...]
     window: int = 5
     momentum: float = 0.5
+    both_ways: int = 0
 
     def maps_weight(self, spacing_mm: float) -> float:
         """`Level.maps` of the level whose images are nearest in spacing; of equals the finer one."""

@@ -41,7 +41,7 @@ FIELDS: dict[str, dict[str, Range]] = {
         "passes": (0, 16),
         "regularisation": REGULARISATION,
     },
-    "RefinementSettings": {"window": WINDOW, "momentum": (0, 0.99), "start_sigma_mm": SIGMA_MM},
+    "RefinementSettings": {"window": WINDOW, "momentum": (0, 0.99), "start_sigma_mm": SIGMA_MM, "both_ways": (0, 100)},
     "Level": {
         "spacing_mm": LEVEL_MM,
         "field_mm": LEVEL_MM,

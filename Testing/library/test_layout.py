@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from SpikeRegLib.anatomy.cut import cut_structures
 from SpikeRegLib.anatomy.layout import LEAST, Layout, Places, fit_affine, places
 from SpikeRegLib.anatomy.structures import CLASSES
 from SpikeRegLib.images.frames import Frame
@@ -83,3 +84,36 @@ def test_a_layout_is_kept_in_words_and_refused_when_it_is_none():
     for wrong in (None, {"rows": [[1, 2, 3, 4, 5]]}, {"rows": [["x"] * 5] * (CLASSES - 1)}):
         with pytest.raises(ValueError, match="no layout"):
             Layout.from_json(wrong)
+
+
+@pytest.mark.parametrize("degrees", [0, 30])
+def test_structures_at_a_face_of_the_image_are_cut(degrees):
+    """Along the grid of the maps or across it; what is inside is not, nor what only comes near."""
+    turn = np.eye(3)
+    turn[:2, :2] = [[np.cos(a := np.radians(degrees)), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    axes = tuple(float(v) for v in turn.ravel())
+    image = Frame((40, 40, 40), spacing=(2.0,) * 3, direction=axes)
+    frame = Frame((60, 60, 60), origin=(-40.0, -20.0, -20.0), spacing=(2.0,) * 3)
+    index = np.moveaxis(np.indices(frame.shape)[::-1], 0, -1)
+    where = image.to_index(frame.to_mm(index.reshape(-1, 3).astype(float))).reshape(60, 60, 60, 3)
+    where = where * 2.0  # mm from the first voxel, along the axes of the image
+    inside = ((where > -1) & (where < 79)).all(-1)
+    maps = np.zeros((CLASSES, 60, 60, 60), np.float32)
+    for place, centre in enumerate([(40, 40, 40), (77, 40, 40), (40, 2, 40), (40, 40, 60)], 1):
+        maps[place] = (((where - centre) ** 2).sum(-1) < 12**2) & inside
+    assert cut_structures(torch.from_numpy(maps), frame, image)[1:5].tolist() == [False, True, True, False]
+
+
+def test_a_cut_structure_says_little_of_where_the_others_go():
+    source = scattered(5)
+    target = moved(source, MATRIX)
+    centres = target.centres.copy()
+    cut = np.zeros(CLASSES, bool)
+    cut[1:9] = True
+    centres[cut] += 25.0
+    true = fit_affine(source, target).matrix
+    told = fit_affine(source, Places(centres, target.volumes_ml, cut)).matrix
+    untold = fit_affine(source, Places(centres, target.volumes_ml)).matrix
+    points = np.c_[source.centres[1:], np.ones(CLASSES - 1)]
+    off = [np.linalg.norm((points @ (matrix - true).T)[:, :3], axis=1).mean() for matrix in (told, untold)]
+    assert off[0] < 0.5 and off[0] < 0.5 * off[1]
