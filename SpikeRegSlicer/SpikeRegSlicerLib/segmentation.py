@@ -108,7 +108,7 @@ class Segmentations(BackgroundJobs):
         if isGrey(volume) and not grids.ownGrid(volume).isRectangular():
             found.append(sheared(volume.GetName()))
         if not torchIsInstalled():
-            found.append(_("PyTorch is not installed: install it with the button below."))
+            found.append(_("PyTorch is not installed: install it with the button above Run."))
         return found
 
     def _prepareSegmentation(self, job: Segmentation) -> dict[str, Any]:

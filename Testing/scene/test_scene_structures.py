@@ -13,7 +13,7 @@ import vtk
 from slicer_scene import blobs, makeLinearTransform, makeVolume, obliqueMatrix, saveAndRead, translation
 from SpikeRegSlicerLib.display.structures_table import fillStructuresTable
 from SpikeRegSlicerLib.scene import grids
-from SpikeRegSlicerLib.scene.labelmaps import segmentsOf
+from SpikeRegSlicerLib.scene.labelmaps import labelArray, segmentsOf, sharedNames
 from SpikeRegSlicerLib.scene.structure_figures import StructureFigures, readFigures
 from SpikeRegSlicerLib.scene.structures import CONTENT, contentOf, loadStructures, structuresOf
 
@@ -75,10 +75,10 @@ def test_names_and_colours_are_the_librarys_and_a_label_it_does_not_know_is_left
     grid = obliqueMatrix()
     node = load(folders.writeStructures(tmp_path / "a", grid, labels), volumeOn(grid))
     found = {each.GetName(): each.GetColor() for each in segmentsOf(node).values()}
-    assert list(found) == ["left cerebral cortex", "left hippocampus", "right hippocampus", "brain"]
+    assert list(found) == ["brain", "left cerebral cortex", "left hippocampus", "right hippocampus"]
     np.testing.assert_allclose(found["left hippocampus"], np.array((220, 216, 20)) / 255)
     assert node.GetName() == "T1 structures"
-    assert [each.GetLabelValue() for each in segmentsOf(node).values()] == [3, 17, 53, 1]
+    assert [each.GetLabelValue() for each in segmentsOf(node).values()] == [1, 3, 17, 53]
 
 
 def test_it_is_a_segmentation_on_the_volumes_grid_whose_brain_is_hidden(tmp_path):
@@ -91,6 +91,18 @@ def test_it_is_a_segmentation_on_the_volumes_grid_whose_brain_is_hidden(tmp_path
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     homes = {hierarchy.GetItemParent(hierarchy.GetItemByDataNode(each)) for each in (node, volume)}
     assert len(homes) == 1
+
+
+def test_as_labels_of_a_registration_no_structure_is_hidden_by_the_brain_around_it(tmp_path):
+    volume = volumeOn(obliqueMatrix())
+    node = load(folders.writeStructures(tmp_path / "a", obliqueMatrix()), volume)
+    names = sharedNames(node, None)
+    found = labelArray(node, grids.ownGrid(volume), np.eye(4), names)
+    for label in folders.BOXES:
+        (value,) = (value for value, name in names.items() if name == STRUCTURES[label].name)
+        np.testing.assert_array_equal(found == value, folders.labelArray() == label)
+    mask = labelArray(node, grids.ownGrid(volume), np.eye(4))
+    np.testing.assert_array_equal(mask, folders.maskArray())
 
 
 def test_it_lies_under_the_transform_of_its_volume_also_when_that_has_changed(tmp_path):
@@ -129,7 +141,7 @@ def test_a_second_search_brings_the_same_node_up_to_date_and_leaves_what_is_the_
     folder = folders.writeStructures(tmp_path / "b", obliqueMatrix(), folders.labelArray(boxes), brain_ml=7.0)
     assert load(folder, volume) is node and slicer.mrmlScene.GetNumberOfNodes() == count
     names = [each.GetName() for each in segmentsOf(node).values()]
-    assert names == ["HC", "right hippocampus", "brain", "lesion", "left thalamus"]
+    assert names == ["brain", "HC", "right hippocampus", "lesion", "left thalamus"]
     assert segment(node, "HC").GetColor() == (1, 0, 0) and not node.GetDisplayNode().GetSegmentVisibility(identity)
     middle = (obliqueMatrix() @ [25, 13, 16, 1])[:3]
     np.testing.assert_allclose(centre(segment(node, "HC")), middle, atol=1e-9)
@@ -216,7 +228,7 @@ def test_warnings_and_a_turned_head_are_lines_below_the_figures(tmp_path):
     figures = readFigures(f"{folder}/segmentation.json", str.upper)
     assert figures.summary.split("\n") == [
         "3 structures  ·  brain with CSF 1,234 ml  ·  confidence 0.75",
-        "The head is turned by 89° from what its volume says.",
+        "The head lies turned by 89° against the patient axes of its volume.",
         "THE FIELD OF VIEW CUTS THE BRAIN",
     ]
 

@@ -65,7 +65,8 @@ def readFigures(path: str, worded: Callable[[str], str] = str) -> StructureFigur
     warnings = [worded(" ".join(line.split())) for line in _list(table, "warnings") if isinstance(line, str)]
     tilt = _number(table, "tilt_degrees")
     if tilt is not None and tilt > TILTED_DEGREES:
-        warnings.insert(0, _("The head is turned by {degrees:.0f}° from what its volume says.").format(degrees=tilt))
+        turned = _("The head lies turned by {degrees:.0f}° against the patient axes of its volume.")
+        warnings.insert(0, turned.format(degrees=tilt))
     return StructureFigures(_number(table, "brain_ml"), _number(table, "confidence"), structures, tuple(warnings))
 
 

@@ -24,6 +24,7 @@ LABEL, CONTENT = "SpikeReg.Label", "SpikeReg.Content"  # tag of a segment, attri
 BRAIN = "brain"  # tag of the segment of the brain mask
 BRAIN_COLOUR = (0.90, 0.78, 0.68)
 ACCOUNT = SEGMENTATION.account
+_NUMBERS = {BRAIN: 1, **{str(label): label for label in STRUCTURES}}  # by tag; 1 is none of FreeSurfer's here
 _SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 
@@ -73,17 +74,24 @@ def structuresOf(volume: Any) -> Any:
 
 
 def contentOf(node: Any) -> str:
-    """A checksum of where the structures are: of their voxels alone, not of names, colours or other segments."""
-    layers: dict[str, list[Any]] = {}
-    for segment in _ownSegments(node).values():
+    """A checksum of where the structures are: of their voxels alone, not of names, colours or other segments.
+
+    Label values do not count either: Slicer counts them anew when it saves a segmentation.
+    """
+    layers: dict[str, dict[int, int]] = {}  # address of an image -> its values, and what is at them
+    images = {}
+    for key, segment in _ownSegments(node).items():
         image = segment.GetRepresentation(BINARY)
-        layers.setdefault(image.GetAddressAsString("") if image is not None else "", []).append(segment)
+        if image is not None and image.GetNumberOfPoints():
+            address = image.GetAddressAsString("")
+            images[address] = image
+            layers.setdefault(address, {})[segment.GetLabelValue()] = _NUMBERS[key]
     sums = []
-    for segments in layers.values():
-        image = segments[0].GetRepresentation(BINARY)
-        values = grids.arrayOf(image) if image is not None and image.GetNumberOfPoints() else np.zeros((0, 0, 0), int)
-        wanted = [segment.GetLabelValue() for segment in segments]
-        kept = np.where(np.isin(values, wanted), values, 0).astype(np.int16)
+    for address, numbers in layers.items():
+        values = grids.arrayOf(images[address])
+        known = np.zeros(int(max(values.max(), *numbers)) + 1, np.int16)
+        known[list(numbers)] = list(numbers.values())
+        kept = known[np.maximum(values, 0)]
         index = [np.flatnonzero(kept.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         cropped = kept[tuple(slice(i[0], i[-1] + 1) if i.size else slice(0) for i in index)]
         sums.append(f"{zlib.crc32(np.ascontiguousarray(cropped).tobytes()):08x} {cropped.shape}")
@@ -94,6 +102,12 @@ def _fill(node: Any, structures: Any, brain: Any) -> None:
     """Have the node's own segments show these images; those that are in neither any more are removed."""
     segmentation, own = node.GetSegmentation(), _ownSegments(node)
     isSolid = segmentation.ContainsRepresentation(_SURFACE)
+    if brain is not None:  # first, since of segments that overlap the later ones count in a label map
+        isThere = BRAIN in own
+        segment = own.pop(BRAIN, None) or _newSegment(node, BRAIN, _("brain"), BRAIN_COLOUR)
+        showLabel(segment, brain, 1)
+        if not isThere and node.GetDisplayNode() is not None:  # it would hide all the others
+            node.GetDisplayNode().SetSegmentVisibility(segmentation.GetSegmentIdBySegment(segment), False)
     present = np.unique(grids.arrayOf(structures)).tolist() if structures is not None else []
     for label in STRUCTURES:
         if label in present:
@@ -101,12 +115,6 @@ def _fill(node: Any, structures: Any, brain: Any) -> None:
                 node, str(label), STRUCTURES[label].name, np.array(STRUCTURES[label].colour) / 255
             )
             showLabel(segment, structures, label)
-    if brain is not None:
-        isThere = BRAIN in own
-        segment = own.pop(BRAIN, None) or _newSegment(node, BRAIN, _("brain"), BRAIN_COLOUR)
-        showLabel(segment, brain, 1)
-        if not isThere and node.GetDisplayNode() is not None:  # it would hide all the others
-            node.GetDisplayNode().SetSegmentVisibility(segmentation.GetSegmentIdBySegment(segment), False)
     for segment in own.values():
         segmentation.RemoveSegment(segmentation.GetSegmentIdBySegment(segment))
     segmentation.InvalidateNonSourceRepresentations()
@@ -128,7 +136,7 @@ def _ownSegments(node: Any) -> dict[str, Any]:
     found = {}
     for segment in segmentsOf(node).values():
         key = vtk.reference("")
-        if segment.GetTag(LABEL, key):
+        if segment.GetTag(LABEL, key) and str(key) in _NUMBERS:
             found[str(key)] = segment
     return found
 
