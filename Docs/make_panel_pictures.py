@@ -39,8 +39,11 @@ def main() -> None:
     ui.advancedCollapsibleButton.collapsed = False
     gestures.chooseNode(ui.fixedSegmentationSelector, fixedLabels)
     gestures.chooseNode(ui.movingSegmentationSelector, movingLabels)
+    ui.structuresCollapsibleButton.collapsed = False
     print(gestures.picture(widget, arguments.out / "panel-before.png", WIDTH))
     ui.advancedCollapsibleButton.collapsed = True
+    ui.segmentButton.click()
+    gestures.waitUntil(lambda: not widget.logic.jobs, LONGEST_RUN_S)
     ui.runButton.click()
     gestures.waitUntil(lambda: ui.runButton.text == "Run", LONGEST_RUN_S)
     ui.checkerboardButton.click()

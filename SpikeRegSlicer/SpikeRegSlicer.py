@@ -20,6 +20,7 @@ from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.logic import Registrations
 from SpikeRegSlicerLib.parameters import Parameters
 from SpikeRegSlicerLib.sample import registerSample
+from SpikeRegSlicerLib.segmentation import Segmentations
 from SpikeRegSlicerLib.self_test import Cases
 from SpikeRegSlicerLib.widgets.panel import Panel
 
@@ -37,7 +38,8 @@ class SpikeRegSlicer(ScriptedLoadableModule):
             _(
                 "Registers two volumes with a spiking neural network or by optimisation, shows how good the result is, "
                 "and applies it to segmentations, markups, models and further volumes. Choose a fixed and a moving "
-                "volume and press Run; a pair to try it on is in the module Sample Data under SpikeReg."
+                "volume and press Run; a pair to try it on is in the module Sample Data under SpikeReg. Under "
+                "Structures it also names the structures in an image of a head."
             )
             + self.getDefaultModuleDocumentationLink()
         )
@@ -140,11 +142,12 @@ class SpikeRegSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel.update()
 
 
-class SpikeRegSlicerLogic(ScriptedLoadableModuleLogic, Registrations):
-    """Registers volumes of the scene, with or without the panel.
+class SpikeRegSlicerLogic(ScriptedLoadableModuleLogic, Registrations, Segmentations):
+    """Registers volumes of the scene and names their structures, with or without the panel.
 
-    SpikeRegSlicerLogic().register(fixed, moving, preset="brain-t1") returns what the run made; with wait=False it
-    returns at once, and `onDone` is called in the end.
+    SpikeRegSlicerLogic().register(fixed, moving, preset="brain-t1") returns what the run made, and
+    SpikeRegSlicerLogic().segment(volume) a segmentation node with the structures of a head. With wait=False both return
+    at once, and `onDone` is called in the end.
     """
 
     def __init__(self) -> None:

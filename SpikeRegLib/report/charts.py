@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 _ROW = 20
-_LABEL = 150
+_LABEL = 150  # at least; longer names get more
+_LETTER = 7.0  # of the widest of the usual fonts
 _PLOT = 420
 _VALUE = 110
 
@@ -14,32 +15,32 @@ _VALUE = 110
 def rate_bars(layers: Sequence[tuple[str, float]]) -> str:
     """One horizontal bar per layer, rate in [0, 1] as percent, axis from 0 to a round number above the largest."""
     top = round_up(max((rate for _, rate in layers), default=0.0))
-    height = _ROW * len(layers) + 24
-    parts = [_gridlines(0.0, top, height - 24, _percent)]
+    height, left = _ROW * len(layers) + 24, _left([name for name, _ in layers])
+    parts = [_gridlines(left, 0.0, top, height - 24, _percent)]
     for n, (name, rate) in enumerate(layers):
         y, width = n * _ROW, _PLOT * rate / top
-        parts.append(_name(name, y))
-        parts.append(f'<rect x="{_LABEL}" y="{y + 4}" width="{width:.1f}" height="{_ROW - 8}" rx="2" class="bar"/>')
-        parts.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 14}" class="value">{100 * rate:.1f} %</text>')
-    return _svg(height, parts, "Mean spike rate of each layer")
+        parts.append(_name(name, left, y))
+        parts.append(f'<rect x="{left}" y="{y + 4}" width="{width:.1f}" height="{_ROW - 8}" rx="2" class="bar"/>')
+        parts.append(f'<text x="{left + width + 6:.1f}" y="{y + 14}" class="value">{100 * rate:.1f} %</text>')
+    return _svg(left, height, parts, "Mean spike rate of each layer")
 
 
 def overlap_rows(rows: Sequence[tuple[str, float | None, float]]) -> str:
     """One line per label to its value after (filled), from its value before (hollow) or from 0; values in [0, 1]."""
-    height = _ROW * len(rows) + 24
-    parts = [_gridlines(0.0, 1.0, height - 24, lambda value: f"{value:.1f}")]
+    height, left = _ROW * len(rows) + 24, _left([name for name, _, _ in rows])
+    parts = [_gridlines(left, 0.0, 1.0, height - 24, lambda value: f"{value:.1f}")]
     for n, (name, before, after) in enumerate(rows):
         y = n * _ROW + _ROW / 2
-        x0, x1 = (_LABEL + _PLOT * min(max(value, 0.0), 1.0) for value in (before or 0.0, after))
+        x0, x1 = (left + _PLOT * min(max(value, 0.0), 1.0) for value in (before or 0.0, after))
         kind = "gain" if after >= (before or 0.0) else "loss"
-        parts.append(_name(name, n * _ROW))
+        parts.append(_name(name, left, n * _ROW))
         parts.append(f'<line x1="{x0:.1f}" y1="{y}" x2="{x1:.1f}" y2="{y}" class="{kind}"/>')
         if before is not None:
             parts.append(f'<circle cx="{x0:.1f}" cy="{y}" r="3.5" class="hollow"/>')
         parts.append(f'<circle cx="{x1:.1f}" cy="{y}" r="4" class="{kind}"/>')
         text = f"{after:.3f}" if before is None else f"{before:.3f} → {after:.3f}"
-        parts.append(f'<text x="{_LABEL + _PLOT + 12}" y="{y + 4}" class="value">{text}</text>')
-    return _svg(height, parts, "Dice of each label")
+        parts.append(f'<text x="{left + _PLOT + 12}" y="{y + 4}" class="value">{text}</text>')
+    return _svg(left, height, parts, "Dice of each label")
 
 
 def round_up(value: float) -> float:
@@ -54,20 +55,25 @@ def _percent(value: float) -> str:
     return f"{100 * value:g} %"
 
 
-def _gridlines(low: float, high: float, height: float, text: Callable[[float], str]) -> str:
+def _left(names: Sequence[str]) -> int:
+    """Where the plot begins: room for the longest name."""
+    return max(_LABEL, round(_LETTER * max(map(len, names), default=0)) + 8)
+
+
+def _gridlines(left: int, low: float, high: float, height: float, text: Callable[[float], str]) -> str:
     parts = []
     for n in range(6):
-        x = _LABEL + _PLOT * n / 5
+        x = left + _PLOT * n / 5
         label = escape(text(low + (high - low) * n / 5))
         parts.append(f'<line x1="{x}" y1="0" x2="{x}" y2="{height}" class="rule"/>')
         parts.append(f'<text x="{x}" y="{height + 16}" class="tick">{label}</text>')
     return "".join(parts)
 
 
-def _name(name: str, y: float) -> str:
-    return f'<text x="{_LABEL - 8}" y="{y + 14}" class="name">{escape(name)}</text>'
+def _name(name: str, left: int, y: float) -> str:
+    return f'<text x="{left - 8}" y="{y + 14}" class="name">{escape(name)}</text>'
 
 
-def _svg(height: float, parts: Sequence[str], title: str) -> str:
-    size = f'viewBox="0 0 {_LABEL + _PLOT + _VALUE} {height}"'
+def _svg(left: int, height: float, parts: Sequence[str], title: str) -> str:
+    size = f'viewBox="0 0 {left + _PLOT + _VALUE} {height}"'
     return f'<svg class="chart" {size} role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

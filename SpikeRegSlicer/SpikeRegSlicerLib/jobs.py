@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 LAST_STAGE = "finish"  # of the worker; once its fraction is 1 the files are written
 CANCELLED_CODE = 130  # of an error that is the answer to a cancel
@@ -95,6 +95,10 @@ class TransitionError(RuntimeError):
     """An event that a run cannot take in its state."""
 
 
+class JobError(RuntimeError):
+    """A run that gave no result; the message says why, and what to do."""
+
+
 def eventOf(said: dict[str, Any]) -> Event | None:
     """What a line of the worker means for the run that it is about; None for nothing."""
     kind = said.get("event")
@@ -115,16 +119,23 @@ class Job:
             request. What it raises ends the job as failed.
         load: called with this job when the worker has written its files; what it raises does the same.
         folder: of this job alone; removed unless it finishes.
+        reads: nodes of the scene; a job ends where one of them is removed.
+        error: raised for one that gave no result.
+        shares: stage of the worker -> its share in the time of such a run, see `progress.Progress`.
         onProgress: called with stage, fraction of it in 0..1 and a message.
         onEnd: called once, with this job, in its last state.
         stage, doing: what the worker said last that it is at.
-        path: of result.json, once that is written.
+        path: of the file that lists the others, once that is written.
         message: why it failed or was cancelled.
         identity: its name in what goes to the worker and comes from it.
     """
 
+    error: ClassVar[type[JobError]] = JobError
+    shares: ClassVar[dict[str, float]] = {}
+
     prepare: Callable[[Any], dict[str, Any]]
     folder: str
+    reads: tuple[Any, ...] = ()
     load: Callable[[Any], None] = lambda job: None
     onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
     onEnd: Callable[[Any], None] = lambda job: None
@@ -144,6 +155,11 @@ class Job:
     def isPending(self) -> bool:
         """Whether anything can still become of it."""
         return bool(TRANSITIONS[self._state])
+
+    @property
+    def made(self) -> Any:
+        """What it made, once finished; each kind of run says what that is."""
+        return None
 
     def take(self, event: Event) -> None:
         """Go to the state that the table has for this event.

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
 
 from SpikeRegLib.options.options import OPTIONS
 from SpikeRegLib.presets.preset import parse_preset
 from SpikeRegLib.text.toml_text import toml_text
-from SpikeRegSlicerLib.exchange import Exchange
-from SpikeRegSlicerLib.jobs import State
+from SpikeRegSlicerLib.background import BackgroundJobs
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
@@ -33,20 +29,12 @@ from SpikeRegSlicerLib.scene.undo import History
 PRESET_FILE = "preset.toml"  # whatever the preset is called: a name in a scene may be any text
 
 
-class Registrations(VTKObservationMixin):
-    """Runs registrations of nodes of the scene in the background, one after another.
-
-    Args:
-        process: runs the worker.
-        temporaryFolder: where files are exchanged with it; default: Slicer's.
-    """
+class Registrations(BackgroundJobs):
+    """Runs registrations of nodes of the scene in the background, one after another; arguments of `BackgroundJobs`."""
 
     def __init__(self, process: WorkerProcess | None = None, temporaryFolder: str | None = None) -> None:
-        VTKObservationMixin.__init__(self)
-        self.process = process or WorkerProcess()
+        super().__init__(process, temporaryFolder)
         self.history = History()
-        self.jobs: list[Registration] = []
-        self.exchange = Exchange(temporaryFolder)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -120,15 +108,14 @@ class Registrations(VTKObservationMixin):
             presetText=options.get("preset_text", ""),
             outputs=outputs or Outputs(),
             name=name,
-            folder=self._newFolder(),
+            folder=self.newFolder(RegistrationError),
+            reads=inputs.nodes,
             prepare=self._prepare,
             load=self._load,
             onEnd=self._onEnd,
         )
         job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
-        self.jobs.append(job)
-        self._observe()
-        self.process.submit(job)
+        self.submit(job)
         return job
 
     def problems(self, inputs: Inputs) -> list[str]:
@@ -137,40 +124,6 @@ class Registrations(VTKObservationMixin):
         if not torchIsInstalled():
             found.append(_("PyTorch is not installed: install it with the button below."))
         return found
-
-    def wait(self, job: Registration) -> Run:
-        """Return what a job made when it is done.
-
-        Raises:
-            RegistrationError: it failed or was cancelled.
-        """
-        while job.isPending:
-            self.process.wait(job)
-        if job.run is None:
-            raise RegistrationError(job.message or _("The registration was cancelled."))
-        return job.run
-
-    def cancel(self, job: Registration, keepWarm: bool = False) -> None:
-        """End a job and leave nothing of it; see `WorkerProcess.cancel`."""
-        self.process.cancel(job, keepWarm)
-
-    def cancelAndAsk(self, job: Registration, isToEmpty: Callable[[int], bool]) -> None:
-        """End a job at once, and those that wait behind it too if a person says so; none of them starts before that.
-
-        Args:
-            isToEmpty: asked with the number of those that wait, where there are any.
-        """
-        with self.process.held():
-            self.cancel(job)
-            waiting = [other for other in self.jobs if other.state is State.WAITING]
-            if waiting and isToEmpty(len(waiting)):
-                for other in reversed(waiting):
-                    self.cancel(other)
-
-    def close(self) -> None:
-        """Cancel everything, end the worker and remove all temporary files."""
-        self.process.close()
-        self.exchange.close()
 
     # --- a job's way ------------------------------------------------------------------------------------------------
 
@@ -203,16 +156,8 @@ class Registrations(VTKObservationMixin):
         keys["out"], keys["outputs"] = os.path.join(job.folder, "out"), list(FILES)
         return keys
 
-    def _newFolder(self) -> str:
-        try:
-            return self.exchange.newFolder()
-        except OSError as error:
-            raise RegistrationError(self.exchange.explain(error)) from error
-
     def _onEnd(self, job: Registration) -> None:
-        shutil.rmtree(job.folder, ignore_errors=True)
-        self.jobs.remove(job)
-        self._observe()
+        self.endJob(job)
         job.onDone(job)
 
     def _load(self, job: Registration) -> None:
@@ -235,36 +180,6 @@ class Registrations(VTKObservationMixin):
             return False
         warpAgain(run)
         return True
-
-    # --- what can happen meanwhile ----------------------------------------------------------------------------------
-
-    def _observe(self) -> None:
-        """Watch the scene while there are jobs, and only then: an observer keeps this object alive."""
-        events = {
-            slicer.vtkMRMLScene.StartCloseEvent: self._onSceneClosing,
-            slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent: self._onNodeRemoved,
-        }
-        for event, method in events.items():
-            observed = self.hasObserver(slicer.mrmlScene, event, method)
-            if self.jobs and not observed:
-                self.addObserver(slicer.mrmlScene, event, method)
-            elif not self.jobs and observed:
-                self.removeObserver(slicer.mrmlScene, event, method)
-
-    def _onSceneClosing(self, _caller: Any, _event: Any) -> None:
-        for job in reversed(self.jobs):
-            job.message = _("The scene was closed, so the registration was cancelled.")
-            self.cancel(job)
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _onNodeRemoved(self, _caller: Any, _event: Any, node: Any) -> None:
-        for job in reversed(self.jobs):
-            if any(node is getattr(job.inputs, item.name) for item in fields(Inputs)):
-                job.message = _(
-                    "{name} was removed from the scene, so its registration was cancelled. Choose another node and run "
-                    "again."
-                ).format(name=node.GetName())
-                self.cancel(job)
 
 
 def _checkNames(options: dict[str, Any]) -> None:

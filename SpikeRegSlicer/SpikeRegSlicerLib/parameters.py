@@ -109,6 +109,7 @@ class Parameters:
         useStructures: let structures found in the volumes, where the preset finds them, start, mask, guide and judge.
         setBackground: fill the warped volume where the moving one does not reach with `background`, instead of with the
             moving volume's own background.
+        structuresVolume: whose structures are named; None: the fixed one.
         result: transform of the run that is looked at.
         compareMode: the comparison that is shown, empty for none; the next eight are its sliders.
         blendOpacity, jacobianOpacity: 0..1.
@@ -152,6 +153,8 @@ class Parameters:
     useStructures: bool = True
     setBackground: bool = False
     background: Annotated[float, WithinRange(*OPTIONS["background"].limits)] = 0.0
+
+    structuresVolume: vtkMRMLScalarVolumeNode
 
     result: vtkMRMLTransformNode
     compareMode: Annotated[str, Choice(("", *COMPARE_VALUES))] = ""

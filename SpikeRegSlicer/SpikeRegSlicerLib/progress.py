@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from slicer.i18n import tr as _
 
-# Share of each stage in the time of a run, as the presets spend it on one core.
-SHARES = {"start": 0.10, "prepare": 0.05, "align": 0.30, "predict": 0.15, "refine": 0.20, "finish": 0.20}
+REGISTRATION = {"start": 0.10, "prepare": 0.05, "align": 0.30, "predict": 0.15, "refine": 0.20, "finish": 0.20}
+"""Share of each stage in the time of a registration, as the presets spend it on one core."""
+SEGMENTATION = {"start": 0.25, "prepare": 0.05, "read": 0.50, "finish": 0.20}
+"""The same of a search for structures."""
 FIRST_ESTIMATE_S = 1.5
 FIRST_ESTIMATE_SHARE = 0.12
 
@@ -17,10 +19,12 @@ class Progress:
     """Where a run stands.
 
     Args:
+        shares: stage -> its share in the time of such a run, in their order.
         clock: seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, shares: dict[str, float] = REGISTRATION, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shares = shares
         self._clock = clock
         self._began = clock()
         self._done = 0.0
@@ -29,11 +33,12 @@ class Progress:
 
     def report(self, stage: str, fraction: float, message: str) -> None:
         """Take in an event: `fraction` of `stage`, 0..1. What is done never becomes less."""
-        if stage not in SHARES:
+        if stage not in self._shares:
             return
         self.stage, self.message = stage, message
-        before = sum(share for name, share in SHARES.items() if list(SHARES).index(name) < list(SHARES).index(stage))
-        self._done = max(self._done, before + SHARES[stage] * min(max(fraction, 0.0), 1.0))
+        order = list(self._shares)
+        before = sum(self._shares[name] for name in order[: order.index(stage)])
+        self._done = max(self._done, before + self._shares[stage] * min(max(fraction, 0.0), 1.0))
 
     @property
     def percent(self) -> int:
@@ -54,6 +59,7 @@ class Progress:
         stages = {
             "start": _("Starting"),
             "prepare": _("Preparing"),
+            "read": _("Reading"),
             "align": _("Aligning"),
             "predict": _("Predicting"),
             "refine": _("Refining"),

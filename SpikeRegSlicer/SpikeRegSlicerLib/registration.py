@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from SpikeRegSlicerLib.jobs import Job
+from SpikeRegSlicerLib import progress
+from SpikeRegSlicerLib.jobs import Job, JobError
 from SpikeRegSlicerLib.scene.inputs import Inputs
 from SpikeRegSlicerLib.scene.results import Outputs, Run
 
 
-class RegistrationError(RuntimeError):
+class RegistrationError(JobError):
     """A registration that gave no result; the message says why, and what to do."""
 
 
@@ -29,6 +30,9 @@ class Registration(Job):
         run: what it made, once finished.
     """
 
+    error: ClassVar[type[JobError]] = RegistrationError
+    shares: ClassVar[dict[str, float]] = progress.REGISTRATION
+
     inputs: Inputs
     options: dict[str, Any]
     outputs: Outputs
@@ -36,3 +40,7 @@ class Registration(Job):
     presetText: str = ""
     onDone: Callable[[Registration], None] = lambda job: None
     run: Run | None = None
+
+    @property
+    def made(self) -> Run | None:
+        return self.run

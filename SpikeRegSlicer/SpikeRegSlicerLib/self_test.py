@@ -8,9 +8,13 @@ import numpy as np
 import slicer
 import vtk
 
+from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegSlicerLib.registration import RegistrationError
 from SpikeRegSlicerLib.sample import loadSample, loadSampleLabels
+from SpikeRegSlicerLib.scene.labelmaps import segmentsOf
 from SpikeRegSlicerLib.scene.results import runs
+from SpikeRegSlicerLib.scene.structures import TABLE
+from SpikeRegSlicerLib.segmentation import SegmentationError
 
 if TYPE_CHECKING:
     from unittest import TestCase as _Assertions
@@ -18,6 +22,7 @@ else:
     _Assertions = object
 
 PRESET = "fast-preview"
+LARGE = (10, 53)  # FreeSurfer's numbers of a left and a right structure that no good look misses
 
 
 class Cases(_Assertions):
@@ -58,6 +63,27 @@ class Cases(_Assertions):
         run.remove()
         self.assertEqual(nodeCount(), before)
 
+    def caseNamesTheStructuresOfTheSample(self, logic: Any) -> None:
+        """The segments lie where the sample's own label map has them, and are as large as the table says."""
+        fixed, _moving = loadSample()
+        labels, _movingLabels = loadSampleLabels()
+        parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Parent")
+        fixed.SetAndObserveTransformNodeID(parent.GetID())
+        node = logic.segment(fixed, threads=1)
+        self.assertIs(node.GetParentTransformNode(), parent)
+        names = [segment.GetName() for segment in segmentsOf(node).values()]
+        self.assertGreater(len(names), 30)
+        table = node.GetNodeReference(TABLE).GetTable()
+        millilitres = {table.GetValue(row, 0).ToString(): table.GetValue(row, 1).ToDouble() for row in range(33)}
+        truth = slicer.util.arrayFromVolume(labels)
+        for label in LARGE:
+            name = STRUCTURES[label].name
+            segment = node.GetSegmentation().GetSegmentIdBySegmentName(name)
+            found = slicer.util.arrayFromSegmentBinaryLabelmap(node, segment, fixed) > 0
+            overlap = 2 * (found & (truth == label)).sum() / (found.sum() + (truth == label).sum())
+            self.assertGreater(overlap, 0.6)
+            self.assertAlmostEqual(millilitres[name], found.sum() * np.prod(fixed.GetSpacing()) / 1000, delta=0.02)
+
     def caseSaysWhatIsMissing(self, logic: Any) -> None:
         """What cannot be registered is refused before anything is started."""
         fixed, _moving = loadSample()
@@ -65,6 +91,8 @@ class Cases(_Assertions):
             logic.register(fixed, fixed, PRESET)
         with self.assertRaisesRegex(RegistrationError, "No moving volume"):
             logic.register(fixed, None, PRESET)
+        with self.assertRaisesRegex(SegmentationError, "No volume"):
+            logic.segment(None)
         self.assertEqual(logic.jobs, [])
 
 

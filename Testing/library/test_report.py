@@ -12,8 +12,11 @@ import pytest
 import torch
 from examples import FRAMES, OBLIQUE, a_registration, ball, head
 
+from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.report import render_report, write_report
+from SpikeRegLib.report.anatomy import anatomy_part
+from SpikeRegLib.report.charts import overlap_rows
 from SpikeRegLib.report.colours import DIVERGING, FOLD, OUTSIDE, SEQUENTIAL
 from SpikeRegLib.report.pictures import GRID_STEP_MM, checkerboard, grid_over, jacobian_picture
 from SpikeRegLib.report.planes import affine_part, deformed_coordinates, planes_through, slice_of
@@ -228,6 +231,27 @@ def test_labels_and_landmarks_are_shown_before_and_after():
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", html)
     assert any(cells[n : n + 3] == ["17", "0.410", "0.830"] for n in range(len(cells)))
     assert any(cells[n : n + 4] == ["1", "9.00 mm", "4.00 mm", "1.00 mm"] for n in range(len(cells)))
+
+
+def test_a_chart_has_room_for_the_longest_name():
+    longest = max((structure.name for structure in STRUCTURES.values()), key=len)
+    for name in ("label 3", longest):
+        chart = overlap_rows([(name, None, 0.5)])
+        right = float(re.search(r'x="(\d+)" y="[\d.]+" class="name"', chart).group(1))  # where its end stands
+        assert right >= 7 * len(name)
+        width = float(re.search(r'viewBox="0 0 (\d+) ', chart).group(1))
+        assert right < float(re.search(r'x="([\d.]+)" y="[\d.]+" class="value"', chart).group(1)) < width
+
+
+def test_left_and_right_of_a_structure_stand_together_and_a_turned_head_is_named():
+    values = {"agreement": 0.7, "fixed_ml": 2.0, "moving_ml": 1.0}
+    images = {"fixed": {"head": True, "tilt_degrees": 35.6}, "moving": {"head": True, "tilt_degrees": 3.0}}
+    found = {label: values for label in ("17", "18", "53", "54", "99", "bad")}
+    result = {"anatomy": {"used_for": [], "images": images, "structures": found, "agreement": 0.7}}
+    text = read(anatomy_part(result)).text
+    names = ["left hippocampus", "right hippocampus", "left amygdala", "right amygdala", "label bad", "label 99"]
+    assert [text.index(name) for name in names] == sorted(text.index(name) for name in names)
+    assert "The head in the fixed image is turned by 36°." in text and "in the moving image is turned" not in text
 
 
 def test_every_layer_that_has_neurons_has_a_bar():

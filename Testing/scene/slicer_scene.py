@@ -278,3 +278,11 @@ def makeSegmentation(
     slicer.modules.segmentations.logic().ImportLabelmapToSegmentationNode(source, node)
     slicer.mrmlScene.RemoveNode(source)
     return node
+
+
+def saveAndRead(node: slicer.vtkMRMLSegmentationNode, path: str | Path) -> None:
+    """Write a segmentation to a file and read it back into the same node, as saving and opening a scene does."""
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    if not storage.WriteData(node) or not storage.ReadData(node):
+        raise OSError(f"{path} cannot be written or read")

@@ -130,7 +130,7 @@ def test_scene_closed_during_a_run(ready):
     slicer.mrmlScene.Clear(False)
     assert not tools.isAlive(pid) and not ready.logic.jobs
     assert ready.ui.runButton.text == "Run" and not ready.ui.runButton.enabled
-    assert "The scene was closed, so the registration was cancelled" in tools.message(ready)
+    assert "The scene was closed, so the run was cancelled" in tools.message(ready)
 
 
 def test_node_deleted_during_a_run(ready):

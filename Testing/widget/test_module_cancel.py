@@ -80,7 +80,7 @@ def test_cancel_with_runs_in_the_queue_asks_whether_to_empty_it(panel, isToEmpty
     first = panel.logic.process.processId
 
     def answered(text: str, **_keywords) -> bool:
-        assert "5 more registrations wait" in text
+        assert "5 more runs wait" in text
         assert panel.logic.process.processId == 0, "the one that ran is gone, and no other starts before the answer"
         return isToEmpty
 

@@ -59,6 +59,7 @@ def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters
         "fixedLandmarks": slicer_scene.makeFiducials([[0, 0, 0]], "Fixed points"),
         "movingLandmarks": slicer_scene.makeFiducials([[0, 0, 0]], "Moving points"),
         "region": slicer_scene.makeRoi((0, 0, 0), (30, 30, 30)),
+        "structuresVolume": slicer_scene.makeVolume(slicer_scene.blobs(seed=2), name="Head"),
         "result": slicer_scene.makeLinearTransform(slicer_scene.translation(0, 0, 1), "Result"),
     }
     for name, node in nodes.items():

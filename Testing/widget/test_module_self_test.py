@@ -22,7 +22,10 @@ def logic():
     made.close()
 
 
-@pytest.mark.parametrize("name", ["caseRegistersTheSamplePair", "caseSaysWhatIsMissing"])
+CASES = ["caseRegistersTheSamplePair", "caseNamesTheStructuresOfTheSample", "caseSaysWhatIsMissing"]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_case(name, logic):
     getattr(tools.module().SpikeRegSlicerTest(), name)(logic)
 
@@ -30,7 +33,7 @@ def test_case(name, logic):
 def test_every_case_is_run_by_the_self_test(monkeypatch):
     ran = []
     test = tools.module().SpikeRegSlicerTest
-    assert test.cases() == ["caseRegistersTheSamplePair", "caseSaysWhatIsMissing"]
+    assert test.cases() == CASES
     for name in test.cases():
         monkeypatch.setattr(test, name, lambda self, logic, name=name: ran.append(name))
     slicer.selfTests["SpikeRegSlicer"]()

@@ -35,7 +35,7 @@ UNTRANSLATED = frozenset(
         "Fatal Python error",  # what Python writes
         "SpikeReg fixed", "SpikeReg moving", "SpikeReg fixed labels", "SpikeReg moving labels",  # names of the sample
         "TOML (*.toml)", "HTML (*.html)", "SpikeReg.html",  # kinds and names of files
-        "both fixed and moving", "No moving volume",  # what the self-test looks for
+        "both fixed and moving", "No moving volume", "No volume",  # what the self-test looks for
     }
 )  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]{2,}")

@@ -34,14 +34,7 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     Raises:
         InputError: a file cannot be written, or a mask or segmentation has no voxel on its volume.
     """
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            _("{folder}: cannot be made ({reason}); choose another temporary folder").format(
-                folder=folder, reason=error.strerror
-            )
-        ) from error
+    _make(folder)
     fixedGrid = grids.worldGrid(inputs.fixed, transforms.standing(inputs.fixed, inputs.pair, "fixed"))
     movingGrid, movingToWorld = grids.ownGrid(inputs.moving), transforms.standing(inputs.moving, inputs.pair, "moving")
     assert movingToWorld is not None  # `inputs.problems` names volumes that stand nowhere
@@ -65,6 +58,27 @@ def exportInputs(inputs: Inputs, folder: str) -> dict[str, str | bool]:
     if inputs.region is not None:
         request["region"] = _region(folder, inputs.region, fixedGrid)
     return request
+
+
+def exportVolume(volume: Any, folder: str) -> str:
+    """Write one volume in its own coordinates, without parent transforms, and return the file's path.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    _make(folder)
+    return _image(folder, "volume", volume, grids.ownGrid(volume))
+
+
+def _make(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            _("{folder}: cannot be made ({reason}); choose another temporary folder").format(
+                folder=folder, reason=error.strerror
+            )
+        ) from error
 
 
 def _image(folder: str, name: str, volume, grid: grids.Grid) -> str:

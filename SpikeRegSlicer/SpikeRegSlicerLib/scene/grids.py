@@ -10,6 +10,7 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, numpy_to_vtk, vtk_to_numpy
 
 _PERPENDICULAR = 1e-3  # what the library takes as a rectangular grid
+_SAME_PLACE_MM = 1e-3  # a file may keep single precision
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,29 @@ def imageOf(array: np.ndarray) -> vtk.vtkImageData:
 def arrayOf(image: vtk.vtkImageData) -> np.ndarray:
     """[K, J, I] view of a one-component image."""
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def reordered(values: np.ndarray, grid: Grid, wanted: Grid) -> np.ndarray | None:
+    """The same voxels in the order of another grid; None where that is not the same grid up to the order of its axes.
+
+    Readers turn an axis of a left-handed grid around.
+
+    Args:
+        values: [K, J, I] on `grid`.
+        grid, wanted: in the same coordinates.
+    """
+    turn = np.rint((np.linalg.inv(wanted.matrix) @ grid.matrix)[:3, :3])  # of an index of `grid` to one of `wanted`
+    if not (np.abs(turn).sum(0) == 1).all() or not (np.abs(turn).sum(1) == 1).all():
+        return None
+    order = np.abs(turn).argmax(1)
+    isFlipped = turn.sum(1) < 0
+    moved = values.T.transpose(*order)
+    moved = np.flip(moved, np.flatnonzero(isFlipped).tolist())
+    toWanted = np.eye(4)
+    toWanted[:3, :3], toWanted[:3, 3] = turn, np.where(isFlipped, np.array(wanted.size) - 1, 0)
+    there = Grid(wanted.matrix @ toWanted, grid.size).corners()
+    isSame = moved.shape == wanted.size and np.abs(there - grid.corners()).max() < _SAME_PLACE_MM
+    return np.ascontiguousarray(moved.T) if isSame else None
 
 
 def resample(

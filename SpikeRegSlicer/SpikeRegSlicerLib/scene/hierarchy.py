@@ -89,6 +89,14 @@ def isMadeByRun(node) -> bool:
     return bool(node.GetAttribute(RUN)) and not node.GetAttribute(KEPT)
 
 
+def placeBeside(node, other) -> None:
+    """Put a node into the folder, patient or study of another one, whatever that is."""
+    hierarchy = _hierarchy()
+    home = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(other))
+    item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(home, node)
+    hierarchy.SetItemParent(item, home)
+
+
 def folderOf(node) -> RunFolder | None:
     """The run that holds a node."""
     return next((folder for folder in runFolders() if node in folder.nodes()), None)

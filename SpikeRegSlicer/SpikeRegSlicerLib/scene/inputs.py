@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,12 @@ class Inputs:
     @property
     def pair(self) -> tuple[Any, Any]:
         return self.fixed, self.moving
+
+    @property
+    def nodes(self) -> tuple[Any, ...]:
+        """Those that are given, each once."""
+        given = (getattr(self, field.name) for field in fields(self))
+        return tuple(dict.fromkeys(node for node in given if node is not None))
 
     def standing(self, node: Any) -> np.ndarray | None:
         """4x4 from the own coordinates of one of these nodes to the world; see `transforms.standing`."""

@@ -8,7 +8,7 @@ import vtk
 
 from . import grids
 
-_BINARY = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+BINARY = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
 def segmentsOf(segmentation) -> dict[str, slicer.vtkSegment]:
@@ -90,8 +90,28 @@ def addSegments(segmentation, labels: np.ndarray, matrix: np.ndarray, names: dic
         labels: [K, J, I] label values.
         matrix: 4x4, voxel to RAS mm in the segmentation's own coordinates.
     """
-    if not (labels > 0).any():
+    shared = sharedImage(labels, matrix)
+    if shared is None:
         return []
+    added = []
+    for value in np.unique(grids.arrayOf(shared)).tolist():
+        if value in names:
+            segment = slicer.vtkSegment()
+            segment.SetName(names[value])
+            showLabel(segment, shared, value)
+            segmentation.GetSegmentation().AddSegment(segment)
+            added.append(segmentation.GetSegmentation().GetSegmentIdBySegment(segment))
+    return added
+
+
+def sharedImage(labels: np.ndarray, matrix: np.ndarray):
+    """The label values, as far as they reach, as an image that several segments can share; None where all are 0.
+
+    Args:
+        labels, matrix: see `addSegments`.
+    """
+    if not (labels > 0).any():
+        return None
     index = [np.flatnonzero((labels > 0).any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     low, high = [int(i[0]) for i in index], [int(i[-1]) + 1 for i in index]
     cropped = labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -100,21 +120,18 @@ def addSegments(segmentation, labels: np.ndarray, matrix: np.ndarray, names: dic
     shift = np.eye(4)
     shift[:3, 3] = low[::-1]
     shared.SetImageToWorldMatrix(grids.toMatrix(matrix @ shift))
-    added = []
-    for value in np.unique(cropped).tolist():
-        if value in names:
-            segment = slicer.vtkSegment()
-            segment.SetName(names[value])
-            segment.SetLabelValue(value)
-            segment.AddRepresentation(_BINARY, shared)
-            segmentation.GetSegmentation().AddSegment(segment)
-            added.append(segmentation.GetSegmentation().GetSegmentIdBySegment(segment))
-    return added
+    return shared
+
+
+def showLabel(segment, shared, value: int) -> None:
+    """Have a segment be where an image has this value."""
+    segment.SetLabelValue(value)
+    segment.AddRepresentation(BINARY, shared)
 
 
 def isBinary(segmentation) -> bool:
     """Whether the segments are kept as voxels."""
-    return segmentation.GetSegmentation().GetSourceRepresentationName() == _BINARY
+    return segmentation.GetSegmentation().GetSourceRepresentationName() == BINARY
 
 
 def resampleSegments(segmentation, placement: np.ndarray, grid: grids.Grid, transform) -> None:
@@ -127,7 +144,7 @@ def resampleSegments(segmentation, placement: np.ndarray, grid: grids.Grid, tran
     """
     layers: dict[str, slicer.vtkOrientedImageData] = {}  # segments that do not overlap share one image
     for segment in segmentsOf(segmentation).values():
-        shared = segment.GetRepresentation(_BINARY)
+        shared = segment.GetRepresentation(BINARY)
         key = shared.GetAddressAsString("")
         if key not in layers:
             image, matrix = _plainImage(shared)
@@ -135,7 +152,7 @@ def resampleSegments(segmentation, placement: np.ndarray, grid: grids.Grid, tran
             if image.GetNumberOfPoints():
                 layers[key].ShallowCopy(grids.resample(image, placement @ matrix, grid, transform, labels=True))
                 layers[key].SetImageToWorldMatrix(grids.toMatrix(grid.matrix))
-        segment.AddRepresentation(_BINARY, layers[key])
+        segment.AddRepresentation(BINARY, layers[key])
     segmentation.GetSegmentation().InvalidateNonSourceRepresentations()
 
 

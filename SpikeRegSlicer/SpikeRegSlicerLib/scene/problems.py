@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-import slicer
 from slicer.i18n import tr as _
 
 from . import grids, transforms
 from .drawn_problems import labelProblems, landmarkProblems, nonLinearParent, pairProblems, regionProblems
 from .inputs import Inputs
-
-MINIMUM_AXIS = 16  # voxels; the library refuses thinner volumes
+from .volume_problems import isGrey, sheared, volumeProblems
 
 
 def problems(inputs: Inputs) -> list[str]:
@@ -89,41 +87,13 @@ def _imageProblems(inputs: Inputs, role: str) -> Iterator[str]:
             else _("No moving volume is chosen; choose the image to bring onto the fixed one.")
         )
         return
-    name, image = volume.GetName(), volume.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
-        yield _('Volume "{name}" has no data; load its image, or choose another volume.').format(name=name)
+    yield from volumeProblems(volume)
+    if not isGrey(volume):
         return
-    if volume.IsA("vtkMRMLLabelMapVolumeNode"):
-        yield _(
-            '"{name}" is a label map; choose the image it was drawn on, and give it as segmentation or mask.'
-        ).format(name=name)
-    if volume.IsA("vtkMRMLTensorVolumeNode") or image.GetNumberOfScalarComponents() != 1:
-        yield (
-            _(
-                'Volume "{name}" has {count} components (colour or vector); extract one with the module '
-                "Vector to Scalar Volume and choose that."
-            ).format(name=name, count=image.GetNumberOfScalarComponents())
-        )
-        return
-    sequence = _sequenceOf(volume)
-    if sequence is not None:
-        yield (
-            _(
-                'Volume "{name}" is the current frame of the sequence "{sequence}" and changes with it; '
-                "clone it in the module Data and choose the clone."
-            ).format(name=name, sequence=sequence.GetName())
-        )
-    size = image.GetDimensions()
-    if min(size) < MINIMUM_AXIS:
-        shape = " x ".join(map(str, size))
-        yield _('Volume "{name}" has {shape} voxels; choose one with at least {minimum} along every axis.').format(
-            name=name, shape=shape, minimum=MINIMUM_AXIS
-        )
-    elif image.GetScalarRange()[0] == image.GetScalarRange()[1]:
-        yield _('Volume "{name}" has the same value everywhere; choose another volume.').format(name=name)
     nonLinear = list(nonLinearParent(volume, inputs))
     yield from nonLinear
     placement = inputs.standing(volume)
+    name = volume.GetName()
     if not nonLinear and role == "fixed" and not grids.worldGrid(volume, placement).isRectangular():
         yield (
             _(
@@ -131,25 +101,10 @@ def _imageProblems(inputs: Inputs, role: str) -> Iterator[str]:
                 "grid with the module Resample Scalar/Vector/DWI Volume and choose the result."
             ).format(name=name, transform=volume.GetParentTransformNode().GetName())
             if volume.GetParentTransformNode()
-            else _sheared(name)
+            else sheared(name)
         )
     if not nonLinear and role == "moving" and not grids.ownGrid(volume).isRectangular():
-        yield _sheared(name)
-
-
-def _sheared(name: str) -> str:
-    return _(
-        'The axes of volume "{name}" are not perpendicular (gantry tilt?); resample it on a '
-        "rectangular grid with the module Resample Scalar/Vector/DWI Volume and choose the result."
-    ).format(name=name)
-
-
-def _sequenceOf(volume):
-    for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode", volume.GetScene()):
-        sequence = browser.GetSequenceNode(volume)
-        if sequence is not None:
-            return sequence
-    return None
+        yield sheared(name)
 
 
 def _initialTransformProblems(node) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 import qt
@@ -9,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib.display.places import Place
-from SpikeRegSlicerLib.jobs import State
+from SpikeRegSlicerLib.jobs import Job, State
 from SpikeRegSlicerLib.parameters import Parameters, restoreDefaults
 from SpikeRegSlicerLib.registration import Registration
 from SpikeRegSlicerLib.scene.results import Outputs, Run, runs
@@ -23,6 +24,7 @@ from SpikeRegSlicerLib.widgets.results_part import ResultsPart
 from SpikeRegSlicerLib.widgets.review_part import ReviewPart
 from SpikeRegSlicerLib.widgets.run_part import RunPart
 from SpikeRegSlicerLib.widgets.spikes_part import SpikesPart
+from SpikeRegSlicerLib.widgets.structures_part import StructuresPart
 from SpikeRegSlicerLib.widgets.torch_part import TorchPart
 from SpikeRegSlicerLib.widgets.watch_part import WatchPart
 
@@ -50,6 +52,7 @@ class Panel:
         TorchPart,
         PresetPart,
         RunPart,
+        StructuresPart,
         ResultsPart,
         ComparePart,
         PlacesPart,
@@ -179,6 +182,14 @@ class Panel:
         """Start a run that replaces the one that is looked at."""
         return self.part(RunPart).start(options, outputs)
 
+    def launch(self, begin: Callable[..., Any], onDone: Callable[[Any], None]) -> Any:
+        """Start a run of any kind; see `RunPart.launch`."""
+        return self.part(RunPart).launch(begin, onDone)
+
+    def stop(self, job: Job) -> None:
+        """Cancel a run that was launched."""
+        self.part(RunPart).stop(job)
+
     def restoreDefaults(self) -> None:
         assert self.parameters is not None
         with slicer.util.NodeModify(self.parameters):
@@ -195,7 +206,7 @@ class Panel:
         self.showRuns()
 
     def onJobDone(self, job: Registration) -> None:
-        """A run that the panel started has ended."""
+        """A registration that the panel started has ended."""
         if job.state is State.DONE and self.parameters is not None:
             assert job.run is not None
             with slicer.util.NodeModify(self.parameters):

@@ -5,17 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import products
 from SpikeRegSlicerLib.display.tables import firingLayers
 from SpikeRegSlicerLib.scene.results import Run
-from SpikeRegSlicerLib.widgets import text
+from SpikeRegSlicerLib.widgets import layouts, text
 from SpikeRegSlicerLib.widgets.part import Part
-
-LAYOUT_TABLE = "SlicerLayoutFourUpTableView"
-LAYOUT_PLOT = "SlicerLayoutFourUpPlotView"
 
 
 class ResultsPart(Part):
@@ -77,29 +73,14 @@ class ResultsPart(Part):
     def _showTable(self, kind: str) -> None:
         assert self.panel.run is not None  # else the button is not enabled
         node = products.table(self.panel.run, kind)
-        if node is None or not self._open(LAYOUT_TABLE):
+        if node is None or not layouts.showTable(node):
             self._tellWhere(node)
-            return
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        selection.SetActiveTableID(node.GetID())
-        slicer.app.applicationLogic().PropagateTableSelection()
 
     def _showChart(self) -> None:
         assert self.panel.run is not None
         node = products.chart(self.panel.run)
-        if node is None or not self._open(LAYOUT_PLOT):
+        if node is None or not layouts.showChart(node):
             self._tellWhere(node)
-            return
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        selection.SetActivePlotChartID(node.GetID())
-        slicer.app.applicationLogic().PropagatePlotChartSelection()
-
-    def _open(self, layout: str) -> bool:
-        manager = slicer.app.layoutManager()
-        if manager is None:
-            return False
-        manager.setLayout(getattr(slicer.vtkMRMLLayoutNode, layout))
-        return True
 
     def _tellWhere(self, node: Any) -> None:
         if node is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -10,9 +11,10 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import presets
+from SpikeRegSlicerLib.jobs import Job, JobError
 from SpikeRegSlicerLib.parameters import inputsOf, optionsOf
 from SpikeRegSlicerLib.progress import Progress
-from SpikeRegSlicerLib.registration import Registration, RegistrationError
+from SpikeRegSlicerLib.registration import Registration
 from SpikeRegSlicerLib.scene.problems import outputProblems
 from SpikeRegSlicerLib.scene.results import Outputs
 from SpikeRegSlicerLib.widgets import text
@@ -22,13 +24,15 @@ from SpikeRegSlicerLib.widgets.part import Part
 class RunPart(Part):
     """In charge of the Run button, the queue button, the progress area, the message line and the log.
 
+    It follows every run that the panel starts, of whatever kind; one is at work, the others wait.
+
     Attributes:
-        job: the run this part started that is now running, or None.
+        job: the run of the panel that is now running, or None.
     """
 
     def setUp(self) -> None:
-        self.job: Registration | None = None
-        self._queue: list[Registration] = []
+        self.job: Job | None = None
+        self._queue: list[Job] = []
         self._progress = Progress()
         self._said = ""
         self._problems: tuple[tuple[Any, ...], list[str]] | None = None
@@ -81,14 +85,11 @@ class RunPart(Part):
         self.update()
 
     def _showMessage(self, found: list[str]) -> None:
-        parameters = self.parameters
-        empty = parameters.fixed is None and parameters.moving is None
-        if not found or self.job is not None:
+        missing = [self.parameters.fixed, self.parameters.moving].count(None)
+        if not found or self.job is not None or (missing and self._said):
             shown = self._said
-        elif empty and not self._said:
+        elif missing == 2:
             shown = text.plain(_("Choose a fixed and a moving volume."))
-        elif empty:
-            shown = self._said
         else:
             shown = f"{text.coloured(_('Not ready'), 'check')}&nbsp; {text.listed(found)}"
             shown = f"{self._said}<br>{shown}" if self._said else shown
@@ -103,7 +104,7 @@ class RunPart(Part):
     def _showRunning(self) -> None:
         waiting = len(self._queue) - 1
         self.ui.runButton.text = _("Cancel")
-        self.ui.runButton.toolTip = _("Stop the registration at once; nothing of it stays behind.")
+        self.ui.runButton.toolTip = _("Stop what runs at once; nothing of it stays behind.")
         self.ui.runButton.enabled = True
         self.ui.queueButton.setVisible(True)
         self.ui.queueButton.text = (
@@ -129,18 +130,22 @@ class RunPart(Part):
 
     def start(self, options: dict[str, Any], outputs: Outputs) -> Registration | None:
         """Start a registration of the chosen nodes and follow it; None when it cannot be, which is then said."""
+        inputs, start = inputsOf(self.parameters), self.panel.logic.start
+        return self.launch(lambda **told: start(inputs, options, outputs, **told), self.panel.onJobDone)
+
+    def launch(self, begin: Callable[..., Any], onDone: Callable[[Any], None]) -> Any:
+        """Start a run of any kind and follow it; None when it cannot be, which is then said.
+
+        Args:
+            begin: takes onProgress and onDone, and returns the job.
+            onDone: called with the job once it has ended, and Run can be pressed again.
+        """
         self._said = ""
         if not self._requirementsMet():
             return None
         try:
-            job = self.panel.logic.start(
-                inputsOf(self.parameters),
-                options,
-                outputs,
-                onProgress=self._onProgress,
-                onDone=self._onDone,
-            )
-        except (RegistrationError, presets.InputError) as error:
+            job = begin(onProgress=self._onProgress, onDone=lambda job: self._onDone(job, onDone))
+        except (JobError, presets.InputError) as error:
             self.say(str(error), "poor")
             return None
         if job.isPending:
@@ -153,17 +158,24 @@ class RunPart(Part):
         for job in reversed(self._queue):
             self.panel.logic.cancel(job)
 
+    def stop(self, job: Job) -> None:
+        """Cancel one run at once; where it is at work, the person is asked about those that wait behind it."""
+        if job is self.job:
+            self.panel.logic.cancelAndAsk(job, self._isToEmpty)
+        else:
+            self.panel.logic.cancel(job)
+
     def _onRunOrCancel(self) -> None:
         if self.job is None:
             self.run()
         else:
-            self.panel.logic.cancelAndAsk(self.job, self._isToEmpty)
+            self.stop(self.job)
 
     def _isToEmpty(self, count: int) -> bool:
         question = (
-            _("One more registration waits. Cancel it too?")
+            _("One more run waits. Cancel it too?")
             if count == 1
-            else _("{count} more registrations wait. Cancel them too?").format(count=count)
+            else _("{count} more runs wait. Cancel them too?").format(count=count)
         )
         return bool(slicer.util.confirmYesNoDisplay(question, windowTitle="SpikeReg"))
 
@@ -171,7 +183,7 @@ class RunPart(Part):
         """Follow the first job of the queue, if there is one."""
         first = self._queue[0] if self._queue else None
         if first is not self.job:
-            self.job, self._progress = first, Progress()
+            self.job, self._progress = first, _progressOf(first)
         if first is None:
             self._showIdle()
         else:
@@ -180,7 +192,7 @@ class RunPart(Part):
 
     def _onProgress(self, stage: str, fraction: float, message: str) -> None:
         if stage == "start":
-            self._progress = Progress()
+            self._progress = _progressOf(self.job)
             self._log(_("--- new run ---"))
         self._progress.report(stage, fraction, message)
         if message:
@@ -188,11 +200,11 @@ class RunPart(Part):
         if self.job is not None:
             self._showRunning()
 
-    def _onDone(self, job: Registration) -> None:
+    def _onDone(self, job: Job, onDone: Callable[[Any], None]) -> None:
         if job in self._queue:
             self._queue.remove(job)
         self._follow()
-        self.panel.onJobDone(job)
+        onDone(job)
 
     def _presetIsFit(self) -> bool:
         """Whether the chosen preset is one, and may read what it reads: one that came with the scene is asked about."""
@@ -226,3 +238,7 @@ class RunPart(Part):
             self.say(_("SpikeReg needs a few small packages: {error}.").format(error=error), "poor")
             return False
         return True
+
+
+def _progressOf(job: Job | None) -> Progress:
+    return Progress(job.shares) if job is not None else Progress()

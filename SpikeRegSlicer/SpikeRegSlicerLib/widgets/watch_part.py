@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import slicer
 import vtk
 
 from SpikeRegSlicerLib.parameters import inputsOf
-from SpikeRegSlicerLib.scene.inputs import Inputs
 from SpikeRegSlicerLib.widgets.part import Part
 
 EVENTS = (
@@ -23,15 +21,14 @@ EVENTS = (
 
 
 class WatchPart(Part):
-    """Observes the inputs that the parameter node names."""
+    """Observes the volumes and other inputs that the parameter node names."""
 
     def setUp(self) -> None:
         self._watched: list[Any] = []
 
     def update(self) -> None:
         """Watch the nodes that are chosen now."""
-        inputs = inputsOf(self.parameters)
-        chosen = [getattr(inputs, item.name) for item in fields(Inputs)]
+        chosen = (*inputsOf(self.parameters).nodes, self.parameters.structuresVolume)
         wanted = [node for node in dict.fromkeys(chosen) if node is not None]
         if wanted == self._watched:
             return
