@@ -4,9 +4,9 @@
 
 Every pose is one image (stripped brains of 13 development subjects, two whole heads in every sixth pose) turned by any
 rotation, moved by up to 80 mm along every axis and, in two of three poses, cut by the field of view so that up to a
-quarter of the head is lost; its header says nothing of this. The affine map between the structures found in the image as
-it is and as it is posed is compared with the true one over all voxels of the brain: mean distance in mm. CPU seconds are
-those of finding the posed head.
+quarter of the head is lost; its header says nothing of this. The affine map between the structures found in the image
+as it is and as it is posed is compared with the true one over all voxels of the brain: mean distance in mm. CPU seconds
+are those of finding the posed head.
 """
 
 from __future__ import annotations

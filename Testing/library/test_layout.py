@@ -109,11 +109,11 @@ def test_a_cut_structure_says_little_of_where_the_others_go():
     target = moved(source, MATRIX)
     centres = target.centres.copy()
     cut = np.zeros(CLASSES, bool)
-    cut[1:9] = True
-    centres[cut] += 25.0
+    cut[1:17] = True
+    centres[cut] += np.array([0.0, 0.0, 12.0])
     true = fit_affine(source, target).matrix
     told = fit_affine(source, Places(centres, target.volumes_ml, cut)).matrix
     untold = fit_affine(source, Places(centres, target.volumes_ml)).matrix
     points = np.c_[source.centres[1:], np.ones(CLASSES - 1)]
     off = [np.linalg.norm((points @ (matrix - true).T)[:, :3], axis=1).mean() for matrix in (told, untold)]
-    assert off[0] < 0.5 and off[0] < 0.5 * off[1]
+    assert off[0] < 0.5 and off[1] > 2
