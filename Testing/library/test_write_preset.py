@@ -25,7 +25,9 @@ OWN = Preset(
     similarity="multicontrast",
     passes=3,
     model="C:\\weights\\brain.safetensors",
-    refine=RefinementSettings((LEVEL, dataclasses.replace(LEVEL, spacing_mm=1.0)), window=7, start_sigma_mm=0.0, both_ways=1),
+    refine=RefinementSettings(
+        (LEVEL, dataclasses.replace(LEVEL, spacing_mm=1.0)), window=7, start_sigma_mm=0.0, both_ways=1
+    ),
     working_voxels=10**6,
     regularisation=1.75,
 )
