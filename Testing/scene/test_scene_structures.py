@@ -221,14 +221,11 @@ def test_the_table_has_the_whole_first_and_names_of_the_library(tmp_path):
     assert np.isnan(table.GetTable().GetValue(0, 1).ToDouble())
 
 
-def test_warnings_and_a_turned_head_are_lines_below_the_figures(tmp_path):
-    folder = folders.writeStructures(
-        tmp_path / "a", obliqueMatrix(), warnings=["the field of view cuts\n the brain"], tilt_degrees=88.7
-    )
+def test_warnings_are_lines_below_the_figures(tmp_path):
+    folder = folders.writeStructures(tmp_path / "a", obliqueMatrix(), warnings=["the field of view cuts\n the brain"])
     figures = readFigures(f"{folder}/segmentation.json", str.upper)
     assert figures.summary.split("\n") == [
         "3 structures  ·  brain with CSF 1,234 ml  ·  confidence 0.75",
-        "The head lies turned by 89° against the patient axes of its volume.",
         "THE FIELD OF VIEW CUTS THE BRAIN",
     ]
 
@@ -238,7 +235,7 @@ def test_warnings_and_a_turned_head_are_lines_below_the_figures(tmp_path):
     [
         [], "text", 7, None, {}, {"structures": {"label": 3}, "warnings": "none", "brain_ml": "12", "confidence": True},
         {"structures": [7, {"label": 99, "ml": 1.0}, {"label": "3"}, {"label": 3.0}, {"label": True}, {}]},
-        {"structures": [{"label": [3]}, {"label": None}], "warnings": [7, None, ["x"]], "tilt_degrees": "steep"},
+        {"structures": [{"label": [3]}, {"label": None}], "warnings": [7, None, ["x"]]},
     ],
     ids=lambda found: json.dumps(found)[:30],
 )  # fmt: skip

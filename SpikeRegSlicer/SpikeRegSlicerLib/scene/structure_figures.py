@@ -13,8 +13,6 @@ from slicer.i18n import tr as _
 from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.errors import InputError
 
-TILTED_DEGREES = 20.0  # a head turned by more than that lies otherwise than its volume says
-
 
 @dataclass(frozen=True)
 class StructureFigures:
@@ -63,10 +61,6 @@ def readFigures(path: str, worded: Callable[[str], str] = str) -> StructureFigur
     rows = [row for row in _list(table, "structures") if isinstance(row, dict)]
     structures = {row["label"]: (_number(row, "ml"), _number(row, "confidence")) for row in rows if _isKnown(row)}
     warnings = [worded(" ".join(line.split())) for line in _list(table, "warnings") if isinstance(line, str)]
-    tilt = _number(table, "tilt_degrees")
-    if tilt is not None and tilt > TILTED_DEGREES:
-        turned = _("The head lies turned by {degrees:.0f}° against the patient axes of its volume.")
-        warnings.insert(0, turned.format(degrees=tilt))
     return StructureFigures(_number(table, "brain_ml"), _number(table, "confidence"), structures, tuple(warnings))
 
 
