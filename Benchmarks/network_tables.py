@@ -74,16 +74,23 @@ def structures_table(results: str) -> str:
     """Dice of a network that names structures against manual labels, and what it says of other images."""
     found = read(results)
     rows, fires = found["rows"], "rate" in found["rows"][0]
-    columns = ["mean", "worst", "brain", "cpu_s", *(("rate", "snn_mj", "reduction_vs_twin") if fires else ())]
+    columns = [
+        "mean",
+        "one_look",
+        "worst",
+        "brain",
+        "cpu_s",
+        *(("rate", "snn_mj", "reduction_vs_twin") if fires else ()),
+    ]
 
     def cells(row: dict[str, Any]) -> list[str]:
-        dice, seconds = (f"{row[name]:.3f}" for name in columns[:3]), f"{row['cpu_s']:.1f}"
+        dice, seconds = (f"{row[name]:.3f}" for name in columns[:4]), f"{row['cpu_s']:.1f}"
         fired = (100 * row["rate"], row["snn_mj"], row["reduction_vs_twin"]) if fires else ()
         return [*dice, seconds, *(f"{value:.1f}" for value in fired)]
 
     lines = [[row["subject"], *cells(row)] for row in rows]
     lines.append(["mean", *cells({name: fmean(row[name] for row in rows) for name in columns})])
-    headings = ["subject", "mean Dice", "worst structure", "brain", "CPU s"]
+    headings = ["subject", f"mean Dice, {found['views']} looks", "one look", "worst structure", "brain", "CPU s"]
     headings += ["rate, %", "mJ", "times less than dense"] if fires else []
     others = markdown_table(
         ["other images", "Dice"], [[name, f"{value:.3f}"] for name, value in found["beyond"].items()]
