@@ -326,3 +326,23 @@ def test_turned_over_a_pair_is_compared_only_where_enough_of_it_is_known(planes:
     found = above_chance(pair)
     assert (found is not None) is compared
     assert found is None or 2 < found < 100
+
+
+def test_a_window_of_which_less_than_a_fifth_is_known_is_not_compared() -> None:
+    fixed, _ = images()
+    known = torch.zeros_like(fixed)
+    known[::2, ::2, ::3] = 1.0  # 9 of 125 in a window
+    sparse = KnownCorrelation(fixed, counts=torch.ones_like(fixed))
+    assert sparse.value(fixed, known) == 0.0 < sparse.value(fixed, torch.ones_like(fixed))
+
+
+def test_a_field_goes_on_through_what_either_image_leaves_out() -> None:
+    """Left out is what does not count, though it lies in the field of view."""
+    shape = (16, 16, 16)
+    whole, holed = torch.ones(2, *shape), torch.ones(2, *shape)
+    holed[0, 6:10, 6:10, 6:10] = 0.0
+    field = torch.ones(3, *shape)
+    field[:, 7:9, 7:9, 7:9] = 9.0
+    for known in (Known(whole, holed), Known(holed, whole)):
+        assert float((known.continued(field, 2.0) - 1).abs().max()) < 0.1
+    assert float(Known(whole, whole).continued(field, 2.0).max()) == 9.0

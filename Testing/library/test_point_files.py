@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from SpikeRegLib.errors import InputError
-from SpikeRegLib.images.points import read_points
+from SpikeRegLib.images.points import read_points, write_points
 
 RAS = torch.tensor([[10.0, 20.0, 30.0], [-1.0, 2.0, -3.0]], dtype=torch.float64)
 LPS = RAS * torch.tensor([-1.0, -1.0, 1.0])
@@ -113,3 +113,9 @@ def test_broken_rows_are_refused_in_one_line(tmp_path, name, text):
     with pytest.raises(InputError) as caught:
         read_points(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_written_markups_number_their_points_from_one_as_slicer_does(tmp_path):
+    write_points(torch.tensor([[1.0, 2, 3], [4, 5, 6]]), tmp_path / "points.mrk.json")
+    points = json.loads((tmp_path / "points.mrk.json").read_text())["markups"][0]["controlPoints"]
+    assert [(point["id"], point["label"]) for point in points] == [("1", "F-1"), ("2", "F-2")]

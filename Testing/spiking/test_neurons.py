@@ -236,3 +236,10 @@ def test_floats_are_numbered_in_their_order_and_found_by_their_number() -> None:
     assert order[2:5].tolist() == [-1, 0, 1]
     above = torch.nextafter(torch.from_numpy(numbers), torch.tensor(torch.inf)).numpy()
     assert (neurons._ordered(above) - order == 1).all()
+
+
+def test_the_straight_through_gradient_ends_where_a_count_can_no_longer_change():
+    """One count below the first and one above the last."""
+    shifted = torch.tensor([-0.5, 0.0, 0.5, 2.0, 4.9, 5.0, 5.5], requires_grad=True)
+    neurons.surrogate_floor(shifted, 4).sum().backward()
+    assert shifted.grad.tolist() == [0, 0, 1, 1, 1, 0, 0]
