@@ -107,3 +107,11 @@ def anatomy_uses_table() -> str:
         lines.append([name, str(len(rows)), f"{means[0]:.4f}", f"{worst:.3f}", f"{means[1]:.3f}", f"{folds:.3f}"])
         lines[-1].append(f"{means[2]:.1f}")
     return markdown_table(["uses", "pairs", "Dice", "worst", "SDlogJ", "folds, %", "CPU s"], lines)
+
+
+def poses_table() -> str:
+    """Heads in any pose: whether they are found, how far off the start is, and what finding them costs."""
+    found = read("poses")
+    headings = ["poses", "within 5 mm", "not found", "mean, mm", "most, mm", "mean CPU s", "most CPU s"]
+    off = [f"{found[name]:.1f}" for name in ("mean_off_mm", "most_off_mm", "mean_cpu_s", "most_cpu_s")]
+    return markdown_table(headings, [[str(found[name]) for name in ("poses", "within_5_mm", "not_found")] + off])

@@ -110,20 +110,24 @@ def main() -> None:
         if file not in usual:
             usual[file] = find_head(tool.network, tool.layout, image)
         rows.append(row_of(tool, file.name, image, usual[file], number))
-    near = [row for row in rows if row["off_mm"] is not None and row["off_mm"] <= NEAR_MM]
-    missed = [row for row in rows if row["off_mm"] is None]
+        write(options.out, tool, rows)
+    print({key: value for key, value in json.loads(options.out.read_text()).items() if key != "rows"})
+
+
+def write(path: Path, tool: StructureModel, rows: list[dict[str, Any]]) -> None:
+    found = [row["off_mm"] for row in rows if row["off_mm"] is not None]
     result = {
         "network": tool.sha256,
         "poses": len(rows),
-        "within_5_mm": len(near),
-        "not_found": len(missed),
-        "mean_off_mm": fmean(row["off_mm"] for row in near),
+        "within_5_mm": sum(off <= NEAR_MM for off in found),
+        "not_found": len(rows) - len(found),
+        "mean_off_mm": fmean(found) if found else None,
+        "most_off_mm": max(found, default=None),
         "mean_cpu_s": fmean(row["cpu_s"] for row in rows),
         "most_cpu_s": max(row["cpu_s"] for row in rows),
         "rows": rows,
     }
-    print({key: value for key, value in result.items() if key != "rows"})
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from network_tables import (
     anatomy_uses_table,
     arithmetic_table,
     inference_table,
+    poses_table,
     readout_table,
     structures_table,
 )
@@ -132,6 +133,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "partly-known": (known_table, ("partly_known",)),
     "contrasts": (contrast_table, ("multicontrast_subjects",)),
     "contrast-warps": (warp_table, ("contrast_warps",)),
+    "poses": (poses_table, ("poses",)),
     "structures": (partial(structures_table, "structures"), ("structures",)),
     "structures-teacher": (partial(structures_table, "structures-teacher"), ("structures-teacher",)),
     "anatomy-uses": (anatomy_uses_table, ("anatomy_uses",)),

@@ -111,6 +111,11 @@ class _Look(NamedTuple):
     reading: Reading
     head: FoundHead
 
+    @property
+    def off_mm(self) -> float:
+        """Infinite where too few structures were found to tell."""
+        return float(np.nan_to_num(self.head.check.off_mm, nan=np.inf))
+
 
 class _Search:
     """One image read along one set of axes after the other."""
@@ -120,22 +125,26 @@ class _Search:
         self.readings = 0
 
     def run(self, tried: list[np.ndarray], listener: Listener) -> _Look:
-        looks: list[_Look] = []
+        # No more than two are kept: the maps of one whole head take 200 MB.
+        first: _Look | None = None
+        nearest: _Look | None = None
         for number, turned in enumerate(tried):
             heard = part_of_stage(listener, number / len(tried), (number + 1) / len(tried)) if number else listener
             found = self._look(turned if number else None, heard)
-            looks.append(found)
-            if found.head.check.head or (len(tried) > 1 and found.head.check.off_mm < _NEARLY_MM):
+            first = first or found
+            if nearest is None or found.off_mm < nearest.off_mm:
+                nearest = found
+            if found.head.check.head or (len(tried) > 1 and found.off_mm < _NEARLY_MM):
                 upright = self._upright(found, listener)
                 if upright.head.check.head:
                     return upright
+        assert first is not None and nearest is not None  # something was tried
         # Between two orientations structures may be out of place, and still say which way is up.
-        nearest = min(looks, key=lambda look: np.nan_to_num(look.head.check.off_mm, nan=np.inf))
-        if len(tried) > 1 and nearest.head.check.off_mm < _WORTH_A_LOOK_MM:
+        if len(tried) > 1 and nearest.off_mm < _WORTH_A_LOOK_MM:
             found = self._upright(nearest, listener)
             if found.head.check.head:
                 return found
-        return looks[0]
+        return first
 
     def _look(self, turned: np.ndarray | None, listener: Listener) -> _Look:
         self.readings += 1

@@ -25,6 +25,7 @@ from SpikeRegLib.system.versions import versions
 _READS = (
     "method", "device", "threads", "seed", "structures_for", "landmark_weight", "regularisation", "refine_iterations",
     "preset.name", "preset.anatomy", "preset.refine", "preset.regularisation", "preset.working_voxels",
+    "preset.similarity", "preset.across_contrasts",
 )  # fmt: skip
 _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",

@@ -166,7 +166,7 @@ LANDMARKS = Stage(
     "landmarks", "refine", _pulled,
     reads=(
         "landmark_weight", "refine_iterations", "regularisation", "preset.name", "preset.refine",
-        "preset.regularisation", "preset.working_voxels",
+        "preset.regularisation", "preset.working_voxels", "preset.similarity", "preset.across_contrasts",
     ),
     follows=("fixed points", "moving points", "alignment", "working pair", "structure maps", "region", "refinement"),
     settings=_settings,

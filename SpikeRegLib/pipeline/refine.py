@@ -18,6 +18,7 @@ from SpikeRegLib.refinement.landmarks import Landmarks
 from SpikeRegLib.refinement.refine import refine
 from SpikeRegLib.refinement.region import Region
 from SpikeRegLib.refinement.schedule import RefinementSchedule
+from SpikeRegLib.similarity.contrast import MEASURES
 from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.filters import gaussian
 from SpikeRegLib.space.grids import resample
@@ -55,9 +56,12 @@ class RefinementSettings:
 
 def schedule_of(chosen: Chosen, work: Work) -> RefinementSchedule | None:
     """The levels that preset and options ask for on the working grid; None where they leave them out."""
+    working: Pair = work["working pair"].working
+    found_two = chosen.preset.similarity == "auto" and working.comparison.measure != MEASURES["lncc"]
+    factor = chosen.preset.across_contrasts if found_two else 1.0
     return Preset.schedule(
-        chosen.preset, chosen.refine_iterations, spacing_mm=work["working pair"].working.frame.spacing[0],
-        regularisation=chosen.regularisation,
+        chosen.preset, chosen.refine_iterations, spacing_mm=working.frame.spacing[0],
+        regularisation=chosen.regularisation * factor,
     )  # fmt: skip
 
 
@@ -143,7 +147,7 @@ def refinement(start_of: Callable[[Work], Start], *start_follows: str) -> Stage:
         "refinement", "refine", lambda work, settings: _refined(work, settings, start_of(work)),
         reads=(
             "refine_iterations", "regularisation", "preset.name", "preset.refine", "preset.regularisation",
-            "preset.working_voxels",
+            "preset.working_voxels", "preset.similarity", "preset.across_contrasts",
         ),
         follows=("fixed mask", "moving mask", "working pair", "structure maps", "region", *start_follows),
         settings=_settings,

@@ -40,6 +40,7 @@ FIELDS: dict[str, dict[str, Range]] = {
         "working_voxels": (0, 10**9),
         "passes": (0, 16),
         "regularisation": REGULARISATION,
+        "across_contrasts": REGULARISATION,
     },
     "RefinementSettings": {"window": WINDOW, "momentum": (0, 0.99), "start_sigma_mm": SIGMA_MM, "both_ways": (0, 100)},
     "Level": {

@@ -30,6 +30,7 @@ OWN = Preset(
     ),
     working_voxels=10**6,
     regularisation=1.75,
+    across_contrasts=1.5,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,10 +26,14 @@ from SpikeRegLib.pipeline import anatomy as stages
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.inputs import load_side
 from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.pipeline.refine import schedule_of
 from SpikeRegLib.pipeline.stage import Work
+from SpikeRegLib.presets.preset import load_preset
 from SpikeRegLib.progress import silent
 from SpikeRegLib.report import render_report
 from SpikeRegLib.report.anatomy import anatomy_part
+from SpikeRegLib.similarity.contrast import MEASURES, Comparison
+from SpikeRegLib.similarity.pair import Pair
 from SpikeRegLib.space.transforms import AffineTransform
 
 SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
@@ -182,3 +187,20 @@ def test_a_map_between_structures_is_the_affine_one_between_their_places():
     assert isinstance(found, AffineTransform)
     assert np.abs(found.map_points(torch.from_numpy(there.centres[1:])).numpy() - moved.centres[1:]).max() < 1.0
     assert len(there.centres) == CLASSES
+
+
+def test_images_of_two_contrasts_are_smoothed_more():
+    """Only where the similarity was chosen by itself: a preset for two contrasts has its own lengths."""
+    preset = load_preset("brain")
+
+    def smoothed(measure: str, **changes: object) -> float:
+        pair = Pair(Frame((9, 9, 9)), None, None, None, Comparison(measure))
+        work = {"working pair": SimpleNamespace(working=pair)}
+        asked = {"preset": dataclasses.replace(preset, **changes), "refine_iterations": None, "regularisation": 1.0}
+        return schedule_of(SimpleNamespace(**asked), work).levels[0].velocity_sigma_mm
+
+    one, two = MEASURES.values()
+    usual = preset.refine.levels[0].velocity_sigma_mm
+    assert preset.across_contrasts > 1.2 and smoothed(one) == usual
+    assert smoothed(two) == pytest.approx(preset.across_contrasts * usual)
+    assert smoothed(two, similarity="multicontrast") == usual
