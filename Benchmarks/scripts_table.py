@@ -75,6 +75,7 @@ SCRIPTS = {
         f"{BRAINS}, heads", ("partly_known",), ("partly-known",),
         ("--only slab --out Benchmarks/results/partly_known.json",), timed=True,
     ),
+    "poses": Script(f"{BRAINS}, heads", ("poses",), ("poses",)),
     "readout": Script(BRAINS, ("readout",), ("readout",)),
     "refine_pairs": Script(f"{BRAINS}, {SCORER}"),
     "robustness": Script(BRAINS, ("robustness",), ("robustness",), timed=True),

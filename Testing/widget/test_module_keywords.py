@@ -39,7 +39,13 @@ OTHERS = {
     "showSpikes": True, "spikeLayer": 2, "spikeOpacity": 0.25, "reviewer": "A. B.", "applyInverse": True,
     "applyHarden": True,
 }  # fmt: skip
-NEW = {"allowFewValues": False, "useStructures": True, "setBackground": False, "background": 0.0}
+NEW = {
+    "allowFewValues": False,
+    "useStructures": True,
+    "setBackground": False,
+    "background": 0.0,
+    "structuresVolume": None,
+}
 
 
 @pytest.fixture
