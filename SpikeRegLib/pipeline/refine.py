@@ -57,8 +57,9 @@ class RefinementSettings:
 def schedule_of(chosen: Chosen, work: Work) -> RefinementSchedule | None:
     """The levels that preset and options ask for on the working grid; None where they leave them out."""
     working: Pair = work["working pair"].working
+    across = chosen.preset.across_contrasts
     found_two = chosen.preset.similarity == "auto" and working.comparison.measure != MEASURES["lncc"]
-    factor = chosen.preset.across_contrasts if found_two else 1.0
+    factor = across if found_two else 1.0
     return Preset.schedule(
         chosen.preset, chosen.refine_iterations, spacing_mm=working.frame.spacing[0],
         regularisation=chosen.regularisation * factor,
