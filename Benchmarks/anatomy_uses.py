@@ -2,9 +2,10 @@
 
     python Benchmarks/anatomy_uses.py [--pairs 8] [--variants all ...] [--out Benchmarks/results/anatomy_uses.json]
 
-Variants: every use; none; each use alone; and every use with the maps of the dense network that the spiking one began
-as. The pairs are the first of the 40 of development subjects (`cohort.py`), one thread, one process; a map is scored
-with the 33 label groups as the independent scorer does it. Rows that are there already are kept.
+Variants: every use; none; each use alone; every use with the coarse levels optimised one way; and every use with the
+maps of the dense network that the spiking one began as. The pairs are the first of the 40 of development subjects
+(`cohort.py`), one thread, one process; a map is scored with the 33 label groups as the independent scorer does it. Rows
+that are there already are kept.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ VARIANTS = {
     "start": {"structures": "start"},
     "refinement": {"structures": "refinement"},
     "start, refinement": {"structures": "start,refinement"},
+    "all, one way": {},
     "all, dense maps": {},
 }
 
@@ -44,6 +46,17 @@ def dense_preset(preset: str, folder: Path) -> Path:
     path = folder / "brain-dense.toml"
     write_preset(replace(chosen, structures=str(folder / "dense.safetensors")), path)
     return path
+
+
+def one_way_preset(preset: str, folder: Path) -> Path:
+    """The preset with every level optimised fixed -> moving alone."""
+    chosen, path = load_preset(preset), folder / "brain-one-way.toml"
+    write_preset(replace(chosen, refine=replace(chosen.refine, both_ways=0)), path)
+    return path
+
+
+# How a variant's preset is made of the given one, where it is another.
+PRESETS = {"all, one way": one_way_preset, "all, dense maps": dense_preset}
 
 
 def row_of(pair: PairNames, preset: str | Path, options: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +87,8 @@ def main() -> None:
     pairs = data.cohort_pairs()[: options.pairs]
     with tempfile.TemporaryDirectory() as folder:
         for name in options.variants:
-            preset = dense_preset(options.preset, Path(folder)) if "dense" in name else options.preset
+            make = PRESETS.get(name)
+            preset = options.preset if make is None else make(options.preset, Path(folder))
             rows = variants.setdefault(name, [])
             for pair in pairs:
                 if not any(row["pair"] == list(pair) for row in rows):

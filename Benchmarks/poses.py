@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from evaluation import DATA, RESULTS, one_thread, subject_image, subjects
 
@@ -38,14 +39,8 @@ NEAR_MM = 5.0
 
 def rotation(random: np.random.Generator) -> np.ndarray:
     """[3, 3] uniformly distributed, from a normal quaternion."""
-    w, x, y, z = (q := random.normal(size=4)) / np.linalg.norm(q)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    w, x, y, z = random.normal(size=4)
+    return np.reshape(sitk.VersorTransform((x, y, z, w)).GetMatrix(), (3, 3))
 
 
 def posed(image: Volume, random: np.random.Generator, *, cut: bool) -> tuple[Volume, np.ndarray, float]:

@@ -136,7 +136,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "poses": (poses_table, ("poses",)),
     "structures": (partial(structures_table, "structures"), ("structures",)),
     "structures-teacher": (partial(structures_table, "structures-teacher"), ("structures-teacher",)),
-    "anatomy-uses": (anatomy_uses_table, ("anatomy_uses",)),
+    "anatomy-uses": (anatomy_uses_table, ("anatomy_uses", "cohort")),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

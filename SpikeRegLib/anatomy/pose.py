@@ -88,7 +88,7 @@ def find_head(
     """Read an image as its header says; if that is no head, in the other orientations until it is one.
 
     Args:
-        network: see `read_structures`.
+        network: dense or spiking, with a structures head.
         layout: how heads are built.
         image: in its own intensities.
         any_pose: look in other orientations at all.

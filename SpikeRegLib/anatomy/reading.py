@@ -1,8 +1,9 @@
 """One image read by the network that names structures: soft maps of every class on a grid of 2 mm.
 
 An image can be looked at more than once: mirrored, with the names of both sides exchanged, and shifted by one voxel, so
-that other voxels share a patch. What the looks have in common is the image's, what they differ in the network's: on 13
-brains the mean of two and four looks has a Dice of .022 and .032 more than one (`Benchmarks/structures.py`).
+that other voxels share a patch. What the looks have in common is the image's, what they differ in the network's: on the
+13 development brains the mean of four looks has a Dice of .026 more than one look of the spiking network, and of .019
+more for the dense one (`Benchmarks/structures.py`).
 """
 
 from __future__ import annotations
@@ -86,7 +87,13 @@ class Reader:
         self.ready = deploy(self.network, "cpu")
 
     def begin(self, image: Volume, turned: np.ndarray | None = None) -> Reading:
-        """An image, made ready to be looked at; see `read_structures`."""
+        """A head or a brain of any contrast, made ready to be looked at as its header says or as `turned` says.
+
+        Args:
+            image: in its own intensities; darker than 0 counts as 0.
+            turned: [3, 3] rotation, the axes (left, posterior, superior) of the head in columns, in the patient's; the
+                maps then lie along them.
+        """
         return Reading(self, image, turned)
 
 
@@ -106,7 +113,10 @@ class Reading:
         self._looks = 0
 
     def look(self, views: int, listener: Listener = silent) -> StructureMaps:
-        """The mean of the first `views` of `VIEWS`; those that were looked at before are not looked at again."""
+        """The mean of the first `views` of `VIEWS`; those that were looked at before are not looked at again.
+
+        `listener` hears the progress as step "read"; raises Cancelled to stop.
+        """
         missing = range(self._looks, views)
         for number in missing:
             heard = part_of_stage(
@@ -141,23 +151,6 @@ class Reading:
             logits = logits.flip(3)[mirrored_classes()]
         # The last planes were moved out of sight: they are like their neighbours.
         return functional.pad(logits[:, shift:, shift:, shift:], (0, shift) * 3, mode="replicate") if shift else logits
-
-
-def read_structures(
-    network: RegistrationUNet, image: Volume, *, turned: np.ndarray | None = None, views: int = 1,
-    listener: Listener = silent,
-) -> StructureMaps:  # fmt: skip
-    """Read a head or a brain of any contrast, lying as its header says or as `turned` says.
-
-    Args:
-        network: dense or spiking, with a structures head.
-        image: in its own intensities; darker than 0 counts as 0.
-        turned: [3, 3] rotation, the axes (left, posterior, superior) of the head in columns, in the patient's; the maps
-            then lie along them.
-        views: how often the image is looked at, 1 to 4; see `VIEWS`.
-        listener: hears the progress as step "read"; raises Cancelled to stop.
-    """
-    return Reader(network).begin(image, turned).look(views, listener)
 
 
 def _grid(frame: Frame, spacing_mm: float, multiple: int, turned: np.ndarray | None) -> Frame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import slicer
@@ -14,6 +14,16 @@ from slicer.util import VTKObservationMixin
 from SpikeRegSlicerLib.exchange import Exchange
 from SpikeRegSlicerLib.jobs import Job, JobError, State
 from SpikeRegSlicerLib.process import WorkerProcess
+
+
+def checkNames(options: dict[str, Any], known: Collection[str], error: type[JobError]) -> None:
+    """
+    Raises:
+        JobError: the library has no option of one of these names; of the kind `error`.
+    """
+    unknown = ", ".join(sorted(options.keys() - set(known)))
+    if unknown:
+        raise error(_("{unknown}: unknown; choose among {known}.").format(unknown=unknown, known=", ".join(known)))
 
 
 class BackgroundJobs(VTKObservationMixin):
@@ -71,17 +81,21 @@ class BackgroundJobs(VTKObservationMixin):
 
     # --- what a kind of run uses ------------------------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Put a job in the queue; `endJob` is to be called at its end."""
+    def submit(
+        self, job: Job, onProgress: Callable[[str, float, str], None] | None, onDone: Callable[[Any], None] | None
+    ) -> None:
+        """Put a job in the queue; `endJob` is to be called at its end. `onProgress` and `onDone`: see `Job`."""
+        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
         self.jobs.append(job)
         self._observe()
         self.process.submit(job)
 
     def endJob(self, job: Job) -> None:
-        """A job has ended: nothing of it is kept outside the scene."""
+        """A job has ended: nothing of it is kept outside the scene, and who asked for it hears of it."""
         shutil.rmtree(job.folder, ignore_errors=True)
         self.jobs.remove(job)
         self._observe()
+        job.onDone(job)
 
     def newFolder(self, error: type[JobError]) -> str:
         """A folder for a new job.

@@ -123,6 +123,7 @@ class Job:
         error: raised for one that gave no result.
         shares: stage of the worker -> its share in the time of such a run, see `progress.Progress`.
         onProgress: called with stage, fraction of it in 0..1 and a message.
+        onDone: called once, with this job, when it is finished, failed or cancelled and out of the queue.
         onEnd: called once, with this job, in its last state.
         stage, doing: what the worker said last that it is at.
         path: of the file that lists the others, once that is written.
@@ -138,6 +139,7 @@ class Job:
     reads: tuple[Any, ...] = ()
     load: Callable[[Any], None] = lambda job: None
     onProgress: Callable[[str, float, str], None] = lambda stage, fraction, message: None
+    onDone: Callable[[Any], None] = lambda job: None
     onEnd: Callable[[Any], None] = lambda job: None
     stage: str = ""
     doing: str = ""

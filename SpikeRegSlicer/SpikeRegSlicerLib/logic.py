@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from SpikeRegLib.options.options import OPTIONS
 from SpikeRegLib.presets.preset import parse_preset
 from SpikeRegLib.text.toml_text import toml_text
-from SpikeRegSlicerLib.background import BackgroundJobs
+from SpikeRegSlicerLib.background import BackgroundJobs, checkNames
 from SpikeRegSlicerLib.library import torchIsInstalled
 from SpikeRegSlicerLib.process import WorkerProcess
 from SpikeRegSlicerLib.products import replaceRun, warpAgain
@@ -70,7 +70,7 @@ class Registrations(BackgroundJobs):
             RegistrationError: it cannot be started, or (with `wait`) gave no result.
         """
         nodes = {item.name: options.pop(item.name) for item in fields(Inputs) if item.name in options}
-        _checkNames(options)
+        checkNames(options, OPTIONS, RegistrationError)
         job = self.start(
             Inputs(**{"fixed": fixed, "moving": moving, **nodes}),
             {"preset": preset, **options},
@@ -112,10 +112,9 @@ class Registrations(BackgroundJobs):
             reads=inputs.nodes,
             prepare=self._prepare,
             load=self._load,
-            onEnd=self._onEnd,
+            onEnd=self.endJob,
         )
-        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
-        self.submit(job)
+        self.submit(job, onProgress, onDone)
         return job
 
     def problems(self, inputs: Inputs) -> list[str]:
@@ -156,10 +155,6 @@ class Registrations(BackgroundJobs):
         keys["out"], keys["outputs"] = os.path.join(job.folder, "out"), list(FILES)
         return keys
 
-    def _onEnd(self, job: Registration) -> None:
-        self.endJob(job)
-        job.onDone(job)
-
     def _load(self, job: Registration) -> None:
         scene = slicer.mrmlScene
         for attribute in ("transform", "warped"):
@@ -180,15 +175,3 @@ class Registrations(BackgroundJobs):
             return False
         warpAgain(run)
         return True
-
-
-def _checkNames(options: dict[str, Any]) -> None:
-    """
-    Raises:
-        RegistrationError: the library has no option of one of these names.
-    """
-    unknown = ", ".join(sorted(options.keys() - OPTIONS.keys()))
-    if unknown:
-        raise RegistrationError(
-            _("{unknown}: unknown; choose among {known}.").format(unknown=unknown, known=", ".join(OPTIONS))
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +25,6 @@ class Registration(Job):
         presetText: TOML text of the preset, where that is in no file.
         outputs: nodes to fill.
         name: of the run's folder in the subject hierarchy.
-        onDone: called once, with this registration, when it is finished, failed or cancelled.
         run: what it made, once finished.
     """
 
@@ -38,7 +36,6 @@ class Registration(Job):
     outputs: Outputs
     name: str
     presetText: str = ""
-    onDone: Callable[[Registration], None] = lambda job: None
     run: Run | None = None
 
     @property

@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import progress
-from SpikeRegSlicerLib.background import BackgroundJobs
+from SpikeRegSlicerLib.background import BackgroundJobs, checkNames
 from SpikeRegSlicerLib.display.structures_table import fillStructuresTable
 from SpikeRegSlicerLib.jobs import Job, JobError
 from SpikeRegSlicerLib.library import torchIsInstalled
@@ -35,7 +35,6 @@ class Segmentation(Job):
     Attributes:
         volume: node; it is read when its turn comes.
         options: of the worker, by the library's names.
-        onDone: called once, with this segmentation, when it is finished, failed or cancelled.
         node: vtkMRMLSegmentationNode that it made or brought up to date, once finished.
     """
 
@@ -44,7 +43,6 @@ class Segmentation(Job):
 
     volume: Any
     options: dict[str, Any]
-    onDone: Callable[[Segmentation], None] = lambda job: None
     node: Any = None
 
     @property
@@ -69,7 +67,7 @@ class Segmentations(BackgroundJobs):
         Args:
             volume: node; its own grid is that of the segments, its parent transform theirs.
             wait: return when it is done; Slicer stays alive meanwhile.
-            onProgress, onDone: see `Segmentation`.
+            onProgress, onDone: see `Job`.
             options: threads, allow_few_values, allow_nonfinite, as of `SpikeRegLib.segment`.
 
         Returns:
@@ -79,11 +77,7 @@ class Segmentations(BackgroundJobs):
         Raises:
             SegmentationError: it cannot be started, or (with `wait`) gave no result.
         """
-        unknown = ", ".join(sorted(options.keys() - set(OPTIONS)))
-        if unknown:
-            raise SegmentationError(
-                _("{unknown}: unknown; choose among {known}.").format(unknown=unknown, known=", ".join(OPTIONS))
-            )
+        checkNames(options, OPTIONS, SegmentationError)
         found = self.segmentationProblems(volume)
         if found:
             raise SegmentationError("\n".join(found))
@@ -96,8 +90,7 @@ class Segmentations(BackgroundJobs):
             load=_loadSegmentation,
             onEnd=self._onSegmentationEnd,
         )
-        job.onProgress, job.onDone = onProgress or job.onProgress, onDone or job.onDone
-        self.submit(job)
+        self.submit(job, onProgress, onDone)
         return self.wait(job) if wait else job
 
     def segmentationProblems(self, volume: Any) -> list[str]:
@@ -131,7 +124,6 @@ class Segmentations(BackgroundJobs):
     def _onSegmentationEnd(self, job: Segmentation) -> None:
         job.message = _worded(job, job.message)
         self.endJob(job)
-        job.onDone(job)
 
 
 def _loadSegmentation(job: Segmentation) -> None:

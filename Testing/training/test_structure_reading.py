@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from SpikeRegLib.anatomy.reading import VIEWS, Reader, read_structures
+from SpikeRegLib.anatomy.reading import VIEWS, Reader, StructureMaps
 from SpikeRegLib.anatomy.structures import CLASS_OF, CLASSES, WHITE_MATTER, mirrored_classes
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
@@ -29,8 +29,12 @@ def image() -> Volume:
     return Volume(data, Frame((30, 40, 35), origin=(-20.0, 7.0, 3.0), spacing=(1.5, 1.0, 2.0)))
 
 
+def read(network: AnalogUNet, image: Volume) -> StructureMaps:
+    return Reader(network).begin(image).look(1)
+
+
 def test_the_maps_cover_the_image_at_two_mm_along_the_axes_of_the_patient(network, image):
-    maps = read_structures(network, image)
+    maps = read(network, image)
     assert maps.logits.shape == (CLASSES, *maps.frame.shape) and maps.frame.spacing == (2.0, 2.0, 2.0)
     assert np.array_equal(maps.frame.direction, Frame((1, 1, 1)).direction)
     for place in (maps.frame.inverse_matrix @ image.frame.matrix @ np.array([*corner, 1.0]) for corner in (
@@ -44,22 +48,22 @@ def test_an_image_stored_the_other_way_round_is_read_alike(network, image):
     turned = np.diag([-1.0, 1.0, 1.0])
     last = (image.frame.matrix @ np.array([image.frame.size[0] - 1, 0, 0, 1.0]))[:3]
     frame = replace(image.frame, origin=tuple(map(float, last)), direction=tuple(map(float, turned.ravel())))
-    stored = read_structures(network, Volume(image.data.flip(2), frame))
-    assert stored.frame == read_structures(network, image).frame
-    assert torch.allclose(stored.logits, read_structures(network, image).logits, atol=1e-4)
+    stored = read(network, Volume(image.data.flip(2), frame))
+    assert stored.frame == read(network, image).frame
+    assert torch.allclose(stored.logits, read(network, image).logits, atol=1e-4)
 
 
 def test_an_image_elsewhere_has_its_maps_there(network, image):
     moved = replace(image, frame=replace(image.frame, origin=(30.0, -43.0, 53.0)))
-    here, there = read_structures(network, image), read_structures(network, moved)
+    here, there = read(network, image), read(network, moved)
     assert torch.allclose(here.logits, there.logits, atol=1e-4)
     assert np.allclose(np.subtract(there.frame.origin, here.frame.origin), (50.0, -50.0, 50.0))
 
 
 @pytest.mark.parametrize("factor", [0.01, 300.0])
 def test_the_unit_of_intensities_does_not_matter(network, image, factor):
-    scaled = read_structures(network, replace(image, data=image.data * factor))
-    assert torch.allclose(scaled.logits, read_structures(network, image).logits, atol=1e-2)
+    scaled = read(network, replace(image, data=image.data * factor))
+    assert torch.allclose(scaled.logits, read(network, image).logits, atol=1e-2)
 
 
 class Copies(AnalogUNet):
