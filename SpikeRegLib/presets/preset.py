@@ -86,8 +86,8 @@ class Preset:
         model: name of a shipped weights file without suffix, or a path; empty without a network.
         fine_model: of a second network for one more pass at its smaller voxel size; empty for none.
         regularisation: factor on the smoothing lengths of every refinement level; a run's own factor comes on top.
-        across_contrasts: one more factor on those of the refinement (not of a neural field), where similarity "auto" finds
-            two contrasts: they say less of small places.
+        across_contrasts: one more factor on those of the refinement (not of a neural field), where similarity "auto"
+            finds two contrasts: they say less of small places.
         refine: the instance optimisation that follows.
         field: of a neural deformation field; what suits the method where it is left out.
         structures: name of the weights, or a path, of a network that names structures in each image; what they are used
