@@ -1,9 +1,9 @@
 """Coarse levels optimised both ways: fixed -> moving, and moving -> fixed inverted; the finer ones start from the mean.
 
 An optimisation favours the image whose grid it works on (its voxels are weighed, its slopes are not), and what it makes
-of noise is its own. The mean of both ways has less of either: on pairs of development subjects about the same overlap at
-less roughness (`Benchmarks/anatomy_uses.py`: all, and all, one way). Symmetric methods (Avants et al. 2008) optimise both at once; here
-each way is the plain optimisation, so that everything it can do is the same.
+of noise is its own. The mean of both ways has less of either: on pairs of development subjects about the same overlap
+at less roughness (`Benchmarks/anatomy_uses.py`: all, and all, one way). Symmetric methods (Avants et al. 2008) optimise
+both at once; here each way is the plain optimisation, so that everything it can do is the same.
 """
 
 from __future__ import annotations
