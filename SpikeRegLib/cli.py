@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from SpikeRegLib import __version__
 from SpikeRegLib.commands import COMMANDS, streams
-from SpikeRegLib.commands.endings import explain
 from SpikeRegLib.errors import Cancelled
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.allocator import keep_freed_memory
+from SpikeRegLib.system.endings import explain
 from SpikeRegLib.system.itk_names import check_utf8
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from SpikeRegLib import __version__
-from SpikeRegLib.commands.endings import explain
 from SpikeRegLib.commands.events import JsonLines
 from SpikeRegLib.commands.register import registered
 from SpikeRegLib.commands.requests import Desk, Quit, Request, SegmentationRequest, Understanding, read_object
@@ -32,6 +31,7 @@ from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.system import interrupt
 from SpikeRegLib.system.allocator import give_back_freed_memory
+from SpikeRegLib.system.endings import explain
 
 if TYPE_CHECKING:
     from types import FrameType

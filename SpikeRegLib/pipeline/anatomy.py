@@ -176,9 +176,10 @@ def _stage(name: str, step: str, make: Any, *follows: str, reads: tuple[str, ...
 
 STRUCTURES_NETWORK = _stage("structures network", "prepare", _network, reads=("structures_file",))
 ANATOMY = tuple(
-    _stage(f"{side} anatomy", "align", partial(_read, side, begin), "structures network", f"{side} input", reads=())
+    Stage(f"{side} anatomy", "align", partial(_read, side, begin), follows=("structures network", f"{side} input"),
+          side=side)
     for side, begin in (("fixed", 0.0), ("moving", 0.1))
-)
+)  # fmt: skip
 SIDES = tuple(
     # Everything that is computed depends on the mask, so the threads are its settings, too.
     _stage(f"{side} mask", "align", partial(_side, side), f"{side} input", f"{side} anatomy",

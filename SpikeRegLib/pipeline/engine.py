@@ -44,7 +44,7 @@ def register(
         InputError: something given cannot be used.
         Cancelled: the listener asked to stop.
     """
-    values = _chosen(Options.of(**options))
+    values = choices(Options.of(**options))
     memory = memory or Memory()
     values |= {"fixed": fixed, "moving": moving, "device": choose_device(values["device"])}
     values["threads"] = set_threads(values["threads"])
@@ -55,8 +55,10 @@ def register(
     return registration
 
 
-def _chosen(options: Options) -> dict[str, Any]:
+def choices(options: Options) -> dict[str, Any]:
     """What the stages read: options, the fields of the preset, the files of networks, and what a field is to do.
+
+    Everything that a result depends on besides the images is in here or in the files that it names.
 
     Raises:
         InputError: options that do not go with the method.
@@ -120,7 +122,7 @@ def run_plan(plan: Plan, values: Mapping[str, Any], clock: Clock, memory: Memory
                 continue
             work = replace(work, follows=tuple(name for name in stage.follows if name in kept))
             found[stage.name] = memory.recall(
-                stage.name, partial(stage.make, work, settings), key=settings, after=work.follows
+                stage.name, partial(stage.make, work, settings), key=settings, after=work.follows, side=stage.side
             )
         clock.end(step)
     return found

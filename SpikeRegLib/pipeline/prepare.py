@@ -106,8 +106,8 @@ def _side_stages(side: str, done: float) -> tuple[Stage, ...]:
         return found
 
     return (
-        Stage(image, "prepare", read_image, reads=(side, "allow_nonfinite", "allow_few_values")),
-        Stage(bare, "prepare", read_masks, reads=(f"{side}_mask", f"{side}_leave_out"), follows=(image,)),
+        Stage(image, "prepare", read_image, reads=(side, "allow_nonfinite", "allow_few_values"), side=side),
+        Stage(bare, "prepare", read_masks, reads=(f"{side}_mask", f"{side}_leave_out"), follows=(image,), side=side),
         Stage(f"{side} segmentation", "prepare", read_labels, reads=(f"{side}_labels",), follows=(image,)),
         Stage(f"{side} points", "prepare", read_points, reads=(points,), follows=(bare,), kept=False),
     )

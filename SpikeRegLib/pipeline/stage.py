@@ -90,6 +90,8 @@ class Stage:
         settings: (chosen, work) -> what it is going to do; compared by ==. By default all that it reads, by name.
         kept: whether a later run takes the value over; else it is made in every run, at once, and only settings and
             stages that are not kept may use it.
+        side: "fixed" or "moving" where its value depends on that image alone, and would be the same for that image on
+            the other side; its settings are then a table whose names begin with the side.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Stage:
     follows: tuple[str, ...] = ()
     settings: Callable[[Chosen, Work], Any] | None = None
     kept: bool = True
+    side: str = ""
 
     def choose(self, values: Mapping[str, Any], work: Work) -> Any:
         """The settings that the options `values` ask for."""

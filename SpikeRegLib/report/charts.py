@@ -1,4 +1,4 @@
-"""Charts as inline SVG: bars of spike rates, Dice before and after, time per stage."""
+"""Charts as inline SVG: bars of spike rates, Dice before and after, distributions of figures."""
 
 from __future__ import annotations
 
@@ -41,6 +41,39 @@ def overlap_rows(rows: Sequence[tuple[str, float | None, float]]) -> str:
         text = f"{after:.3f}" if before is None else f"{before:.3f} → {after:.3f}"
         parts.append(f'<text x="{left + _PLOT + 12}" y="{y + 4}" class="value">{text}</text>')
     return _svg(left, height, parts, "Dice of each label")
+
+
+def histogram(values: Sequence[float], name: str, text: str = "{:.2f}", bins: int = 16) -> str:
+    """How often values fall into each of `bins` equal parts between the smallest and the largest, with their median.
+
+    Args:
+        values: finite, not all equal.
+        name: of what they are, for readers who do not see it.
+        text: format of the ends and of the median.
+    """
+    low, high, width, height = min(values), max(values), 300.0, 90.0
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, int(bins * (value - low) / (high - low)))] += 1
+    parts = []
+    for n, found in enumerate(counts):
+        x, tall = n * width / bins, height * found / max(counts)
+        if found:
+            parts.append(
+                f'<rect x="{x + 1:.1f}" y="{14 + height - tall:.1f}" width="{width / bins - 2:.1f}" '
+                f'height="{tall:.1f}" class="bar"><title>{found}</title></rect>'
+            )
+    middle = sorted(values)[len(values) // 2]
+    at = width * (middle - low) / (high - low)
+    place = min(max(at, 40.0), width - 40.0)
+    parts.append(f'<line x1="{at:.1f}" y1="12" x2="{at:.1f}" y2="{14 + height}" class="loss"/>')
+    parts.append(f'<text x="{place:.1f}" y="9" class="tick">median {escape(text.format(middle))}</text>')
+    parts.append(f'<line x1="0" y1="{14 + height}" x2="{width}" y2="{14 + height}" class="rule"/>')
+    parts.append(f'<text x="0" y="{height + 30}" class="value">{escape(text.format(low))}</text>')
+    end = escape(text.format(high))
+    parts.append(f'<text x="{width}" y="{height + 30}" class="value" style="text-anchor:end">{end}</text>')
+    size = f'viewBox="0 0 {width} {height + 36}"'
+    return f'<svg class="chart" {size} role="img" aria-label="{escape(name)}">{"".join(parts)}</svg>'
 
 
 def round_up(value: float) -> float:

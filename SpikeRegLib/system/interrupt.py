@@ -8,11 +8,12 @@ from types import FrameType
 
 from SpikeRegLib.errors import Cancelled
 
-_state = {"asked": False, "raised": False, "committed": False}
+_state = {"asked": False, "raised": False, "committed": False, "late": False}
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state["committed"] or _state["raised"]:
+        _state["late"] = True
         return  # the results are complete, or the clean-up after the signal is under way
     _state["asked"] = True
     if not _inside_itk(frame):
@@ -39,7 +40,21 @@ def watch_signals() -> None:
 
 def begin() -> None:
     """A new run in this process: nobody asked it to stop, and it has put no results in place."""
-    _state.update(asked=False, raised=False, committed=False)
+    _state.update(asked=False, raised=False, committed=False, late=False)
+
+
+def begin_next() -> None:
+    """One more run of several in this process; a signal that came while the last one ended stops this one.
+
+    Raises:
+        Cancelled: there was one.
+    """
+    late = _state["late"]
+    check()
+    begin()
+    if late:
+        ask()
+        check()
 
 
 def ask() -> None:
