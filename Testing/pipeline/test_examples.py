@@ -8,6 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cohorts
 import pytest
 
 from SpikeRegLib import read_labels, read_points
@@ -33,7 +34,9 @@ def run(monkeypatch, tmp_path, capsys):
 
 def test_every_example_is_tested_and_named_in_the_list():
     examples = {path.stem for path in EXAMPLES.glob("*.py")} - {"bundled"}
-    assert examples == {"look_at_the_numbers", "carry_labels_and_points", "cohort_with_landmarks"}
+    assert examples == {
+        "look_at_the_numbers", "carry_labels_and_points", "cohort_with_landmarks", "slurm_cohort"
+    }  # fmt: skip
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert all(f"({name}.py)" in listed for name in examples)
 
@@ -74,3 +77,13 @@ def test_a_cohort_goes_on_after_a_pair_that_fails(run, tmp_path):
     with (tmp_path / "second" / "summary.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["id"] == "lost" and "no.csv: no such file" in row["problem"]
+
+
+@pytest.mark.slow
+def test_jobs_of_a_queue_do_the_rows_of_a_table(tmp_path):
+    table = cohorts.make_cohort(tmp_path, 4)
+    words = ["--out", str(tmp_path / "out"), "--jobs", "2", "--here", *cohorts.command(tmp_path)[7:]]
+    process = cohorts.start([sys.executable, str(EXAMPLES / "slurm_cohort.py"), str(table), *words])
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert "4 rows: " in out and len(cohorts.finished(tmp_path)) == 4
