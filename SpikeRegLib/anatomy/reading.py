@@ -21,7 +21,7 @@ from SpikeRegLib.images.boxes import bounding_box
 from SpikeRegLib.images.frames import Frame, world_aligned
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.deploy import deploy
-from SpikeRegLib.networks.passes import energy_of, run_network
+from SpikeRegLib.networks.passes import energy_of, rate_maps, run_network
 from SpikeRegLib.progress import Listener, Progress, part_of_stage, silent
 from SpikeRegLib.space.transforms import AffineTransform, warp_image
 from SpikeRegLib.spiking.activity import ActivityRecorder, LayerActivity, sum_layers
@@ -56,6 +56,8 @@ class StructureMaps:
         layers: spikes and operations of every layer, of all looks; empty for a dense network.
         energy: operations of all looks.
         arithmetic: in which the network ran, see `networks.deploy`.
+        looks: how many there were.
+        rates: layer -> spike rate of the first look on the layer's grid; only where they were asked for.
     """
 
     logits: torch.Tensor
@@ -63,6 +65,8 @@ class StructureMaps:
     layers: list[LayerActivity] = field(default_factory=list)
     energy: EnergyTable | None = None
     arithmetic: str = "float32"
+    looks: int = 1
+    rates: dict[str, Volume] = field(default_factory=dict)
 
     @property
     def classes(self) -> torch.Tensor:
@@ -80,10 +84,12 @@ class Reader:
 
     Args:
         network: dense or spiking, with a structures head.
+        rates: keep the spike rate of every layer as a volume.
     """
 
-    def __init__(self, network: RegistrationUNet) -> None:
+    def __init__(self, network: RegistrationUNet, *, rates: bool = False) -> None:
         self.network = network.eval()
+        self.rates = rates
         self.ready = deploy(self.network, "cpu")
 
     def begin(self, image: Volume, turned: np.ndarray | None = None) -> Reading:
@@ -133,11 +139,17 @@ class Reading:
             sum_layers([recorder.layers for recorder in self._recorders]),
             energy_of(reader.network, self.frame, self._recorders, self._looks),
             getattr(reader.ready, "arithmetic", "float32"),
+            self._looks,
+            rate_maps([recorder.maps for recorder in self._recorders[:1]], self.frame, reader.network.spec),
         )
 
     def _look(self, view: View, listener: Listener) -> torch.Tensor:
         network = self._reader.network
-        recorder = ActivityRecorder(network.spec, self.frame.shape) if isinstance(network, SpikingUNet) else None
+        recorder = None
+        if isinstance(network, SpikingUNet):
+            # Other looks are moved by a voxel, which coarse layers cannot undo.
+            keeps = self._reader.rates and not self._recorders
+            recorder = ActivityRecorder(network.spec, self.frame.shape, maps=keeps)
         shift = view.voxels
         shown = functional.pad(self._seen, (shift, -shift) * 3)
         output = run_network(

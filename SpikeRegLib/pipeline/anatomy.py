@@ -81,7 +81,7 @@ def _network(work: Work, settings: dict[str, Any]) -> StructureModel | None:
     return None if file.given is None else load_structure_model(file.given)
 
 
-def _read(side: str, begin: float, work: Work, settings: Any) -> FoundHead | None:
+def _read(side: str, begin: float, work: Work, settings: dict[str, Any]) -> FoundHead | None:
     known: StructureModel | None = work["structures network"]
     if known is None:
         return None
@@ -90,7 +90,9 @@ def _read(side: str, begin: float, work: Work, settings: Any) -> FoundHead | Non
     def heard(progress: Progress) -> None:
         work.listener(Progress("align", begin + 0.1 * progress.fraction, f"structures of the {side} image"))
 
-    return find_head(known.network, known.layout, given.image, views=len(VIEWS), listener=heard)
+    return find_head(
+        known.network, known.layout, given.image, views=len(VIEWS), rates=settings["spike_maps"], listener=heard
+    )
 
 
 def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:
@@ -176,8 +178,8 @@ def _stage(name: str, step: str, make: Any, *follows: str, reads: tuple[str, ...
 
 STRUCTURES_NETWORK = _stage("structures network", "prepare", _network, reads=("structures_file",))
 ANATOMY = tuple(
-    Stage(f"{side} anatomy", "align", partial(_read, side, begin), follows=("structures network", f"{side} input"),
-          side=side)
+    Stage(f"{side} anatomy", "align", partial(_read, side, begin), reads=("spike_maps",),
+          follows=("structures network", f"{side} input"), side=side)
     for side, begin in (("fixed", 0.0), ("moving", 0.1))
 )  # fmt: skip
 SIDES = tuple(

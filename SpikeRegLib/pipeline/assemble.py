@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from SpikeRegLib.anatomy.pose import FoundHead
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.passes import Prediction
 from SpikeRegLib.pipeline.anatomy import anatomy_facts, warnings_of
@@ -20,6 +21,7 @@ from SpikeRegLib.pipeline.stage import Chosen, Stage, Work
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.space.transforms import AffineTransform, Transform
+from SpikeRegLib.spiking.activity import LayerActivity
 from SpikeRegLib.system.versions import versions
 
 _READS = (
@@ -93,7 +95,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         "hd95_mm": None if overlap is None else overlap.hd95_mm,
         "tre_mm": _landmarks(fixed.points, moving.points, base, mapping.transform),
         "anatomy": anatomy_facts(work, settings["structures_for"]),
-        "spikes": _spikes(prediction),
+        "spikes": _spikes(prediction) or _spikes_of_reading(work),
         "energy": None if prediction is None or not prediction.layers else prediction.energy.as_result(),
     }  # fmt: skip
     if settings["refinement"]["landmark_weight"] and result["tre_mm"] is not None:
@@ -115,7 +117,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         warped_labels=None if overlap is None else overlap.warped,
         fixed_labels=work["fixed segmentation"],
         coded=field.coded if field is not None and whole else None,
-        spike_maps={} if prediction is None else prediction.maps,
+        spike_maps=_spike_maps(prediction, work),
         result=result,
     )
 
@@ -164,16 +166,47 @@ def _landmarks(
 
 
 def _spikes(prediction: Prediction | None) -> dict[str, Any] | None:
+    """Of the network that predicts the deformation."""
     if prediction is None or not prediction.layers:
         return None
-    layers = prediction.layers
-    updates = sum(layer.neuron_updates for layer in layers)
-    receiving = [layer for layer in layers if layer.analog_macs == 0]
     return {
+        "network": "registration",
         "timesteps": prediction.timesteps,
         "passes": prediction.passes_run,
         "passes_kept": prediction.passes,
         "views": prediction.views,
+        **_activity(prediction.layers),
+    }
+
+
+def _spikes_of_reading(work: Work) -> dict[str, Any] | None:
+    """Of the network that names structures, where it is the only one: what it did in the fixed image."""
+    found: FoundHead | None = work["fixed anatomy"]
+    if found is None or not found.maps.layers:
+        return None
+    layers = found.maps.layers
+    return {
+        "network": "structures",
+        "timesteps": layers[0].timesteps,
+        "passes": 1,
+        "passes_kept": 1,
+        "views": found.maps.looks,
+        **_activity(layers),
+    }
+
+
+def _spike_maps(prediction: Prediction | None, work: Work) -> dict[str, Volume]:
+    """Rates of the network that predicts the deformation; without one, of the one that names structures."""
+    if prediction is not None and prediction.layers:
+        return prediction.maps
+    found: FoundHead | None = work["fixed anatomy"]
+    return {} if found is None else found.maps.rates
+
+
+def _activity(layers: list[LayerActivity]) -> dict[str, Any]:
+    updates = sum(layer.neuron_updates for layer in layers)
+    receiving = [layer for layer in layers if layer.analog_macs == 0]
+    return {
         "mean_rate": sum(layer.count for layer in layers) / updates,
         "mac_weighted_rate": sum(layer.synaptic_ops for layer in receiving)
         / sum(layer.dense_macs * layer.timesteps for layer in receiving),

@@ -91,7 +91,7 @@ class Stage:
         kept: whether a later run takes the value over; else it is made in every run, at once, and only settings and
             stages that are not kept may use it.
         side: "fixed" or "moving" where its value depends on that image alone, and would be the same for that image on
-            the other side; its settings are then a table whose names begin with the side.
+            the other side; its settings are then a table, in whose names the side may stand.
     """
 
     name: str

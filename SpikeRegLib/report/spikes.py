@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from SpikeRegLib.images.volumes import Volume
 
 
+_WHOSE = {"structures": "Of the network that names structures, as it read the fixed image. "}
+
+
 def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Plane) -> str:
     """Section "Spikes"; empty where no spiking network ran.
 
@@ -48,13 +51,14 @@ def spikes_part(result: dict[str, Any], spike_maps: dict[str, Volume], plane: Pl
     mean = f"{percent(spikes.get('mean_rate'))} on average over {spikes.get('timesteps')} time steps"
     if (spikes.get("passes") or 1) > 1:
         mean += f" and {spikes['passes']} passes"
+    whose = _WHOSE.get(str(spikes.get("network")), "")
     return section(
         "Spikes",
         "<h3>Mean rate of each layer</h3>",
         bars,
         f"<details><summary>All layers as a table</summary>{table(head, rows)}</details>",
         _maps(spike_maps, plane) if spike_maps else "",
-        note=f"The rate is the share of time steps in which a neuron fires: {mean}.",
+        note=f"{whose}The rate is the share of time steps in which a neuron fires: {mean}.",
     )
 
 
