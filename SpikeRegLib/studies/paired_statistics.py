@@ -8,13 +8,16 @@ on the wide side.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from SpikeRegLib.errors import InputError
 
 RESAMPLES, SEED = 10_000, 0
+FEWEST_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,43 @@ class Comparison:
         return asdict(self)
 
 
+def scipy_stats() -> Any:
+    """`scipy.stats`, which only comparisons need.
+
+    Raises:
+        InputError: SciPy is not installed; says how to install it.
+    """
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise InputError(
+            "--compare: the tests of two methods need SciPy; install it with `pip install spikereg[studies]`"
+        ) from error
+    return stats
+
+
 def tost(differences: np.ndarray, margin: float) -> float:
-    """The larger p of the two one-sided t tests of mean > -margin and mean < margin."""
-    lower = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-    upper = stats.ttest_1samp(differences, margin, alternative="less").pvalue
-    return float(max(lower, upper))
+    """The larger p of the two one-sided t tests of mean > -margin and mean < margin; `differences` is [pairs]."""
+    return max(_t_test(differences, -margin, "greater"), _t_test(differences, margin, "less"))
 
 
 def wilcoxon_tost(differences: np.ndarray, margin: float) -> float:
     """The larger p of the two one-sided signed-rank tests of a centre above -margin and below margin."""
-    lower = stats.wilcoxon(differences + margin, alternative="greater").pvalue
-    upper = stats.wilcoxon(differences - margin, alternative="less").pvalue
-    return float(max(lower, upper))
+    return max(_signed_rank(differences + margin, "greater"), _signed_rank(differences - margin, "less"))
+
+
+def _t_test(differences: np.ndarray, centre: float, alternative: str) -> float:
+    """p of Student's t test of the mean against `centre`; that of the limit where all differences are equal."""
+    above = float(differences.mean()) - centre
+    if np.ptp(differences) == 0:
+        true = {"greater": above > 0, "less": above < 0, "two-sided": above != 0}[alternative]
+        return 0.0 if true else 1.0
+    return float(scipy_stats().ttest_1samp(differences, centre, alternative=alternative).pvalue)
+
+
+def _signed_rank(differences: np.ndarray, alternative: str) -> float:
+    """p of Wilcoxon's signed-rank test against 0; 1 where nothing differs."""
+    return float(scipy_stats().wilcoxon(differences, alternative=alternative).pvalue) if differences.any() else 1.0
 
 
 def pair_bootstrap(differences: np.ndarray) -> np.ndarray:
@@ -74,33 +102,50 @@ def pair_bootstrap(differences: np.ndarray) -> np.ndarray:
 
 
 def subject_bootstrap(differences: np.ndarray, pairs: list[tuple[str, str]]) -> np.ndarray:
-    """Means with subjects drawn with replacement, fixed and moving role alike; draws without a pair are left out."""
+    """Means with subjects drawn with replacement, fixed and moving role alike; draws without a pair are left out.
+
+    Args:
+        differences: [pairs].
+        pairs: fixed and moving subject of each. A pair inside one subject counts as often as that one is drawn.
+
+    Returns:
+        Up to RESAMPLES means.
+    """
     names = sorted({name for pair in pairs for name in pair})
     random = np.random.default_rng(SEED)
     times = random.multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
     fixed, moving = ([names.index(pair[role]) for pair in pairs] for role in (0, 1))
-    weights = times[:, fixed] * times[:, moving]
+    weights = times[:, fixed] * np.where(np.equal(fixed, moving), 1, times[:, moving])
     weights = weights[weights.sum(1) > 0]
     return (weights * differences).sum(1) / weights.sum(1)
 
 
-def compare(first: dict[str, float], second: dict[str, float], *, margin: float) -> Comparison:
+def compare(
+    first: Mapping[str, float],
+    second: Mapping[str, float],
+    *,
+    margin: float,
+    subjects: Mapping[str, tuple[str, str]] | None = None,
+) -> Comparison:
     """`first` minus `second` over the pairs both have.
 
     Args:
-        first, second: "fixed_moving" -> score.
+        first, second: pair -> score.
         margin: within which two methods count as equivalent, in the unit of the score.
+        subjects: pair -> its fixed and its moving subject; by default the pairs are named "fixed_moving".
 
     Raises:
         ValueError: fewer than three common pairs.
+        InputError: SciPy is not installed.
     """
     common = sorted(first.keys() & second.keys())
-    if len(common) < 3:
+    if len(common) < FEWEST_PAIRS:
         raise ValueError(f"{len(common)} common pairs; a comparison needs at least three")
     differences = np.array([first[pair] - second[pair] for pair in common])
     by_pair = pair_bootstrap(differences)
-    names = [pair.split("_") for pair in common]
-    by_subject = subject_bootstrap(differences, [(fixed, moving) for fixed, moving in names])
+    if subjects is None:
+        subjects = {pair: (fixed, moving) for pair in common for fixed, moving in [pair.split("_")]}
+    by_subject = subject_bootstrap(differences, [subjects[pair] for pair in common])
     within = np.abs(np.percentile(by_subject, (5, 95))).max() < margin
     return Comparison(
         pairs=len(common),
@@ -110,9 +155,9 @@ def compare(first: dict[str, float], second: dict[str, float], *, margin: float)
         subject_ci95=_interval(by_subject),
         tost_p=tost(differences, margin),
         wilcoxon_tost_p=wilcoxon_tost(differences, margin),
-        non_inferiority_p=float(stats.ttest_1samp(differences, -margin, alternative="greater").pvalue),
-        difference_p=float(stats.ttest_1samp(differences, 0.0).pvalue),
-        wilcoxon_p=float(stats.wilcoxon(differences).pvalue),
+        non_inferiority_p=_t_test(differences, -margin, "greater"),
+        difference_p=_t_test(differences, 0.0, "two-sided"),
+        wilcoxon_p=_signed_rank(differences, "two-sided"),
         margin=margin,
         equivalent_by_subjects=bool(within),
     )
