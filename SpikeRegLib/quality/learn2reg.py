@@ -14,7 +14,9 @@ image. Where they differ from ours:
 - Folds are counted there as det + 3 <= 0 after that clip, which never happens. So they are not given here; ours are the
   share of det <= 0.
 
-Dice is the same: 2 |A and B| / (|A| + |B|) of the labels that the fixed and the moving map both have.
+Dice is the same: 2 |A and B| / (|A| + |B|) of the labels that the fixed and the moving map both have. Moving labels are
+resampled by the nearest voxel in both; only for positions up to half a voxel outside the moving image, Learn2Reg reads
+background and everything here, as ITK, the outermost voxel.
 """
 
 from __future__ import annotations
