@@ -8,14 +8,13 @@ from typing import Any
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.studies.figures import FIGURES
-from SpikeRegLib.studies.paired_statistics import FEWEST_PAIRS, compare, scipy_stats
+from SpikeRegLib.studies.paired_statistics import FEWEST_PAIRS, compare, difference, scipy_stats
 from SpikeRegLib.text.json_text import read_json
 
 SCHEMA = 1
 _MARGINS = {"dice": 0.005}  # within which two methods count as equivalent, where no other margin is given
 _MORE_IS_BETTER = ("dice",)
 _BEFORE = ("before", "before_mm")  # registration: the same for all methods
-_EQUIVALENCE = ("tost_p", "wilcoxon_tost_p", "equivalent_by_subjects")
 _REMEDY = "give the evaluation.json of `spikereg evaluate RESULTS --out DIR`"
 
 
@@ -74,13 +73,14 @@ def compare_evaluations(
     values = {name: both for name in names if (both := _values(name, common, first, second))}
     metric, margin = _chosen(metric, margin, list(values))
     scipy_stats()
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, (one, other) in values.items():
-        found = compare(one, other, margin=margin or 1.0, subjects=subjects).as_result()
-        dropped = set() if name == metric and margin is not None else {"margin", "non_inferiority_p", *_EQUIVALENCE}
+        if name != metric or margin is None:
+            figures[name] = difference(one, other, subjects=subjects)
+            continue
+        figures[name] = compare(one, other, margin=margin, subjects=subjects).as_result()
         if name not in _MORE_IS_BETTER:
-            dropped.add("non_inferiority_p")
-        figures[name] = {key: value for key, value in found.items() if key not in dropped}
+            del figures[name]["non_inferiority_p"]
     return {"schema": SCHEMA, "metric": metric, "margin": margin, "figures": figures}
 
 

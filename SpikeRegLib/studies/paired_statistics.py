@@ -138,29 +138,51 @@ def compare(
         ValueError: fewer than three common pairs.
         InputError: SciPy is not installed.
     """
+    differences, by_subject = _drawn(first, second, subjects)
+    within = np.abs(np.percentile(by_subject, (5, 95))).max() < margin
+    return Comparison(
+        **_difference(differences, by_subject),
+        tost_p=tost(differences, margin),
+        wilcoxon_tost_p=wilcoxon_tost(differences, margin),
+        non_inferiority_p=_t_test(differences, -margin, "greater"),
+        margin=margin,
+        equivalent_by_subjects=bool(within),
+    )
+
+
+def difference(
+    first: Mapping[str, float],
+    second: Mapping[str, float],
+    *,
+    subjects: Mapping[str, tuple[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Those attributes of a `Comparison` that need no margin; arguments and errors as in `compare`."""
+    return _difference(*_drawn(first, second, subjects))
+
+
+def _drawn(
+    first: Mapping[str, float], second: Mapping[str, float], subjects: Mapping[str, tuple[str, str]] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The differences of the common pairs, and their means when subjects are drawn."""
     common = sorted(first.keys() & second.keys())
     if len(common) < FEWEST_PAIRS:
         raise ValueError(f"{len(common)} common pairs; a comparison needs at least three")
     differences = np.array([first[pair] - second[pair] for pair in common])
-    by_pair = pair_bootstrap(differences)
     if subjects is None:
         subjects = {pair: (fixed, moving) for pair in common for fixed, moving in [pair.split("_")]}
-    by_subject = subject_bootstrap(differences, [subjects[pair] for pair in common])
-    within = np.abs(np.percentile(by_subject, (5, 95))).max() < margin
-    return Comparison(
-        pairs=len(common),
-        mean=float(differences.mean()),
-        sd=float(differences.std(ddof=1)),
-        ci95=_interval(by_pair),
-        subject_ci95=_interval(by_subject),
-        tost_p=tost(differences, margin),
-        wilcoxon_tost_p=wilcoxon_tost(differences, margin),
-        non_inferiority_p=_t_test(differences, -margin, "greater"),
-        difference_p=_t_test(differences, 0.0, "two-sided"),
-        wilcoxon_p=_signed_rank(differences, "two-sided"),
-        margin=margin,
-        equivalent_by_subjects=bool(within),
-    )
+    return differences, subject_bootstrap(differences, [subjects[pair] for pair in common])
+
+
+def _difference(differences: np.ndarray, by_subject: np.ndarray) -> dict[str, Any]:
+    return {
+        "pairs": len(differences),
+        "mean": float(differences.mean()),
+        "sd": float(differences.std(ddof=1)),
+        "ci95": _interval(pair_bootstrap(differences)),
+        "subject_ci95": _interval(by_subject),
+        "difference_p": _t_test(differences, 0.0, "two-sided"),
+        "wilcoxon_p": _signed_rank(differences, "two-sided"),
+    }
 
 
 def _interval(samples: np.ndarray) -> tuple[float, float]:

@@ -30,13 +30,13 @@ def write(path, table):
     return str(path)
 
 
-FIRST = np.random.default_rng(1).normal(0.8, 0.03, 12)
-SECOND = FIRST - np.random.default_rng(2).normal(0.002, 0.004, 12)
+FIRST = np.random.default_rng(1).normal(0.8, 0.03, 16)
+SECOND = FIRST - np.random.default_rng(2).normal(0.002, 0.004, 16)
 
 
 def test_figures_are_compared_by_the_paired_statistics_with_the_subjects_of_the_pairs():
     found = compare_evaluations(evaluation(FIRST), evaluation(SECOND))
-    names = [f"p{n}" for n in range(12)]
+    names = [f"p{n}" for n in range(16)]
     subjects = {name: (f"s{n}", f"s{n + 1}") for n, name in enumerate(names)}
     expected = compare(
         dict(zip(names, FIRST, strict=True)), dict(zip(names, SECOND, strict=True)), margin=0.005, subjects=subjects
@@ -48,7 +48,7 @@ def test_figures_are_compared_by_the_paired_statistics_with_the_subjects_of_the_
 
 
 def test_equivalence_is_tested_of_one_figure_and_non_inferiority_only_where_more_is_better():
-    tre = {"tre_mm": np.linspace(1, 2, 12)}, {"tre_mm": np.linspace(1.1, 2.2, 12)}
+    tre = {"tre_mm": np.linspace(1, 2, 16)}, {"tre_mm": np.linspace(1.1, 2.2, 16)}
     one, other = (evaluation(FIRST, **columns) for columns in tre)
     found = compare_evaluations(one, other)["figures"]
     assert "tost_p" in found["dice"] and "non_inferiority_p" in found["dice"]
@@ -63,10 +63,10 @@ def test_equivalence_is_tested_of_one_figure_and_non_inferiority_only_where_more
 
 
 def test_pairs_without_a_value_and_figures_from_before_are_left_out():
-    one = evaluation(FIRST, tre_mm=[1.0] * 9 + [None] * 3, dice_before=FIRST)
-    other = evaluation(SECOND[:11], tre_mm=[2.0] * 11, dice_before=SECOND)
+    one = evaluation(FIRST, tre_mm=[1.0] * 9 + [None] * 7, dice_before=FIRST)
+    other = evaluation(SECOND[:14], tre_mm=np.linspace(2, 3, 14).tolist(), dice_before=SECOND)
     found = compare_evaluations(one, other)["figures"]
-    assert found["dice"]["pairs"] == 11 and found["tre_mm"]["pairs"] == 9
+    assert found["dice"]["pairs"] == 14 and found["tre_mm"]["pairs"] == 9
     assert list(found) == ["dice", "tre_mm"]
 
 
