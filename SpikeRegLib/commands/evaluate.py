@@ -30,7 +30,7 @@ two methods on the same pairs (needs SciPy: pip install spikereg[studies]):
   spikereg evaluate --compare A/evaluation.json B/evaluation.json
 
 pairs.csv: id,fixed_seg,moving_seg and/or id,fixed_points,moving_points, with paths relative to its folder; also, where
-known, fixed,moving,fixed_mask,fixed_subject,moving_subject.
+known, fixed,moving,fixed_subject,moving_subject.
 """
 
 

@@ -70,7 +70,7 @@ def _row(pair: StudyPair, folder: Path, name: str) -> dict[str, str]:
     from SpikeRegLib.studies.landmarks import read_landmarks
 
     interrupt.check()
-    row = {"id": pair.id, "fixed_subject": pair.subjects[0], "moving_subject": pair.subjects[1]}
+    row = {"id": pair.id}
     for column in ("fixed", "moving", "fixed_seg", "moving_seg"):
         path = getattr(pair, column)
         row[column] = "" if path is None else str(path.absolute())

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.studies.pairs import Study, StudyPair, check_ids
 
 _KINDS = ("seg", "points")
-_PATHS = ("fixed", "moving", "fixed_seg", "moving_seg", "fixed_points", "moving_points", "fixed_mask")
-_SUBJECTS = ("fixed_subject", "moving_subject")
-COLUMNS = ("id", *_PATHS[:-1], *_SUBJECTS)
+_PATHS = ("fixed", "moving", "fixed_seg", "moving_seg", "fixed_points", "moving_points")
+COLUMNS = ("id", *_PATHS)
 
 
 def read_manifest(path: Path) -> Study:
     """Read the pairs of a manifest.
 
     Columns: `id`; `fixed_seg` and `moving_seg`, or `fixed_points` and `moving_points`, or all four; and where they are
-    known `fixed` and `moving` (images), `fixed_mask`, `fixed_subject` and `moving_subject`. Others, such as options of
-    a registration, are not read. Paths are relative to the folder of the manifest. Without subjects, the names of the
-    files stand for them.
+    known `fixed` and `moving` (images), `fixed_subject` and `moving_subject`. Others, such as options of a
+    registration, are not read. Paths are relative to the folder of the manifest. Without subjects, a file stands for
+    one, and a pair that shares no file with another pair is a subject of its own.
 
     Raises:
         InputError: missing or unreadable file; a column that is missing or comes twice; a line with too many or too few
@@ -30,7 +31,16 @@ def read_manifest(path: Path) -> Study:
     """
     rows = _rows(path)
     check_ids([row["id"] for _, row in rows], str(path))
-    return Study(str(path), tuple(_pair(row, path, number) for number, row in rows))
+    pairs = [_pair(row, path, number) for number, row in rows]
+    used = Counter(subject for pair in pairs for subject in pair.subjects)
+    shared = [max(used[subject] for subject in pair.subjects) > 1 for pair in pairs]
+    return Study(
+        str(path),
+        tuple(
+            pair if joined or row.get("fixed_subject") else replace(pair, subjects=(pair.id, pair.id))
+            for pair, joined, (_, row) in zip(pairs, shared, rows, strict=True)
+        ),
+    )
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -74,7 +84,6 @@ def _pair(row: dict[str, str], path: Path, number: int) -> StudyPair:
         moving_seg=files.get("moving_seg"),
         fixed_points=files.get("fixed_points"),
         moving_points=files.get("moving_points"),
-        fixed_mask=files.get("fixed_mask"),
         subjects=(
             row.get("fixed_subject") or str(files[f"fixed_{measured[0]}"]),
             row.get("moving_subject") or str(files[f"moving_{measured[0]}"]),

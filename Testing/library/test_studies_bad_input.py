@@ -10,6 +10,7 @@ import pytest
 from study_examples import study
 
 from SpikeRegLib.cli import main
+from SpikeRegLib.studies.manifest import read_manifest
 
 
 def refused(capsys, *words):
@@ -137,3 +138,12 @@ def test_the_options_are_declared_without_torch_and_scipy():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_files_stand_for_subjects_and_pairs_without_a_shared_file_are_subjects_of_their_own(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("id,fixed_seg,moving_seg\na,x,y\nb,y,z\nc,p,q\n")
+    x, y, z = (str(tmp_path / name) for name in "xyz")
+    assert [pair.subjects for pair in read_manifest(path).pairs] == [(x, y), (y, z), ("c", "c")]
+    path.write_text("id,fixed_seg,moving_seg,fixed_subject,moving_subject\na,x,y,s,t\nb,p,q,t,u\n")
+    assert [pair.subjects for pair in read_manifest(path).pairs] == [("s", "t"), ("t", "u")]

@@ -154,7 +154,15 @@ def test_the_manifest_of_oasis_names_its_files_and_measures_the_same(tmp_path, m
     assert main(["evaluate", results, *dataset, "--out", str(tmp_path / "a")]) == 0
     assert main(["evaluate", results, "--manifest", manifest, "--out", str(tmp_path / "b")]) == 0
     one, other = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in "ab")
+    for pair in one["pairs"].values():  # in the manifest, the shared file stands for the shared subject
+        pair["subjects"] = [str(root / f"seg{subject}.nii.gz") for subject in pair["subjects"]]
     assert one["pairs"] == other["pairs"] and one["summary"] == other["summary"]
+    assert manifest_columns(manifest) == "id,fixed,moving,fixed_seg,moving_seg"
+
+
+def manifest_columns(path):
+    with open(path, encoding="utf-8") as file:
+        return file.readline().strip()
 
 
 @pytest.mark.parametrize(
