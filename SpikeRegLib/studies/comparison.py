@@ -8,7 +8,7 @@ from typing import Any
 
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.studies.figures import FIGURES
-from SpikeRegLib.studies.paired_statistics import FEWEST_PAIRS, compare, difference, scipy_stats
+from SpikeRegLib.studies.paired_statistics import FEWEST_PAIRS, compare, difference
 from SpikeRegLib.text.json_text import read_json
 
 SCHEMA = 1
@@ -72,7 +72,6 @@ def compare_evaluations(
     names = [name for name in FIGURES if not name.endswith(_BEFORE)]
     values = {name: both for name in names if (both := _values(name, common, first, second))}
     metric, margin = _chosen(metric, margin, list(values))
-    scipy_stats()
     figures: dict[str, dict[str, Any]] = {}
     for name, (one, other) in values.items():
         if name != metric or margin is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -147,6 +149,19 @@ def test_a_later_evaluation_replaces_the_earlier_one_and_nothing_else(tmp_path, 
     assert run(*words) == 2
     assert "was changed since" in capsys.readouterr().err
     assert (tmp_path / "out" / "per_pair.csv").read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_between_two_tables_leaves_none(tmp_path, capsys, monkeypatch):
+    example = study(tmp_path / "study", pairs=1)
+
+    def full(evaluation):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("SpikeRegLib.studies.evaluation_folder.per_label_csv", full)
+    before = sorted(tmp_path.iterdir())
+    assert run(example.results, "--manifest", example.manifest, "--out", tmp_path / "out") == 2
+    assert "the disk is full" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_groups_merge_labels_first(tmp_path):

@@ -110,6 +110,26 @@ def test_keypoints_count_voxels_and_lengths_follow_the_moving_image(tmp_path):
     assert pair["figures"]["tre_before_mm"] == pytest.approx(before, rel=1e-6)
 
 
+def test_the_manifest_of_a_list_of_pairs_holds_its_keypoints_in_mm(tmp_path):
+    """Whoever registers with it and measures with it gets the errors that the list gives."""
+    listed = submission(tmp_path / "data", (1, 2), frame=TURNED, task="LungCT")
+    (tmp_path / "data" / "landmarksTr").mkdir()
+    for subject in (1, 2):
+        points = np.random.default_rng(subject).uniform(3, 20, (20, 3))
+        np.savetxt(tmp_path / "data" / "landmarksTr" / f"LungCT_{subject:04}_0000.csv", points, "%.3f", ",")
+    (tmp_path / "results" / "0001_0002").mkdir(parents=True)
+    transform = DisplacementTransform(in_mm(smooth_field(largest=3.0), TURNED), TURNED)
+    write_transform(transform, tmp_path / "results" / "0001_0002" / "transform.h5")
+    manifest = str(tmp_path / "pairs.csv")
+    assert main(["evaluate", "--pairs", str(listed), "--write-manifest", manifest]) == 0
+    found = []
+    for source in (["--pairs", str(listed)], ["--manifest", manifest]):
+        out = tmp_path / source[0]
+        assert main(["evaluate", str(tmp_path / "results"), *source, "--out", str(out)]) == 0
+        found.append(json.loads((out / "evaluation.json").read_text())["pairs"]["0001_0002"]["figures"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and found[0]["tre_mm"] > 1
+
+
 def test_a_field_in_voxels_and_a_transform_in_mm_of_the_same_map_have_the_same_figures(tmp_path):
     listed = submission(tmp_path / "data", (395, 396), frame=TURNED)
     field = smooth_field(largest=3.0)
