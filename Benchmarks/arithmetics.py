@@ -14,11 +14,11 @@ import argparse
 import evaluation as data
 from cohort import load_networks
 from inference import FLOATS, ready
-from paired_statistics import compare
 from pareto import point
 
 from SpikeRegLib.networks.integer_convolution import available
 from SpikeRegLib.presets.preset import load_preset
+from SpikeRegLib.studies.paired_statistics import compare
 
 # Dice that rounding may cost or give.
 MARGIN = 0.001

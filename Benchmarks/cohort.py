@@ -36,7 +36,6 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 from evaluation import PairNames
-from paired_statistics import compare
 
 from SpikeRegLib import models, register
 from SpikeRegLib.networks.fine_pass import predict_fine
@@ -48,6 +47,7 @@ from SpikeRegLib.space.displacement import hold_border
 from SpikeRegLib.space.folds import remove_folds
 from SpikeRegLib.space.transforms import DisplacementTransform, compose
 from SpikeRegLib.spiking.unet import RegistrationUNet
+from SpikeRegLib.studies.paired_statistics import compare
 
 GREEDY = "-m NCC 2x2x2 -n 100x50x10"
 # Dice within which two methods count as equivalent.

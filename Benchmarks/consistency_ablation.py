@@ -23,7 +23,6 @@ from typing import Any
 import evaluation as data
 import torch
 from evaluation import PairNames
-from paired_statistics import compare
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.models import load_field
@@ -34,6 +33,7 @@ from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import DisplacementTransform, compose
+from SpikeRegLib.studies.paired_statistics import compare
 from SpikeRegLib.training.config import TrainingConfig, load_config
 from SpikeRegLib.training.recipe import train_field
 

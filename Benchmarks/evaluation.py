@@ -193,7 +193,7 @@ def _stamp(files: Iterable[Path]) -> str:
 def library_stamp(*, network: bool) -> str:
     """Changes whenever what the code does that decides a registration changes, see `meaning`; without `network`, one by
     instance optimisation alone."""
-    aside = {"report", "commands", "training"} | (set() if network else {"spiking"})
+    aside = {"report", "commands", "training", "studies"} | (set() if network else {"spiking"})
     folder = ROOT / "SpikeRegLib"
     files = [path for path in sorted(folder.rglob("*.py")) if path.relative_to(folder).parts[0] not in aside]
     if not network:

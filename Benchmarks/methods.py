@@ -26,7 +26,6 @@ from typing import Any
 import dev_pairs
 import evaluation as data
 from evaluation import PairNames
-from paired_statistics import compare
 
 from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
@@ -35,6 +34,7 @@ from SpikeRegLib.presets.preset import PRESET_FOLDER, Preset, load_preset
 from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.spiking.energy import MAC_PJ, dense_table
 from SpikeRegLib.spiking.spec import NetworkSpec
+from SpikeRegLib.studies.paired_statistics import compare
 
 
 @dataclass(frozen=True)

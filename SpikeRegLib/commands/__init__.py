@@ -21,7 +21,7 @@ COMMANDS = {
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
     "export": Command("SpikeRegLib.commands.export", "write a saved transform as one displacement field"),
     "interpolate": Command("SpikeRegLib.commands.interpolate", "write the path between two code files as transforms"),
-    "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform with two segmentations"),
+    "evaluate": Command("SpikeRegLib.commands.evaluate", "measure a saved transform, or a study of many pairs"),
     "models": Command("SpikeRegLib.commands.models", "list the trained networks that ship with SpikeReg"),
     "energy": Command("SpikeRegLib.commands.energy", "count operations and estimate the energy of a network"),
     "train": Command("SpikeRegLib.training.command", "train a network: teacher, convert, finetune"),

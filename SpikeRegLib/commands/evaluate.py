@@ -1,4 +1,4 @@
-"""`spikereg evaluate`: overlap and regularity of a saved transform, as JSON."""
+"""`spikereg evaluate`: one saved transform measured, as JSON; or a study of many pairs, see `evaluate_study`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from SpikeRegLib.commands.evaluate_study import add_study_arguments, asks_for_study, run_study
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.folder import finite_or_null
 from SpikeRegLib.outputs.publishing import settle
@@ -13,20 +14,48 @@ from SpikeRegLib.system import interrupt
 from SpikeRegLib.text.json_text import read_json
 from SpikeRegLib.text.ranges import LABEL, within_all
 
+_EXAMPLES = """\
+one transform: figures as JSON on stdout. Means are over the labels that both segmentations have; 0 is background.
+  spikereg evaluate --fixed-seg F --moving-seg M --transform FILE
+
+a study: tables of many pairs, in DIR evaluation.json, per_pair.csv and per_label.csv, all at once. RESULTS holds
+ID/transform.h5 for every pair, or a submission to Learn2Reg (disp_XXXX_YYYY.nii.gz or .npz). Exit code 1: some pairs
+could not be measured; they are listed with the reason.
+  spikereg evaluate RESULTS --manifest pairs.csv --out DIR
+  spikereg evaluate RESULTS --pairs OASIS_VAL_evaluation_config.json --data OASIS --out DIR
+  spikereg evaluate RESULTS --dataset oasis-learn2reg OASIS --out DIR
+  spikereg evaluate --dataset dir-lab 4DCT --write-manifest pairs.csv    then: spikereg cohort pairs.csv --out RESULTS
+
+two methods on the same pairs (needs SciPy: pip install spikereg[studies]):
+  spikereg evaluate --compare A/evaluation.json B/evaluation.json
+
+pairs.csv: id,fixed_seg,moving_seg and/or id,fixed_points,moving_points, with paths relative to its folder; also, where
+known, fixed,moving,fixed_subject,moving_subject.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Means are over the labels that both segmentations have; 0 is background."
-    parser.add_argument("--fixed-seg", required=True, type=Path, metavar="F", help="label map of the fixed image")
-    parser.add_argument("--moving-seg", required=True, type=Path, metavar="F", help="label map of the moving image")
-    parser.add_argument(
-        "--transform", required=True, type=Path, metavar="FILE", help="fixed to moving: ITK .h5, .tfm or displacement"
-    )
+    parser.epilog = _EXAMPLES
+    one = parser.add_argument_group("one transform")
+    one.add_argument("--fixed-seg", type=Path, metavar="F", help="label map of the fixed image")
+    one.add_argument("--moving-seg", type=Path, metavar="F", help="label map of the moving image")
+    one.add_argument("--transform", type=Path, metavar="FILE", help="fixed to moving: ITK .h5, .tfm or displacement")
     parser.add_argument(
         "--groups", type=Path, metavar="FILE", help='JSON {"map": {label: group}}, to merge labels first'
     )
+    add_study_arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
+    wants_study = asks_for_study(options)
+    of_one = [name for name in ("--fixed-seg", "--moving-seg", "--transform") if _given(options, name)]
+    if wants_study and of_one:
+        raise InputError(f"{of_one[0]}: of one transform, and a study was asked for; leave one of them out")
+    if wants_study:
+        return run_study(options, read_groups(options.groups) if options.groups else None)
+    missing = [name for name in ("--fixed-seg", "--moving-seg", "--transform") if not _given(options, name)]
+    if missing:
+        raise InputError(f"{', '.join(missing)}: required to measure one transform; or give RESULTS of a study")
     groups = read_groups(options.groups) if options.groups else None
 
     import numpy as np  # with torch, below: imported only when the command runs
@@ -58,6 +87,10 @@ def run(options: argparse.Namespace) -> int:
     interrupt.check()
     print(json.dumps(finite_or_null(result), indent=2))
     return 0
+
+
+def _given(options: argparse.Namespace, name: str) -> bool:
+    return getattr(options, name.removeprefix("--").replace("-", "_")) is not None
 
 
 def read_groups(path: Path) -> dict[int, int]:

@@ -44,7 +44,9 @@ class Kind:
 
 REGISTRATION = Kind(OUTPUT_NAMES, "result.json")
 SEGMENTATION = Kind(("labels.nii.gz", "brain_mask.nii.gz", "brain.nii.gz", "segmentation.json"), "segmentation.json")
-_ACCOUNTS = (REGISTRATION.account, SEGMENTATION.account)
+EVALUATION = Kind(("per_pair.csv", "per_label.csv", "evaluation.json"), "evaluation.json")
+COMPARISON = Kind(("comparison.json",), "comparison.json")
+_ACCOUNTS = tuple(kind.account for kind in (REGISTRATION, SEGMENTATION, EVALUATION, COMPARISON))
 # What desktops leave in every folder that somebody looks into.
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
 

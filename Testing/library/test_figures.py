@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 import figures
 import tables
 from cohort_tables import p_value, read, seconds_compared
-from paired_statistics import compare
+
+from SpikeRegLib.studies.paired_statistics import compare
 
 REMEDY = "run `python Benchmarks/figures.py`"
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
-
-from paired_statistics import compare, pair_bootstrap, subject_bootstrap, tost, wilcoxon_tost
+from SpikeRegLib.studies.paired_statistics import compare, pair_bootstrap, subject_bootstrap, tost, wilcoxon_tost
 
 
 def test_tost_of_a_case_worked_by_hand():
