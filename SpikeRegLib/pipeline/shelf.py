@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
-import torch
-
 # Of one worker: about seven whole heads with what the network of structures says of them.
 DEFAULT_BYTES = 1 << 30
 
@@ -55,12 +53,12 @@ class Shelf:
 def bytes_of(value: Any, seen: set[int] | None = None) -> int:
     """Bytes of the tensors in a value, in dataclasses, mappings and sequences of them; each storage once."""
     seen = set() if seen is None else seen
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "untyped_storage"):  # a tensor; torch itself is not needed here
         storage = value.untyped_storage()
         if storage.data_ptr() in seen:
             return 0
         seen.add(storage.data_ptr())
-        return storage.nbytes()
+        return int(storage.nbytes())
     parts: Iterable[Any] = ()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = (getattr(value, field.name) for field in dataclasses.fields(value))
