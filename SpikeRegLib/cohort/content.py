@@ -11,8 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from SpikeRegLib.anatomy.model import SHIPPED
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.headers import read_header
+from SpikeRegLib.models import find
 from SpikeRegLib.options.options import OPTIONS, Options
 from SpikeRegLib.outputs.accounts import digest
 from SpikeRegLib.pipeline.engine import choices
@@ -61,6 +63,19 @@ def content_of(options: Mapping[str, Any], outputs: Collection[str] | None = Non
         rest.pop(name, None)
     whole = {"inputs": inputs, "options": rest, "weights": weights, "outputs": None if outputs is None else [*outputs]}
     text = json.dumps(whole, sort_keys=True, allow_nan=False)
+    return Content(hashlib.sha256(text.encode()).hexdigest(), inputs)
+
+
+def content_of_segmentation(options: Mapping[str, Any]) -> Content:
+    """The same of a segmentation; `options` are keywords of `segment`.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    rest = {name: value for name, value in options.items() if name not in ("source", *_NOT_OF_THE_RESULT)}
+    inputs = {"source": _file_digest(options["source"])}
+    weights = _file_digest(find(str(options.get("model", SHIPPED)), "spikereg"))
+    text = json.dumps({"inputs": inputs, "options": rest, "weights": weights}, sort_keys=True, allow_nan=False)
     return Content(hashlib.sha256(text.encode()).hexdigest(), inputs)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.outputs.accounts import REGISTRATION
+from SpikeRegLib.outputs.accounts import REGISTRATION, Kind
 from SpikeRegLib.outputs.publishing import settle
 from SpikeRegLib.system.atomic_files import atomic_output
 
@@ -19,8 +19,12 @@ FAILURE = "failed.json"
 _BEGUN = ".spikereg-begun"
 
 
-def result_of(folder: Path) -> dict[str, Any] | None:
+def result_of(folder: Path, kind: Kind = REGISTRATION) -> dict[str, Any] | None:
     """`result.json` of a finished row whose files are all there; what a killed run left is put in order first.
+
+    Args:
+        folder: of the row.
+        kind: of its run; of a segmentation it is segmentation.json.
 
     Raises:
         InputError: a killed run's files cannot be put in order.
@@ -28,7 +32,7 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     if not folder.is_dir():
         return None
     settle(folder)
-    table = _read(folder / REGISTRATION.account)
+    table = _read(folder / kind.account)
     files = None if table is None else table.get("files")
     if not isinstance(files, dict) or not all(os.path.isfile(folder / str(name)) for name in files):
         return None

@@ -22,17 +22,23 @@ _BY_KEY: dict[str, Option] = {option.key: option for option in OPTIONS.values()}
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
 
+REGISTER, SEGMENT = "register", "segment"
+
+
 @dataclass(frozen=True)
 class Row:
-    """One registration of a cohort.
+    """One piece of work of a cohort: a registration, or the segmentation of one image.
 
     Attributes:
         id: names its folder.
-        options: keywords of `register`, the images among them; files as absolute paths.
+        options: keywords of `register`, the images among them, or of `segment`, with the image as `source`; files as
+            absolute paths.
+        what: REGISTER or SEGMENT.
     """
 
     id: str
     options: Mapping[str, Any]
+    what: str = REGISTER
 
 
 def read_manifest(path: str | Path, common: Mapping[str, Any] | None = None) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
 from pathlib import Path
@@ -57,25 +57,32 @@ document.querySelectorAll("th[data-column]").forEach(function (head) {
 _ORDER = {FAILED: 0, "poor": 1, "check": 2, "good": 3, MISSING: 4}
 
 
-def write_page(outcomes: Sequence[Outcome], out: Path, title: str) -> Path:
-    """Write `summary.html` and return its path; it appears whole.
+def write_page(
+    outcomes: Sequence[Outcome], out: Path, title: str, *, name: str = "summary.html",
+    reports: Mapping[str, str] | None = None,
+) -> Path:  # fmt: skip
+    """Write the page and return its path; it appears whole.
 
     Args:
         outcomes: of all rows.
         out: folder of the cohort, in which the rows' folders lie.
         title: of the page, plain text.
+        name: of the file.
+        reports: id -> file in `out` that is the row's report; if not given, `ID/report.html`.
 
     Raises:
         InputError: it cannot be written.
     """
-    path = out / "summary.html"
+    path = out / name
+    named = {each.id: f"{each.id}/report.html" for each in outcomes} if reports is None else reports
+    there = {row: report for row, report in named.items() if os.path.isfile(out / report)}
     with atomic_output(path) as temporary:
-        temporary.write_text(render_page(outcomes, out, title), encoding="utf-8")
+        temporary.write_text(render_page(outcomes, there, title), encoding="utf-8")
     return path
 
 
-def render_page(outcomes: Sequence[Outcome], out: Path, title: str) -> str:
-    """The page as HTML; arguments as of `write_page`."""
+def render_page(outcomes: Sequence[Outcome], reports: Mapping[str, str], title: str) -> str:
+    """The page as HTML; arguments as of `write_page`, with the reports that are there."""
     style = (Path(__file__).parents[1] / "report" / "style.css").read_text(encoding="utf-8") + _STYLE
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     states = [_state(each) for each in outcomes]
@@ -92,7 +99,7 @@ def render_page(outcomes: Sequence[Outcome], out: Path, title: str) -> str:
             f'<header><h1>{escape(title)}</h1><div class="soft">{len(outcomes)} registrations · {today}</div></header>',
             mixed,
             f'<div class="tiles" style="margin-top:18px">{tiles}</div>',
-            _rows(worst_first(outcomes), out),
+            _rows(worst_first(outcomes), reports),
             _plots(outcomes),
             f"<footer>SpikeReg {__version__}. Research software, not a medical device.</footer>",
             f"<script>{_SCRIPT}</script>",
@@ -108,23 +115,23 @@ def _state(outcome: Outcome) -> str:
     return level if level in _WORDS else "check"
 
 
-def _rows(outcomes: Sequence[Outcome], out: Path) -> str:
+def _rows(outcomes: Sequence[Outcome], reports: Mapping[str, str]) -> str:
     columns = [column for column in _COLUMNS if any(_known(each.figures.get(column[0])) for each in outcomes)]
     heads = ["id", "verdict", *(name for _, name, _ in columns), "what to look at"]
     head = "".join(
         f'<th data-column="{n}"{_numeric(1 < n < len(heads) - 1)}>{escape(name)}</th>' for n, name in enumerate(heads)
     )
-    body = "".join(_row(each, columns, out) for each in outcomes)
+    body = "".join(_row(each, columns, reports.get(each.id)) for each in outcomes)
     table = f'<table class="cohort"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     note = "Worst first; a click on a column sorts by it, a click on an id opens the report."
     return section("Registrations", f'<div class="wide">{table}</div>', note=note)
 
 
-def _row(outcome: Outcome, columns: Sequence[tuple[str, str, str]], out: Path) -> str:
+def _row(outcome: Outcome, columns: Sequence[tuple[str, str, str]], report: str | None) -> str:
     state = _state(outcome)
     named = escape(outcome.id)
-    if outcome.figures and os.path.isfile(out / outcome.id / "report.html"):
-        named = f'<a href="{escape(quote(outcome.id))}/report.html">{named}</a>'
+    if outcome.figures and report is not None:
+        named = f'<a href="{escape(quote(report))}">{named}</a>'
     said = outcome.message or "; ".join((*outcome.figures.get("reasons", ()), *outcome.figures.get("warnings", ())))
     cells = [
         f'<td data-value="{escape(outcome.id)}">{named}</td>',

@@ -11,13 +11,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.cohort.content import content_of
+from SpikeRegLib.anatomy.segmentation import Segmentation, segment
+from SpikeRegLib.cohort.content import Content, content_of, content_of_segmentation
 from SpikeRegLib.cohort.folders import begun, clear_failure, result_of, write_failure
-from SpikeRegLib.cohort.manifest import Row
+from SpikeRegLib.cohort.manifest import SEGMENT, Row
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
+from SpikeRegLib.outputs.accounts import REGISTRATION, SEGMENTATION, Kind
 from SpikeRegLib.outputs.folder import check_results_folder, write_outputs
+from SpikeRegLib.outputs.segmentation_folder import write_segmentation
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.pipeline.shelf import Shelf
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.system import interrupt
@@ -108,19 +112,50 @@ def leave_failure(folder: Path, outcome: Outcome) -> None:
 
 
 def _done(row: Row, plan: Plan, folder: Path) -> Outcome:
-    content = content_of(row.options, plan.outputs)
-    known = None if plan.redo else result_of(folder)
-    if known is not None and known.get("cohort", {}).get("content") == content.digest:
+    content = _content(row, plan)
+    known = None if plan.redo else _known(row, folder, content)
+    if known is not None:
         clear_failure(folder)
         return Outcome(row.id, KEPT, figures_of(known))
-    check_results_folder(folder)
+    check_results_folder(folder, kind_of(row))
+    done: Registration | Segmentation
     with begun(Path(plan.out), row.id):
         interrupt.begin_next()
-        registration = register(**row.options, memory=_MEMORY[0], listener=_heard)
-        registration.result["cohort"] = {"id": row.id, "content": content.digest, "inputs": content.inputs}
-        write_outputs(registration, folder, plan.outputs)
+        if row.what == SEGMENT:
+            done = segment(**row.options, listener=_heard)
+        else:
+            done = register(**row.options, memory=_MEMORY[0], listener=_heard)
+        done.result["cohort"] = {"id": row.id, "content": content.digest, "inputs": content.inputs}
+        if isinstance(done, Registration):
+            write_outputs(done, folder, plan.outputs)
+        else:
+            write_segmentation(done, folder)
     clear_failure(folder)
-    return Outcome(row.id, DONE, figures_of(registration.result))
+    return Outcome(row.id, DONE, figures_of(done.result))
+
+
+def kind_of(row: Row) -> Kind:
+    """What the row leaves in its folder."""
+    return SEGMENTATION if row.what == SEGMENT else REGISTRATION
+
+
+def known_result(row: Row, plan: Plan) -> dict[str, Any] | None:
+    """The account of the row's result where that was made from its files and options as they are now.
+
+    Raises:
+        InputError: a file that cannot be read.
+    """
+    return _known(row, Path(plan.out) / row.id, _content(row, plan))
+
+
+def _content(row: Row, plan: Plan) -> Content:
+    return content_of_segmentation(row.options) if row.what == SEGMENT else content_of(row.options, plan.outputs)
+
+
+def _known(row: Row, folder: Path, content: Content) -> dict[str, Any] | None:
+    known = result_of(folder, kind_of(row))
+    made_of = None if known is None else known.get("cohort")
+    return known if isinstance(made_of, dict) and made_of.get("content") == content.digest else None
 
 
 def _heard(progress: Progress) -> None:

@@ -11,9 +11,10 @@ from statistics import fmean, stdev
 from typing import Any
 
 from SpikeRegLib import __version__
-from SpikeRegLib.cohort.folders import failure_of, result_of
+from SpikeRegLib.cohort.folders import failure_of
 from SpikeRegLib.cohort.manifest import Row
-from SpikeRegLib.cohort.rows import FAILED, KEPT, Outcome, figures_of
+from SpikeRegLib.cohort.rows import DONE, FAILED, KEPT, Outcome, Plan, figures_of, known_result
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.folder import finite_or_null
 from SpikeRegLib.system.atomic_files import atomic_output
 
@@ -29,20 +30,24 @@ _ORDER = {"poor": 1, "check": 2, "good": 3}
 _BEGINNINGS_OF_FORMULAS = "=+-@\t\r"
 
 
-def on_disk(rows: Iterable[Row], out: Path) -> list[Outcome]:
-    """How every row stands, from its folder, whoever did it."""
-    found = []
-    for row in rows:
-        result, failure = result_of(out / row.id), failure_of(out / row.id)
-        if failure is not None:
-            code = failure.get("code")
-            message = str(failure.get("message", ""))
-            found.append(Outcome(row.id, FAILED, {}, code if isinstance(code, int) else 1, message))
-        elif result is not None and "cohort" in result:
-            found.append(Outcome(row.id, KEPT, figures_of(result)))
-        else:
-            found.append(Outcome(row.id, MISSING, {}, 1, "not done yet"))
-    return found
+def on_disk(rows: Iterable[Row], plan: Plan) -> list[Outcome]:
+    """How every row stands, from its folder, whoever did it; a result of other files or options does not count."""
+    return [_on_disk(row, plan) for row in rows]
+
+
+def _on_disk(row: Row, plan: Plan) -> Outcome:
+    folder = Path(plan.out) / row.id
+    failure = failure_of(folder)
+    if failure is not None:
+        code = failure.get("code")
+        return Outcome(row.id, FAILED, {}, code if isinstance(code, int) else 1, str(failure.get("message", "")))
+    try:
+        known = known_result(row, plan)
+    except InputError as error:
+        return Outcome(row.id, FAILED, {}, error.exit_code, str(error))
+    if known is not None:
+        return Outcome(row.id, KEPT, figures_of(known))
+    return Outcome(row.id, MISSING, {}, 1, "not done yet, or its files or options changed since")
 
 
 def write_summary(outcomes: Sequence[Outcome], out: Path) -> None:
@@ -51,11 +56,21 @@ def write_summary(outcomes: Sequence[Outcome], out: Path) -> None:
     Raises:
         InputError: they cannot be written.
     """
-    with atomic_output(out / "summary.csv") as temporary:
-        temporary.write_text(_csv(outcomes), encoding="utf-8", newline="")
+    write_table(outcomes, out / "summary.csv")
     with atomic_output(out / "summary.json") as temporary:
         table = finite_or_null(summary(outcomes))
         temporary.write_text(json.dumps(table, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Write all figures of all rows as CSV, or as TSV where the name ends so; it appears whole.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with atomic_output(path) as temporary:
+        delimiter = "\t" if path.suffix == ".tsv" else ","
+        temporary.write_bytes(_csv(outcomes, delimiter).encode("utf-8"))
 
 
 def worst_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -64,13 +79,15 @@ def worst_first(outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The content of summary.json."""
+    """The content of summary.json; what is done and has no verdict, as a segmentation, counts as done."""
     figures = [each.figures for each in outcomes if each.figures]
-    states = [each.state if each.state in (FAILED, MISSING) else str(each.figures.get("verdict")) for each in outcomes]
+    states = [
+        each.state if each.state in (FAILED, MISSING) else str(each.figures.get("verdict") or DONE) for each in outcomes
+    ]
     return {
         "schema": 1,
         "versions": {"spikereg": __version__},
-        "counts": {name: states.count(name) for name in (FAILED, MISSING, *_ORDER)},
+        "counts": {name: states.count(name) for name in (FAILED, MISSING, *_ORDER, DONE)},
         "figures": {name: _spread([row[name] for row in figures if _is_number(row.get(name))]) for name in FIGURES},
         "rows": [
             {"id": each.id, "state": each.state, **each.figures, "code": each.code, "message": each.message}
@@ -95,9 +112,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _csv(outcomes: Iterable[Outcome]) -> str:
+def _csv(outcomes: Iterable[Outcome], delimiter: str) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(("id", "state", *FIGURES, "code", "message"))
     for each in outcomes:
         writer.writerow((each.id, each.state, *_cells(each.figures), each.code, _harmless(_message(each))))

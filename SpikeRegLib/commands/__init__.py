@@ -15,6 +15,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "register": Command("SpikeRegLib.commands.register", "register a moving image to a fixed image"),
     "cohort": Command("SpikeRegLib.commands.cohort", "make many registrations from a table, on one machine or many"),
+    "bids": Command("SpikeRegLib.commands.bids", "register and segment the T1-weighted images of a BIDS data set"),
     "segment": Command("SpikeRegLib.commands.segment", "name the structures in one image of a head"),
     "worker": Command("SpikeRegLib.commands.worker", "stay warm and work on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
