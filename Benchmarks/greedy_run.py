@@ -25,18 +25,23 @@ def greedy_arguments(fixed: str, moving: str, affine: str, warp: str) -> str:
     return f"-d 3 -m NCC 2x2x2 -i {fixed} {moving} -it {affine} -o {warp} -n 100x50x10 -threads 1"
 
 
+def matrix_of(affine: sitk.Transform) -> np.ndarray:
+    """[4, 4] of a linear transform, LPS mm."""
+    origin = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
+    lps = np.eye(4)
+    lps[:3, :3] = np.stack([np.array(affine.TransformPoint(axis.tolist())) - origin for axis in np.eye(3)], 1)
+    lps[:3, 3] = origin
+    return lps
+
+
 def main() -> None:
     from picsl_greedy import Greedy3D
 
     fixed, moving, affine_file, out = sys.argv[1:5]
     affine = sitk.ReadTransform(affine_file)
-    origin = np.array(affine.TransformPoint((0.0, 0.0, 0.0)))
-    lps = np.eye(4)
-    lps[:3, :3] = np.stack([np.array(affine.TransformPoint(axis.tolist())) - origin for axis in np.eye(3)], 1)
-    lps[:3, 3] = origin
     with tempfile.TemporaryDirectory() as folder:
         matrix, warp = Path(folder) / "affine.mat", Path(folder) / "warp.nii.gz"
-        np.savetxt(matrix, RAS @ lps @ RAS)
+        np.savetxt(matrix, RAS @ matrix_of(affine) @ RAS)
         before = os.times()
         Greedy3D().execute(greedy_arguments(fixed, moving, str(matrix), str(warp)))
         after = os.times()

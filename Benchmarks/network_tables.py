@@ -93,18 +93,31 @@ def structures_table(results: str) -> str:
 
 
 def anatomy_uses_table() -> str:
-    """What each use of the structures gives in a registration, and the default preset on the pairs of every use."""
+    """What each use of the structures gives in a registration; the presets and greedy on the same pairs."""
     found = read("anatomy_uses")["variants"]
-    pairs = {"_".join(row["pair"]) for row in found["all"]}
-    default = [row for row in read("cohort")["methods"]["spikereg"]["rows"] if row["pair"] in pairs]
-    lines = []
-    for name, rows in [*found.items(), ("preset brain-t1", default)]:
-        means = [fmean(row[figure] for row in rows) for figure in ("dice", "sdlogj", "cpu_s")]
-        worst, folds = min(row["dice"] for row in rows), max(row["folding_percent"] for row in rows)
-        lines.append([name, str(len(rows)), f"{means[0]:.4f}", f"{worst:.3f}", f"{means[1]:.3f}", f"{folds:.3f}"])
-        # Seconds of the default preset were taken on another machine.
-        lines[-1].append("-" if rows is default else f"{means[2]:.1f}")
+    cohort = {name: read("cohort")["methods"][name]["rows"] for name in ("spikereg", "greedy")}
+    common = set.intersection(*({_pair(row) for row in rows} for rows in found.values()))
+    every = {_pair(row) for row in found["all"]}
+    lines = [_uses_line(name, rows, common, timed=True) for name, rows in found.items()]
+    for pairs in [common] if common == every else [common, every]:
+        if pairs is every:
+            lines.append(_uses_line("all", found["all"], pairs, timed=False))
+        lines.append(_uses_line("preset brain-t1", cohort["spikereg"], pairs, timed=False))
+        lines.append(_uses_line("greedy", cohort["greedy"], pairs, timed=False))
     return markdown_table(["uses", "pairs", "Dice", "worst", "SDlogJ", "folds, %", "CPU s"], lines)
+
+
+def _pair(row: dict[str, Any]) -> str:
+    return row["pair"] if isinstance(row["pair"], str) else "_".join(row["pair"])
+
+
+def _uses_line(name: str, rows: list[dict[str, Any]], pairs: set[str], *, timed: bool) -> list[str]:
+    """The means over some pairs; seconds only where all of them were taken on one machine."""
+    here = [row for row in rows if _pair(row) in pairs]
+    dice, sdlogj, cpu_s = (fmean(row[figure] for row in here) for figure in ("dice", "sdlogj", "cpu_s"))
+    worst, folds = min(row["dice"] for row in here), max(row["true_folding_percent"] for row in here)
+    shown = f"{cpu_s:.1f}" if timed else "-"
+    return [name, str(len(here)), f"{dice:.4f}", f"{worst:.3f}", f"{sdlogj:.3f}", f"{folds:.3f}", shown]
 
 
 def poses_table() -> str:
