@@ -83,7 +83,7 @@ def angle_degrees(rotation: np.ndarray) -> float:
 
 def find_head(
     network: RegistrationUNet, layout: Layout, image: Volume, *, any_pose: bool = True, views: int = 1,
-    rates: bool = False, listener: Listener = silent,
+    listener: Listener = silent,
 ) -> FoundHead:  # fmt: skip
     """Read an image as its header says; if that is no head, in the other orientations until it is one.
 
@@ -93,10 +93,9 @@ def find_head(
         image: in its own intensities.
         any_pose: look in other orientations at all.
         views: how often a head is looked at once it is found, see `reading.VIEWS`; one look tells whether it is one.
-        rates: keep the spike rate of every layer, see `reading.StructureMaps`.
         listener: hears the progress of every reading from 0 to 1.
     """
-    search = _Search(Reader(network, rates=rates), layout, image)
+    search = _Search(Reader(network), layout, image)
     found = search.run(orientations() if any_pose else orientations()[:1], listener)
     if found.head.check.head and views > 1:
         found = search.judged(found.reading, views, listener)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from SpikeRegLib.anatomy.channels import channels_of
@@ -19,11 +20,12 @@ from SpikeRegLib.anatomy.layout import fit_affine
 from SpikeRegLib.anatomy.model import StructureModel, load_structure_model
 from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.anatomy.pose import FoundHead, find_head
-from SpikeRegLib.anatomy.reading import VIEWS, StructureMaps
+from SpikeRegLib.anatomy.reading import VIEWS, Reader, StructureMaps
 from SpikeRegLib.anatomy.structures import LABELS
 from SpikeRegLib.anatomy.tissue import contrast_agreement, structure_means
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
+from SpikeRegLib.networks.passes import Prediction
 from SpikeRegLib.pipeline.inputs import Side, bare_side
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import Progress
@@ -81,7 +83,7 @@ def _network(work: Work, settings: dict[str, Any]) -> StructureModel | None:
     return None if file.given is None else load_structure_model(file.given)
 
 
-def _read(side: str, begin: float, work: Work, settings: dict[str, Any]) -> FoundHead | None:
+def _read(side: str, begin: float, work: Work, settings: Any) -> FoundHead | None:
     known: StructureModel | None = work["structures network"]
     if known is None:
         return None
@@ -90,9 +92,21 @@ def _read(side: str, begin: float, work: Work, settings: dict[str, Any]) -> Foun
     def heard(progress: Progress) -> None:
         work.listener(Progress("align", begin + 0.1 * progress.fraction, f"structures of the {side} image"))
 
-    return find_head(
-        known.network, known.layout, given.image, views=len(VIEWS), rates=settings["spike_maps"], listener=heard
+    return find_head(known.network, known.layout, given.image, views=len(VIEWS), listener=heard)
+
+
+def _rates(work: Work, settings: dict[str, Any]) -> dict[str, Volume] | None:
+    """Spike rates of the network in the fixed image, on request, where it is the only one: of one more look."""
+    found: FoundHead | None = work["fixed anatomy"]
+    prediction: Prediction | None = work["prediction"].prediction
+    if found is None or not settings["spike_maps"] or (prediction is not None and prediction.layers):
+        return None
+    given: Side = work["fixed input"]
+    axes = np.reshape(found.maps.frame.direction, (3, 3))
+    reading = Reader(work["structures network"].network, rates=True).begin(
+        given.image, None if np.array_equal(axes, np.eye(3)) else axes
     )
+    return reading.look(1, lambda progress: work.listener(Progress("finish", 0.0, progress.message))).rates
 
 
 def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:
@@ -178,8 +192,8 @@ def _stage(name: str, step: str, make: Any, *follows: str, reads: tuple[str, ...
 
 STRUCTURES_NETWORK = _stage("structures network", "prepare", _network, reads=("structures_file",))
 ANATOMY = tuple(
-    Stage(f"{side} anatomy", "align", partial(_read, side, begin), reads=("spike_maps",),
-          follows=("structures network", f"{side} input"), side=side)
+    Stage(f"{side} anatomy", "align", partial(_read, side, begin), follows=("structures network", f"{side} input"),
+          side=side)
     for side, begin in (("fixed", 0.0), ("moving", 0.1))
 )  # fmt: skip
 SIDES = tuple(
@@ -188,6 +202,16 @@ SIDES = tuple(
            reads=("structures_for", "threads"))
     for side in ("fixed", "moving")
 )  # fmt: skip
+STRUCTURE_RATES = _stage(
+    "structure rates",
+    "finish",
+    _rates,
+    "structures network",
+    "fixed input",
+    "fixed anatomy",
+    "prediction",
+    reads=("spike_maps",),
+)
 STRUCTURE_MAPS = Stage(
     "structure maps", "align", _maps, reads=("structures_for", "preset.refine", "refine_iterations"),
     follows=("fixed anatomy", "moving anatomy", "working pair", "alignment"), settings=_maps_wanted,

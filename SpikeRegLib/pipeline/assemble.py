@@ -33,7 +33,7 @@ _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",
     "prediction", "refinement", "landmarks", "mapping", "overlap", "structures network", "fixed anatomy",
     "fixed mask", "moving mask",
-    "moving anatomy", "structure maps", "agreement",
+    "moving anatomy", "structure maps", "agreement", "structure rates",
 )  # fmt: skip
 
 
@@ -199,8 +199,8 @@ def _spike_maps(prediction: Prediction | None, work: Work) -> dict[str, Volume]:
     """Rates of the network that predicts the deformation; without one, of the one that names structures."""
     if prediction is not None and prediction.layers:
         return prediction.maps
-    found: FoundHead | None = work["fixed anatomy"]
-    return {} if found is None else found.maps.rates
+    rates: dict[str, Volume] | None = work["structure rates"]
+    return rates or {}
 
 
 def _activity(layers: list[LayerActivity]) -> dict[str, Any]:

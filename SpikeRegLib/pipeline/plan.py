@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from SpikeRegLib.pipeline.align import ALIGNMENT, WORKING_PAIR
-from SpikeRegLib.pipeline.anatomy import AGREEMENT, ANATOMY, SIDES, STRUCTURE_MAPS, STRUCTURES_NETWORK
+from SpikeRegLib.pipeline.anatomy import AGREEMENT, ANATOMY, SIDES, STRUCTURE_MAPS, STRUCTURE_RATES, STRUCTURES_NETWORK
 from SpikeRegLib.pipeline.assemble import registration
 from SpikeRegLib.pipeline.field import ENCODED, FIELD, FIELD_REFINEMENT
 from SpikeRegLib.pipeline.landmarks import LANDMARKS
@@ -28,7 +28,7 @@ Plan = tuple[Stage, ...]
 
 _READ: Plan = (STRUCTURES_NETWORK, INITIAL_TRANSFORM, *INPUTS, REGION_IMAGE, PAIR, BACKGROUND)
 _ALIGN: Plan = (*ANATOMY, *SIDES, ALIGNMENT, WORKING_PAIR, STRUCTURE_MAPS)
-_FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT)
+_FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT, STRUCTURE_RATES)
 
 UNET: Plan = (
     NETWORK, FINE_NETWORK, TILE, *_READ, *_ALIGN, PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH,

@@ -34,7 +34,7 @@ from SpikeRegLib.report import render_report
 from SpikeRegLib.report.anatomy import anatomy_part
 from SpikeRegLib.similarity.contrast import MEASURES, Comparison
 from SpikeRegLib.similarity.pair import Pair
-from SpikeRegLib.space.transforms import AffineTransform
+from SpikeRegLib.space.transforms import AffineTransform, warp_image
 
 SAMPLE = Path(SpikeRegLib.__file__).parent / "sample"
 PAIR = SAMPLE / "fixed.nii.gz", SAMPLE / "moving.nii.gz"
@@ -61,6 +61,24 @@ def test_structures_start_refine_and_judge(everything):
     assert 0.5 < hippocampus["moving_ml"] / hippocampus["fixed_ml"] < 2 and 1 < hippocampus["fixed_ml"] < 10
     assert found["synaptic_ops"] > 1e8 and found["snn_mj"] < 40
     json.dumps(found, allow_nan=False)
+
+
+def test_the_spikes_of_the_only_network_can_be_seen(memory, everything):
+    spikes = everything.result["spikes"]
+    assert spikes["network"] == "structures" and spikes["views"] == 4 and 0.1 < spikes["mean_rate"] < 0.25
+    assert everything.spike_maps == {}
+    shown = register(*PAIR, **QUICK, spike_maps=True, memory=memory)
+    assert "fixed anatomy" in shown.result["reused"] and "refinement" in shown.result["reused"]
+    assert shown.result["spikes"] == spikes
+    assert shown.spike_maps.keys() == {layer["name"] for layer in spikes["layers"] if layer["neurons"]}
+    rates = {name: volume.data for name, volume in shown.spike_maps.items()}
+    assert all(float(rate.min()) >= 0 and 0 < float(rate.max()) <= 1 for rate in rates.values())
+    finest = shown.spike_maps["dec2.conv"]
+    brain = everything.fixed.data > 0
+    seen = warp_image(Volume(brain.float(), everything.fixed.frame), AffineTransform.identity(), finest.frame).data
+    assert float(finest.data.std()) > 0.02
+    assert float((seen > 0.9).sum()) * 4.0**3 > 0.5 * float(brain.sum()) * np.prod(everything.fixed.frame.spacing)
+    assert "Of the network that names structures" in render_report(shown)
 
 
 def test_the_report_names_the_structures(everything):
