@@ -31,11 +31,19 @@ FLOAT32 = Precision("cpu", False)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder filled by two processes."""
-    folder, here = tmp_path_factory.mktemp("torchrun"), Path(__file__).parent
+    folder = tmp_path_factory.mktemp("torchrun")
+    code, error = two_processes("torchrun_worker", folder)
+    assert code == 0, error
+    return folder
+
+
+def two_processes(script: str, *words: str | Path) -> tuple[int, str]:
+    """How two processes end that run a script under torchrun, and what they said."""
+    here = Path(__file__).parent
     paths = os.pathsep.join((str(here), str(here.parents[1])))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [str(here / "torchrun_worker.py"), str(folder)]
+    command += [str(here / f"{script}.py"), *map(str, words)]
     started = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -44,8 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGKILL)  # with its workers, which wait for each other
         raise
-    assert started.returncode == 0, error
-    return folder
+    return started.returncode, error
 
 
 def on_the_mean_gradient(kind: str) -> dict[str, torch.Tensor]:
@@ -98,6 +105,20 @@ def test_every_process_ends_in_the_same_bits_also_when_resumed(kind: str, traine
     for other in ("through-1", "resumed-0", "resumed-1"):
         for name, value in load_file(trained / f"{kind}-{other}.safetensors").items():
             assert torch.equal(value, state[name]), (other, name)
+
+
+@pytest.mark.slow
+def test_a_training_whose_process_is_killed_goes_on_from_its_checkpoint(trained: Path, tmp_path: Path) -> None:
+    code, error = two_processes("torchrun_killed", tmp_path)
+    assert code != 0 and not list(tmp_path.glob("killed-*")), "it was not killed"
+    code, error = two_processes("torchrun_killed", tmp_path, "resume")
+    assert code == 0, error
+    state = load_file(trained / "analog-through-0.safetensors")
+    for rank in (0, 1):
+        for name, value in load_file(tmp_path / f"killed-{rank}.safetensors").items():
+            assert torch.equal(value, state[name]), name
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
 
 
 def test_the_first_process_alone_writes_the_log(trained: Path) -> None:
