@@ -154,6 +154,7 @@ def provenance(result: dict[str, Any], fixed: str, moving: str) -> str:
     """What was registered with what: files, settings, model and versions."""
     model = result.get("model") or {}
     fine = model.get("fine")
+    structures = (result.get("anatomy") or {}).get("model")
     rows = [
         ("Fixed image", fixed),
         ("Moving image", moving),
@@ -161,6 +162,7 @@ def provenance(result: dict[str, Any], fixed: str, moving: str) -> str:
         ("Preset", result.get("preset")),
         ("Model", f"{model['name']}, sha256 {model.get('sha256')}" if model.get("name") else "none"),
         ("Fine model", f"{fine['name']}, sha256 {fine.get('sha256')}" if fine else None),
+        ("Structures", f"{structures['name']}, sha256 {structures.get('sha256')}" if structures else None),
         ("Device", result.get("device")),
         ("Arithmetic", result.get("arithmetic")),
         ("Threads", result.get("threads")),
