@@ -61,6 +61,14 @@ SCRIPTS = {
             "--model brain-t1-fine --repeats 3 --out Benchmarks/results/inference-fine.json",
         ),
     ),
+    "league": Script(
+        f"{BRAINS}, greedy, ANTs, elastix, convexAdam, FireANTs", ("league",), ("league", "league-plot"), timed=True,
+    ),
+    "league_run": Script(
+        "greedy, ANTs, elastix, convexAdam, FireANTs", arguments=("METHOD FIXED MOVING AFFINE.tfm OUT_FIELD.nii.gz",),
+        instead="the field it finds",
+    ),
+    "many_rows": Script("", ("many_rows",), ("many-rows",)),
     "methods": Script(f"{BRAINS}, {SCORER}", ("methods",), ("methods",), timed=True),
     "multicontrast": Script(
         "one subject in T1, T2 and FLAIR", ("contrast_warps",), ("contrast-warps",),

@@ -29,6 +29,7 @@ from cohort_tables import (
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
 from known_tables import known_table
+from league_tables import league_table, many_rows_table
 from network_tables import (
     ablation_table,
     anatomy_uses_table,
@@ -137,6 +138,9 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "structures": (partial(structures_table, "structures"), ("structures",)),
     "structures-teacher": (partial(structures_table, "structures-teacher"), ("structures-teacher",)),
     "anatomy-uses": (anatomy_uses_table, ("anatomy_uses", "cohort")),
+    "league": (league_table, ("league",)),
+    "league-plot": (lambda: "![Overlap against CPU time](figures/league-plot.png)", ("league",)),
+    "many-rows": (many_rows_table, ("many_rows",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),
