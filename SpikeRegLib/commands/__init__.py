@@ -15,6 +15,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "register": Command("SpikeRegLib.commands.register", "register a moving image to a fixed image"),
     "segment": Command("SpikeRegLib.commands.segment", "name the structures in one image of a head"),
+    "group": Command("SpikeRegLib.commands.group", "build the unbiased template of a group of heads"),
+    "longitudinal": Command("SpikeRegLib.commands.longitudinal", "measure what changed between visits of one person"),
+    "series": Command("SpikeRegLib.commands.series", "bring the frames of a 4-D image onto each other"),
     "worker": Command("SpikeRegLib.commands.worker", "stay warm and work on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
