@@ -28,6 +28,7 @@ from cohort_tables import (
     warp_table,
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
+from group_tables import atrophy_table, group_table
 from known_tables import known_table
 from network_tables import (
     ablation_table,
@@ -137,6 +138,8 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "structures": (partial(structures_table, "structures"), ("structures",)),
     "structures-teacher": (partial(structures_table, "structures-teacher"), ("structures-teacher",)),
     "anatomy-uses": (anatomy_uses_table, ("anatomy_uses", "cohort")),
+    "group-template": (group_table, ("group_template",)),
+    "atrophy": (atrophy_table, ("atrophy",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

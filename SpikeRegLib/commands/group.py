@@ -63,11 +63,14 @@ def run(options: argparse.Namespace) -> int:
 
     set_threads(options.threads)  # also for what is written afterwards
     working = Working(options.out / WORKING)
-    group = build_group(
-        members, digests, preset, working, iterations=options.iterations, threads=options.threads, seed=options.seed,
-        listener=listener_for(options.progress),
-    )  # fmt: skip
-    write_group(group, options.out)
+    try:
+        group = build_group(
+            members, digests, preset, working, iterations=options.iterations, threads=options.threads,
+            seed=options.seed, listener=listener_for(options.progress),
+        )  # fmt: skip
+        write_group(group, options.out)
+    finally:
+        working.leave()
     working.remove()
     if options.progress == "json":
         emit("result", path=str((options.out / GROUP.account).resolve()))

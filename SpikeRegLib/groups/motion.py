@@ -22,9 +22,9 @@ from SpikeRegLib.space.matrix_logarithms import affine_exp
 
 # Smoothing of both images at each level, in voxels of the largest axis.
 _SIGMAS = (2.0, 0.8)
-_MOST_POINTS = 150_000
+_MOST_POINTS = 80_000
 # A level ends when no point of the anatomy moves farther than this in a step.
-_SMALLEST_STEP_MM, _STEPS = 2e-4, 40
+_SMALLEST_STEP_MM, _STEPS = 5e-4, 30
 # Differences beyond so many of their usual size count less (Huber).
 _HUBER = 1.5
 
@@ -110,7 +110,7 @@ class Reference:
         """[4, 4] the logarithm of the motion of the reference that would explain the difference; the correlation."""
         to_unit = torch.from_numpy(sampling.unit_matrix(moving.frame) @ matrix)
         unit = (level.points @ to_unit[:3, :3].t() + to_unit[:3, 3]).t()[:, None, None]
-        seen = sampling.linear_in_double(moving.data[None].expand(3, -1, -1, -1), unit)[0]
+        seen = sampling.linear(moving.data[None], unit.float(), 0.0)[0, 0, 0].double()
         inside = ((unit[:, 0, 0] >= -1) & (unit[:, 0, 0] < 1)).all(0).double()
         total = inside.sum().clamp_min(1)
         ours, theirs = ((values * inside).sum() / total for values in (level.values, seen))

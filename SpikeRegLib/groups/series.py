@@ -89,6 +89,9 @@ def align_series(
     for number, transform in enumerate(transforms):
         listener(Progress("finish", number / len(series), f"frame {number}"))
         frame = series.volume(number)
+        if number == to:  # nothing to interpolate
+            data[number] = frame.data
+            continue
         data[number] = warp_image(frame, transform, series.frame, outside=background_value(frame)).data
     motion = _motion(matrices, centre)
     clock.end("finish")

@@ -27,6 +27,8 @@ from SpikeRegLib.space.transforms import DisplacementTransform, Transform, compo
 # Differences beyond so many of their usual size count less (Huber).
 _HUBER = 2.0
 _EMPTY = 0.02
+# A step is solved once so small a share of its residual is left, in the norm of the preconditioner, squared.
+_SOLVED = 1e-6
 
 
 @dataclass(frozen=True)
@@ -138,17 +140,22 @@ def _step(
     weight = (_HUBER * noise / difference.abs().clamp_min(1e-9)).clamp(max=1) / noise**2
     stiffness = level.stiffness / spacing_mm**2
 
-    def curvature(values: torch.Tensor) -> torch.Tensor:
-        return stiffness * _minus_laplacian(values)
-
     def product(values: torch.Tensor) -> torch.Tensor:
-        return slope * (weight * (slope * values).sum(0)) + curvature(values)
+        out = _minus_laplacian(values).mul_(stiffness)
+        along = (slope[0] * values[0]).addcmul_(slope[1], values[1]).addcmul_(slope[2], values[2]).mul_(weight)
+        for component in range(3):
+            out[component].addcmul_(slope[component], along)
+        return out
 
-    right = -slope * (weight * difference) - curvature(velocity)
-    diagonal = slope.square() * weight + 6 * stiffness
-    return hold_border(velocity + _solved(product, right, diagonal, level.solves, lambda: listener(
-        Progress("refine", done, f"{spacing_mm:g} mm")
-    )))  # fmt: skip
+    def tick() -> None:
+        listener(Progress("refine", done, f"{spacing_mm:g} mm"))
+
+    right = _minus_laplacian(velocity).mul_(-stiffness)
+    pull = weight * difference
+    for component in range(3):
+        right[component].addcmul_(slope[component], pull, value=-1)
+    inverse = (slope.square().mul_(weight)).add_(6 * stiffness).reciprocal_()
+    return hold_border(velocity + _solved(product, right, inverse, level.solves, tick))
 
 
 def _of_one_gain(
@@ -175,24 +182,27 @@ def _minus_laplacian(values: torch.Tensor) -> torch.Tensor:
 
 
 def _solved(
-    product: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, diagonal: torch.Tensor, count: int,
+    product: Callable[[torch.Tensor], torch.Tensor], right: torch.Tensor, inverse: torch.Tensor, count: int,
     tick: Callable[[], None],
 ) -> torch.Tensor:  # fmt: skip
-    """Conjugate gradients with the diagonal as preconditioner."""
-    right = hold_border(right)
-    solution, residual = torch.zeros_like(right), right
-    towards = ready = hold_border(residual / diagonal)
-    power = float((residual * ready).sum(dtype=torch.float64))
-    begin = power
+    """Conjugate gradients with the inverse of the diagonal as preconditioner; `right` is used up."""
+    residual = hold_border(right)
+    solution = torch.zeros_like(residual)
+    towards = residual * inverse
+    power = begin = _dot(residual, towards)
     for _ in range(count):
         tick()
-        if power <= 1e-6 * begin or not math.isfinite(power):
+        if power <= _SOLVED * begin or not math.isfinite(power):
             break
         image = hold_border(product(towards))
-        length = power / max(float((towards * image).sum(dtype=torch.float64)), 1e-30)
-        solution = solution.add(towards, alpha=length)
-        residual = residual.sub(image, alpha=length)
-        ready = residual / diagonal
-        last, power = power, float((residual * ready).sum(dtype=torch.float64))
-        towards = ready.add(towards, alpha=power / last)
+        length = power / max(_dot(towards, image), 1e-30)
+        solution.add_(towards, alpha=length)
+        residual.sub_(image, alpha=length)
+        torch.mul(residual, inverse, out=image)
+        last, power = power, _dot(residual, image)
+        towards.mul_(power / last).add_(image)
     return solution
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    return sum(float(torch.dot(one.flatten(), other.flatten())) for one, other in zip(a, b, strict=True))

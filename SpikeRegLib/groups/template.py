@@ -165,6 +165,7 @@ def build_group(
     seed_cpu(seed)
     if preset.similarity == "multicontrast":
         raise InputError(f"preset {preset.name}: compares two contrasts; a group is of one, choose brain")
+    rounds_of(preset, iterations, 1.0)  # refuses a preset without levels before any work
     run = _Run(members, digests, preset, working, seed, listener)
     run.prepare()
     run.align()
@@ -210,8 +211,9 @@ class _Run:
         self._keys: dict[str, str] = {}  # of the field of every subject after the last round
         self._update: Field | None = None  # that comes before them
         self._state = ""
-        self._began = time.process_time()
         self._cpu: dict[str, float] = {}
+        self._made: set[str] = set()
+        self._before: Template | None = None
 
     # Pieces ----------------------------------------------------------------------------------------------------------
 
@@ -229,10 +231,6 @@ class _Run:
         piece = self.working.recall(key, timed)
         self._cpu.setdefault(key, float(piece["facts"].get("cpu_s", 0.0)))
         return piece
-
-    @property
-    def _made(self) -> set[str]:
-        return self.__dict__.setdefault("_made_now", set())
 
     def cpu_s(self) -> float:
         """CPU seconds of pieces that earlier runs made."""
@@ -361,7 +359,7 @@ class _Run:
 
     def _change(self, template: Template) -> float | None:
         """How far a template is from the one of the round before, as a share of its own size, on that one's voxels."""
-        before, self._before = self.__dict__.get("_before"), template
+        before, self._before = self._before, template
         if before is None:
             return None
         grids = [self.space.grid.coarser(one.spacing_mm) for one in (template, before)]

@@ -120,7 +120,7 @@ def compare_visits(
     space = mid_space(visits, [digests[name] for name in members], affine=affine, listener=listener)
     clock.end("align")
     clock.begin("refine")
-    velocities, grid = _velocities(visits, space, settings, listener)
+    velocities, grid = _velocities(visits, [digests[name] for name in members], space, settings, listener)
     clock.end("refine")
     clock.begin("finish")
     compared = []
@@ -159,17 +159,23 @@ def compare_visits(
 
 
 def _velocities(
-    visits: list[Visit], space: MidSpace, settings: ChangeSettings, listener: Listener
+    visits: list[Visit], digests: list[str], space: MidSpace, settings: ChangeSettings, listener: Listener
 ) -> tuple[list[torch.Tensor], Grid]:
-    """[3, d, h, w] mm of every visit: from the middle of all to it, on one grid."""
-    samplers = [sampler(visit.scaled, AffineTransform(matrix)) for visit, matrix in zip(visits, space.matrices,
-                                                                                       strict=True)]  # fmt: skip
+    """[3, d, h, w] mm of every visit: from the middle of all to it, on one grid.
+
+    Of two visits the one of the smaller digest is taken first, so that exchanging them gives the same to the last bit.
+    """
+    samplers = [
+        sampler(visit.scaled, AffineTransform(matrix)) for visit, matrix in zip(visits, space.matrices, strict=True)
+    ]
     found: list[torch.Tensor] = []
     grid = Grid(space.frame.shape, space.frame.spacing[0])
-    for number, later in enumerate(samplers[1:]):
-        heard = part_of_stage(listener, number / (len(visits) - 1), (number + 1) / (len(visits) - 1))
-        velocity, grid = change_between(samplers[0], later, space.frame, settings, heard)
-        found.append(velocity)
+    for number in range(1, len(visits)):
+        heard = part_of_stage(listener, (number - 1) / (len(visits) - 1), number / (len(visits) - 1))
+        pair = (samplers[0], samplers[number])
+        turned = digests[number] < digests[0]
+        velocity, grid = change_between(*(pair[::-1] if turned else pair), space.frame, settings, heard)
+        found.append(-velocity if turned else velocity)
     found.insert(0, torch.zeros_like(found[0]))
     mean = torch.stack(found).mean(0)
     return [velocity - mean for velocity in found], grid

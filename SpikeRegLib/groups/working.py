@@ -42,6 +42,7 @@ class Working:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._alone = not folder.parent.exists()
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise InputError(f"{folder}: is no folder of an earlier run; move it elsewhere or choose another folder")
         if folder.is_dir():
@@ -66,6 +67,13 @@ class Working:
                 np.savez(file, **arrays)
         return found
 
+    def leave(self) -> None:
+        """After a run that did not end well: what is finished stays; where nothing is, no folder stays either."""
+        with suppress(OSError):
+            self.folder.rmdir()
+            if self._alone:
+                self.folder.parent.rmdir()
+
     def remove(self) -> None:
         """Remove the folder and all pieces in it."""
         with suppress(OSError):
@@ -79,7 +87,7 @@ def _read(path: Path) -> Piece | None:
     if path.is_symlink() or not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             found: Piece = {name: archive[name] for name in archive.files}
         found[_FACTS] = json.loads(bytes(found[_FACTS]).decode())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, UnicodeDecodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from SpikeRegLib.errors import InputError, last_line
-from SpikeRegLib.images.files import check_frame, write_sitk
+from SpikeRegLib.images.files import check_frame, scaled_values, write_sitk
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.headers import read_header
 from SpikeRegLib.images.orientation import in_mm
@@ -67,9 +68,14 @@ def read_series(path: str | os.PathLike[str]) -> Series:
             reader.ReadImageInformation()
             size, axes = reader.GetSize(), reader.GetDimension()
             components = reader.GetNumberOfComponents()
-            if components == 1 and axes == 4 and size[3] > 1 and header is not None:
-                stored_values(header, path)  # every checksum
-            array = sitk.GetArrayFromImage(reader.Execute()) if components == 1 and axes == 4 else None
+            array = None
+            if components == 1 and axes == 4:
+                # ITK would take what is no number for 0.
+                values = None if header is None else stored_values(header, path)
+                if header is not None and values is not None and values.size == math.prod(size):
+                    array = scaled_values(values.reshape(size[::-1]), header)
+                else:
+                    array = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
         raise InputError(
             f"{path}: cannot be read as a 4-D image ({last_line(error)}); give a complete NIfTI, NRRD or MetaImage file"
