@@ -26,7 +26,7 @@ def _reference(text: str) -> int | None:
     return None if text == "mean" else int(number("frame_number")(text))
 
 
-_reference.__name__ = "frame number or mean"
+_reference.__name__ = "whole number"  # argparse: "invalid whole number value: 'x'"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

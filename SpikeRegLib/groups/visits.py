@@ -29,6 +29,7 @@ from SpikeRegLib.progress import Clock, Listener, Progress, part_of_stage, silen
 from SpikeRegLib.quality.metrics import jacobian_determinant
 from SpikeRegLib.space.displacement import hold_border
 from SpikeRegLib.space.fields import exponential
+from SpikeRegLib.space.fine_inversion import fine_inverse
 from SpikeRegLib.space.folds import remove_folds
 from SpikeRegLib.space.grids import Grid, resample
 from SpikeRegLib.space.transforms import AffineTransform, DisplacementTransform, Transform, compose, warp_image
@@ -183,18 +184,15 @@ def _velocities(
 
 def _finished(visit: Visit, matrix: np.ndarray, velocity: torch.Tensor, grid: Grid, space: MidSpace) -> ComparedVisit:
     frame = replace(space.frame, shape=grid.shape, spacing=(grid.spacing_mm,) * 3)
-    there, back = (
-        DisplacementTransform(
-            grid.to_mm(remove_folds(exponential(hold_border(grid.to_voxels(sign * velocity))[None])[0])[0]), frame
-        )
-        for sign in (1, -1)
-    )
+    flow, _ = remove_folds(exponential(hold_border(grid.to_voxels(velocity))[None])[0])
+    there = DisplacementTransform(grid.to_mm(flow), frame)
     affine = AffineTransform(matrix)
     to_visit = compose(there, affine)
     in_mid = warp_image(visit.image, to_visit, space.frame, outside=background_value(visit.image))
     whole = Grid(space.frame.shape, space.frame.spacing[0])
     jacobian = jacobian_determinant(resample(there.field, grid, whole), space.frame)
-    return ComparedVisit(visit.name, in_mid, to_visit, compose(affine.inverse(), back), jacobian)
+    to_mid = compose(affine.inverse(), fine_inverse(there))
+    return ComparedVisit(visit.name, in_mid, to_visit, to_mid, jacobian)
 
 
 def _scales(visits: list[Visit]) -> list[float]:
