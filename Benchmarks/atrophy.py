@@ -86,7 +86,7 @@ def noisy(image: Volume, white: float, snr: float, random: np.random.Generator) 
     return replace(image, data=torch.where(image.data > 0, (image.data + noise).clamp_min(1e-3), image.data))
 
 
-def row_of(subject: str, atrophy: float, snr: float, seed: int, both: bool) -> dict[str, Any]:
+def row_of(subject: str, atrophy: float, snr: float, seed: int, two_orders: bool) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     image = read_image(subject_image(subject))
     labels = read_labels(DATA / "dev" / f"oasis_{subject}_seg.nii.gz").data
@@ -106,7 +106,7 @@ def row_of(subject: str, atrophy: float, snr: float, seed: int, both: bool) -> d
             files[name] = Path(folder) / f"{name}.nii.gz"
             write_volume(noisy(visit, white, snr, random), files[name])
         begin = time.process_time()
-        orders = (("first", "later"), ("later", "first"))[: 1 + both]
+        orders = (("first", "later"), ("later", "first"))[: 1 + two_orders]
         ways = [compare_visits({name: files[name] for name in order}, digests_of(files), threads=1) for order in orders]
         seconds = (time.process_time() - begin) / len(ways)
     found = []
@@ -115,7 +115,7 @@ def row_of(subject: str, atrophy: float, snr: float, seed: int, both: bool) -> d
         both = [sum(rows[label][key] for label in FOUND) for key in ("ml_first", "ml_later")]
         found.append(100 * (both[1] / both[0] - 1))
     rows = {row["label"]: row["change_percent"] for row in ways[0].changes}
-    back = 100 * (1 / (1 + found[1] / 100) - 1) if both else None
+    back = 100 * (1 / (1 + found[1] / 100) - 1) if two_orders else None
     row = {
         "subject": subject, "atrophy_percent": atrophy, "snr": snr, "truth_percent": truth, "found_percent": found[0],
         "error_percent": found[0] - truth, "sides_percent": [rows[label] for label in FOUND],
