@@ -28,6 +28,7 @@ from cohort_tables import (
     warp_table,
 )
 from field_tables import consistency_table, memory_table, methods_table, warps_table
+from group_tables import atrophy_table, group_table
 from known_tables import known_table
 from league_tables import league_table, many_rows_table
 from network_tables import (
@@ -141,6 +142,8 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "league": (league_table, ("league",)),
     "league-plot": (lambda: "![Overlap against CPU time](figures/league-plot.png)", ("league",)),
     "many-rows": (many_rows_table, ("many_rows",)),
+    "group-template": (group_table, ("group_template",)),
+    "atrophy": (atrophy_table, ("atrophy",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

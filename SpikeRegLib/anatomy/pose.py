@@ -171,6 +171,11 @@ class _Search:
         return found
 
 
+def usual_places(layout: Layout) -> Places:
+    """The layout's structures as they lie in a head whose header is right, around the middle of the brain."""
+    return Places(layout.places.centres @ _nod().T, layout.places.volumes_ml)
+
+
 def _nod() -> np.ndarray:
     """[3, 3] the axes of the layout's heads in those of a head whose header is right."""
     sine, cosine = np.sin(np.radians(_NOD_DEGREES)), np.cos(np.radians(_NOD_DEGREES))

@@ -121,7 +121,7 @@ def _read_sitk(path: str | os.PathLike[str]) -> tuple[np.ndarray, Frame]:
             raise InputError(f"{path}: a 4-D volume of {max(size[3:])} frames; extract the one to register first")
         values = None if header is None else stored_values(header, path)
         if header is not None and values is not None and values.size == math.prod(size):
-            return _scaled(values.reshape(size[2], size[1], size[0]), header), _frame(reader, header)
+            return scaled_values(values.reshape(size[2], size[1], size[0]), header), _frame(reader, header)
         if len(size) > 3:
             reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
         with reading_with_itk():
@@ -162,7 +162,7 @@ def _open(path: str | os.PathLike[str]) -> tuple[Header | None, sitk.ImageFileRe
     return header, reader
 
 
-def _scaled(values: np.ndarray, header: Header) -> np.ndarray:
+def scaled_values(values: np.ndarray, header: Header) -> np.ndarray:
     """Stored values to intensities, as ITK computes them."""
     if header.scale is None:
         return values

@@ -14,4 +14,6 @@ NUMBERS: dict[str, Range] = {
     "percentile": PERCENTILE,
     "steps": TRAINING_STEPS,
     "path_steps": (1, 10_000),
+    "rounds": (1, 20),
+    "frame_number": (0, 10**6),
 }

@@ -36,17 +36,26 @@ class Kind:
     Attributes:
         names: of all its files and folders.
         account: the one among them that lists the others with their digests.
+        folders: which of the names are folders; all that lies in them is of the run.
     """
 
     names: tuple[str, ...]
     account: str
+    folders: tuple[str, ...] = ()
 
 
-REGISTRATION = Kind(OUTPUT_NAMES, "result.json")
+REGISTRATION = Kind(OUTPUT_NAMES, "result.json", ("spikes",))
 SEGMENTATION = Kind(("labels.nii.gz", "brain_mask.nii.gz", "brain.nii.gz", "segmentation.json"), "segmentation.json")
 EVALUATION = Kind(("per_pair.csv", "per_label.csv", "evaluation.json"), "evaluation.json")
 COMPARISON = Kind(("comparison.json",), "comparison.json")
-_ACCOUNTS = tuple(kind.account for kind in (REGISTRATION, SEGMENTATION, EVALUATION, COMPARISON))
+GROUP = Kind(("template.nii.gz", "subjects", "group.json"), "group.json", ("subjects",))
+LONGITUDINAL = Kind(
+    ("mid.nii.gz", "labels.nii.gz", "visits", "pairs", "changes.csv", "longitudinal.json"), "longitudinal.json",
+    ("visits", "pairs"),
+)  # fmt: skip
+SERIES = Kind(("series.nii.gz", "motion.csv", "transforms", "series.json"), "series.json", ("transforms",))
+_KINDS = (REGISTRATION, SEGMENTATION, EVALUATION, COMPARISON, GROUP, LONGITUDINAL, SERIES)
+_ACCOUNTS = tuple(kind.account for kind in _KINDS)
 # What desktops leave in every folder that somebody looks into.
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -64,9 +73,9 @@ def replaceable(folder: Path, kind: Kind = REGISTRATION) -> list[str]:
         InputError: names what bears the name of a result and is none, or was changed since.
     """
     remedy = "move it elsewhere or choose another folder"
-    maps = folder / "spikes"
-    if maps.is_dir() and maps.stat().st_dev != folder.stat().st_dev:
-        raise InputError(f"{maps}: is another file system, into which nothing can be moved at once; {remedy}")
+    for below in (folder / name for name in kind.folders):
+        if below.is_dir() and below.stat().st_dev != folder.stat().st_dev:
+            raise InputError(f"{below}: is another file system, into which nothing can be moved at once; {remedy}")
     there = list(_named_like_results(folder, kind))
     if not there:
         return []
@@ -87,10 +96,10 @@ def replaceable(folder: Path, kind: Kind = REGISTRATION) -> list[str]:
 
 
 def _named_like_results(folder: Path, kind: Kind) -> Iterator[str]:
-    """What lies in `folder` under the name of a result, with slashes; of the folder of spike maps, every file."""
+    """What lies in `folder` under the name of a result, with slashes; of a folder among them, every file."""
     for name in kind.names:
         path = folder / name
-        if name == "spikes" and path.is_dir() and not path.is_symlink():
+        if name in kind.folders and path.is_dir() and not path.is_symlink():
             for found in sorted(path.rglob("*")):
                 if (found.is_symlink() or not found.is_dir()) and found.name not in _OF_DESKTOPS:
                     yield found.relative_to(folder).as_posix()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from SpikeRegLib.pipeline.registration import Registration
 
 # The inverse is itself found to hundredths of a millimetre: rounding moves no point by more than half of this.
-_INVERSE_STEP_MM = 2.0**-10
+INVERSE_STEP_MM = 2.0**-10
 # As long as the longest name of a file that is written, with what its temporary name adds.
 _LONGEST_NAME = "n" * 64
 
@@ -116,7 +116,7 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
     writers: dict[str, Callable[[Path], None] | None] = {
         "warped.nii.gz": partial(write_volume, registration.warped),
         "transform.h5": partial(write_transform, registration.transform),
-        "inverse_transform.h5": partial(write_transform, registration.inverse, step_mm=_INVERSE_STEP_MM),
+        "inverse_transform.h5": partial(write_transform, registration.inverse, step_mm=INVERSE_STEP_MM),
         "displacement.nii.gz": write_displacement,
         "jacobian.nii.gz": partial(write_volume, registration.jacobian),
         "codes.safetensors": None if registration.coded is None else write_coded,

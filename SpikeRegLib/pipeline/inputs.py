@@ -206,8 +206,12 @@ def _extent(side: Side) -> torch.Tensor:
 
 def on_working_frame(side: Side, frame: Frame, transform: Transform | None) -> torch.Tensor:
     """[D, H, W] in [0, 1]: the scaled image on the working frame, through `transform` (working -> image points)."""
-    placed = AffineTransform.identity() if transform is None else transform
-    return warp_image(_smooth_for(side.scaled, frame), placed, frame).data
+    return on_frame(side.scaled, frame, AffineTransform.identity() if transform is None else transform)
+
+
+def on_frame(image: Volume, frame: Frame, transform: Transform) -> torch.Tensor:
+    """[D, H, W]: an image on an isotropic frame through `transform` (frame -> image points), without aliasing."""
+    return warp_image(_smooth_for(image, frame), transform, frame).data
 
 
 def _smooth_for(volume: Volume, frame: Frame) -> Volume:
