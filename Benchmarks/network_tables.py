@@ -93,17 +93,17 @@ def structures_table(results: str) -> str:
 
 
 def anatomy_uses_table() -> str:
-    """What each use of the structures gives in a registration, and the default preset on the pairs of every use."""
+    """What each use of the structures gives in a registration, and the preset brain-t1 on the pairs of every use."""
     found = read("anatomy_uses")["variants"]
     pairs = {"_".join(row["pair"]) for row in found["all"]}
-    default = [row for row in read("cohort")["methods"]["spikereg"]["rows"] if row["pair"] in pairs]
+    networks = [row for row in read("cohort")["methods"]["spikereg"]["rows"] if row["pair"] in pairs]
     lines = []
-    for name, rows in [*found.items(), ("preset brain-t1", default)]:
+    for name, rows in [*found.items(), ("preset brain-t1", networks)]:
         means = [fmean(row[figure] for row in rows) for figure in ("dice", "sdlogj", "cpu_s")]
         worst, folds = min(row["dice"] for row in rows), max(row["folding_percent"] for row in rows)
         lines.append([name, str(len(rows)), f"{means[0]:.4f}", f"{worst:.3f}", f"{means[1]:.3f}", f"{folds:.3f}"])
-        # Seconds of the default preset were taken on another machine.
-        lines[-1].append("-" if rows is default else f"{means[2]:.1f}")
+        # Seconds of that preset were taken on another machine.
+        lines[-1].append("-" if rows is networks else f"{means[2]:.1f}")
     return markdown_table(["uses", "pairs", "Dice", "worst", "SDlogJ", "folds, %", "CPU s"], lines)
 
 
