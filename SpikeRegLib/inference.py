@@ -107,7 +107,9 @@ class SpikeRegInference:
         Raises:
             InputError: something given cannot be used.
         """
-        settings = {"method": self.method, "preset": self.preset, "model": str(self.path), **self.options, **options}
+        settings = {"method": self.method, "preset": self.preset, **self.options, **options}
+        if settings["method"] != "optimize":  # which is asked for instead of the network
+            settings.setdefault("model", str(self.path))
         told, images = [], {}
         for role, source, spacing, affine in (
             ("fixed", fixed, fixed_spacing, fixed_affine),

@@ -1,4 +1,4 @@
-"""`spikereg demo`: registers the bundled synthetic pair, with segmentations and spike maps."""
+"""`spikereg demo`: registers the bundled synthetic pair by spiking networks, with segmentations and spike maps."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
         SAMPLE / "moving.nii.gz",
         fixed_labels=SAMPLE / "fixed_seg.nii.gz",
         moving_labels=SAMPLE / "moving_seg.nii.gz",
+        preset="brain-t1",  # quick, and shows a spiking network that registers
         spike_maps=True,
         device=options.device,
         threads=options.threads,

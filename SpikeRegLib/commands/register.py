@@ -67,7 +67,8 @@ def registered(options: argparse.Namespace, **how: Any) -> Registration:
     """
     _both(options, "seg")
     _both(options, "points")
-    preset = options.preset or preset_for(options.method)
+    of_network = {"model": options.model, "timesteps": options.timesteps, "tile": options.tile}
+    preset = options.preset or preset_for(options.method, **of_network)
     load_preset(preset)  # an unknown one is refused before torch is loaded
     check_results_folder(options.out)
 

@@ -167,15 +167,13 @@ def check_tile(tile: int | None, *networks: RegistrationUNet) -> None:
 
     Args:
         tile: as wished, see `predict`.
-        networks: all that are to run on it.
+        networks: all that are to run on it; one at least.
 
     Raises:
-        InputError: there is no network, or a tile is smaller than one needs.
+        InputError: a tile is smaller than one needs.
     """
     if tile is None:
         return
-    if not networks:
-        raise InputError("--tile: no network runs here; leave it out or choose another method")
     least = max(smallest_tile(network.spec) for network in networks)
     if tile < least:
         raise InputError(f"--tile: the network needs tiles of at least {least} voxels, got {tile}")

@@ -41,10 +41,14 @@ class Method:
         choices=METHODS,
     )
     preset: str | Path | None = word(
-        None, "name or .toml file (default: brain-t1, or what suits the method)", metavar="P"
+        None,
+        "name or .toml file (default: brain; with a method, model, timesteps or tile what suits that)",
+        metavar="P",
     )
     model: str | Path | None = word(
-        None, "weights, by name or .safetensors file (default: the preset's)", metavar="FILE"
+        None,
+        "weights of the registration network, by name or .safetensors file (default: the preset's)",
+        metavar="FILE",
     )
 
 
@@ -130,14 +134,19 @@ class Field:
 
 @dataclass(frozen=True)
 class Network:
-    """Of the network"""
+    """Of the registration network"""
 
-    timesteps: int | None = number(None, TIMESTEPS, "of the spiking network, instead of its own", metavar="T")
+    timesteps: int | None = number(
+        None, TIMESTEPS, "of the spiking registration network, instead of its own", metavar="T"
+    )
     tile: int | None = number(
-        None, (1, 4096), "run it on overlapping tiles of N of its voxels along each axis: less memory, more time",
+        None, (1, 4096),
+        "run the registration network on overlapping tiles of N of its voxels along each axis: less memory, more time",
         unit="voxels",
     )  # fmt: skip
-    spike_maps: bool = switch("keep the spike rate of every layer as a volume")
+    spike_maps: bool = switch(
+        "keep the spike rate of every layer as a volume; without a registration network those of the structures network"
+    )
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,10 @@ class Reading:
 class Execution:
     """Where and how it is computed"""
 
-    device: str = word("auto", "processor of the network", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = word(
+        "auto",
+        "processor of the registration network; all else is computed on the CPU",
+        choices=("auto", "cpu", "cuda", "mps"),
+    )
     threads: int | None = number(None, (1, 1024), "CPU threads (default: all cores)")
     seed: int = number(0, SEED, "of every random choice")

@@ -26,6 +26,7 @@ from SpikeRegLib.anatomy.tissue import contrast_agreement, structure_means
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.networks.passes import Prediction
+from SpikeRegLib.options.options import Options
 from SpikeRegLib.pipeline.inputs import Side, bare_side
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import Progress
@@ -76,6 +77,27 @@ def uses_of(asked: str | None, preset: str, available: bool) -> tuple[str, ...]:
         if word not in USES:
             raise InputError(f"--structures {word}: unknown; give all, none, or some of {', '.join(USES)}, with commas")
     return tuple(use for use in USES if use in wanted)
+
+
+def check_uses(options: Options) -> None:
+    """Refuse a use that `--structures` names and another option leaves no room for.
+
+    Args:
+        options: of the run, by name. "all", and not to say anything, give way.
+
+    Raises:
+        InputError: names both options.
+    """
+    named = {word.strip() for word in str(options["structures"] or "").split(",")}
+    given = {name for name in ("initial_transform", "fixed_mask", "moving_mask") if options[name] is not None}
+    for use, option, excluded in (
+        ("start", "--skip-affine", bool(options["skip_affine"])),
+        ("start", "--initial-transform", "initial_transform" in given),
+        ("mask", "--fixed-mask and --moving-mask", {"fixed_mask", "moving_mask"} <= given),
+        ("refinement", "--refine-iterations 0", options["refine_iterations"] == 0),
+    ):
+        if use in named and excluded:
+            raise InputError(f"--structures {use}: {option} leaves no room for it; leave one of them out")
 
 
 def _network(work: Work, settings: dict[str, Any]) -> StructureModel | None:

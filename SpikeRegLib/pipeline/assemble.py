@@ -25,9 +25,9 @@ from SpikeRegLib.spiking.activity import LayerActivity
 from SpikeRegLib.system.versions import versions
 
 _READS = (
-    "method", "device", "threads", "seed", "structures_for", "landmark_weight", "regularisation", "refine_iterations",
-    "preset.name", "preset.anatomy", "preset.refine", "preset.regularisation", "preset.working_voxels",
-    "preset.similarity", "preset.across_contrasts",
+    "method", "device", "threads", "seed", "structures_for", "spike_maps",
+    "landmark_weight", "regularisation", "refine_iterations", "preset.name", "preset.anatomy", "preset.refine",
+    "preset.regularisation", "preset.working_voxels", "preset.similarity", "preset.across_contrasts",
 )  # fmt: skip
 _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",
@@ -54,6 +54,7 @@ def _settings(chosen: Chosen, work: Work) -> dict[str, Any]:
         "anatomy": chosen.preset.anatomy,
         "refinement": asked_of_refinement(chosen.landmark_weight, chosen.regularisation, work["region image"]),
         "unrefined": schedule_of(chosen, work) is None,
+        "spike_maps": chosen.spike_maps,
     }
 
 
@@ -135,6 +136,8 @@ def _warnings(work: Work, settings: dict[str, Any], field: Any) -> list[str]:
     if field is not None:
         found += field.warnings
     found += (work["landmarks"] or work["refinement"]).warnings
+    if settings["spike_maps"] and not _spike_maps(work["prediction"].prediction, work):
+        found.append("--spike-maps: no spiking network runs here; there are no maps")
     asked = settings["refinement"]
     guided = asked["region"] is not None or asked["regularisation"] != 1
     optimised = field is not None and field.optimisation is not None

@@ -13,7 +13,7 @@ from SpikeRegLib import models
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.images.given import Source
 from SpikeRegLib.options.options import OPTIONS, Options, with_options
-from SpikeRegLib.pipeline.anatomy import uses_of
+from SpikeRegLib.pipeline.anatomy import check_uses, uses_of
 from SpikeRegLib.pipeline.assemble import peak_memory_mb
 from SpikeRegLib.pipeline.field import field_settings
 from SpikeRegLib.pipeline.plan import PLANS, Plan
@@ -23,6 +23,9 @@ from SpikeRegLib.pipeline.stage import Work
 from SpikeRegLib.presets.preset import FIELD_METHODS, Preset, load_preset, preset_for
 from SpikeRegLib.progress import Clock, Listener, silent
 from SpikeRegLib.system.devices import choose_device, leaving_state, seed_cpu, set_threads
+
+# Options that concern the network that finds a deformation.
+_OF_NETWORK = ("model", "timesteps", "tile")
 
 
 @with_options
@@ -46,11 +49,17 @@ def register(
     """
     values = choices(Options.of(**options))
     memory = memory or Memory()
-    values |= {"fixed": fixed, "moving": moving, "device": choose_device(values["device"])}
+    asked_device, device = values["device"], choose_device(values["device"])
+    if values["network_file"] is None:
+        device = "cpu"  # where all but the networks that register is computed
+    values |= {"fixed": fixed, "moving": moving, "device": device}
     values["threads"] = set_threads(values["threads"])
     seed_cpu(values["seed"])
     clock = Clock(listener)
     registration: Registration = run_plan(PLANS[values["method"]], values, clock, memory)["registration"]
+    if asked_device not in ("auto", device):
+        warning = f"--device {asked_device}: no registration network runs here, and all else is computed on the CPU"
+        registration.result["warnings"].append(warning)
     registration.result |= {"reused": list(memory.reused), **clock.times(), "peak_memory_mb": peak_memory_mb()}
     return registration
 
@@ -61,9 +70,10 @@ def choices(options: Options) -> dict[str, Any]:
     Everything that a result depends on besides the images is in here or in the files that it names.
 
     Raises:
-        InputError: options that do not go with the method.
+        InputError: options that do not go with the method, or with each other.
     """
-    preset = load_preset(options["preset"] or preset_for(options["method"]))
+    of_network = {name: options[name] for name in _OF_NETWORK}
+    preset = load_preset(options["preset"] or preset_for(options["method"], **of_network))
     method: str = options["method"] or preset.method
     field = field_settings(
         method, preset, iterations=options["field_iterations"], seconds=options["field_seconds"],
@@ -74,9 +84,16 @@ def choices(options: Options) -> dict[str, Any]:
         raise InputError("--field-iterations: without a model there is only the optimisation; give 1 or more")
     if field is not None and options["tile"] is not None:
         raise InputError("--tile: the encoder of a neural field reads the whole image; leave it out")
+    for name in _OF_NETWORK:
+        if network is None and options[name] is not None:
+            where, other = f"preset {preset.name}", "--preset brain-t1"
+            if options["method"] is not None:
+                where, other = f"method {method}", "another method"
+            raise InputError(f"--{name}: no registration network runs with {where}; leave it out, or choose {other}")
     values = {name: options[name] for name in OPTIONS}
     values |= {f"preset.{name}": value for name, value in vars(preset).items()}
     uses = uses_of(options["structures"], preset.name, bool(preset.structures))
+    check_uses(options)
     structures = models.find(preset.structures, "spikereg") if uses else None
     return values | {
         "method": method, "field": field, "network_file": network, "fine_network_file": fine,

@@ -16,7 +16,6 @@ from SpikeRegLib.pipeline.prepare import (
     INITIAL_TRANSFORM,
     INPUTS,
     NETWORK,
-    NO_TILE,
     PAIR,
     TILE,
 )
@@ -39,7 +38,7 @@ NEURAL_FIELD: Plan = (
     registration("network", fitted=True),
 )  # fmt: skip
 OPTIMISATION: Plan = (
-    NO_TILE, *_READ, *_ALIGN, NO_PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH, registration(),
+    *_READ, *_ALIGN, NO_PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH, registration(),
 )  # fmt: skip
 
 PLANS: dict[str, Plan] = {

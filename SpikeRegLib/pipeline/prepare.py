@@ -60,12 +60,9 @@ def _field_model(work: Work, settings: dict[str, Any]) -> FieldModel | None:
     return FieldModel(network, {"name": path.stem, "sha256": models.sha256(path)})
 
 
-def _tile(*networks: str) -> Stage:
-    def check(work: Work, settings: dict[str, Any]) -> None:
-        loaded = (work[name] for name in networks)
-        check_tile(settings["tile"], *(part.network for part in loaded if part is not None))
-
-    return Stage("tile", "prepare", check, reads=("tile",), follows=networks, kept=False)
+def _check_tile(work: Work, settings: dict[str, Any]) -> None:
+    loaded = (work["network"], work["fine network"])
+    check_tile(settings["tile"], *(part.network for part in loaded if part is not None))
 
 
 def _initial_transform(work: Work, settings: dict[str, Tracked]) -> Transform | None:
@@ -120,7 +117,7 @@ def _check_pair(work: Work, settings: dict[str, Any]) -> None:
 NETWORK = _network_stage("network", "network_file")
 FINE_NETWORK = _network_stage("fine network", "fine_network_file")
 FIELD_MODEL = Stage("network", "prepare", _field_model, reads=("network_file", "method", "timesteps"))
-TILE, NO_TILE = _tile("network", "fine network"), _tile()
+TILE = Stage("tile", "prepare", _check_tile, reads=("tile",), follows=("network", "fine network"), kept=False)
 INITIAL_TRANSFORM = Stage("initial transform", "prepare", _initial_transform, reads=("initial_transform",))
 INPUTS = (*_side_stages("fixed", 0.0), *_side_stages("moving", 0.5))
 PAIR = Stage("pair", "prepare", _check_pair, follows=("fixed points", "moving points"), kept=False)

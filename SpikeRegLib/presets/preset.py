@@ -156,9 +156,19 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
 
 
-def preset_for(method: str | None) -> str:
-    """The preset of a run that names none: what suits the method."""
-    return {"optimize": "any-anatomy", "nephi": "nephi", "spiking-nephi": "spiking-nephi"}.get(method or "", "brain-t1")
+def preset_for(
+    method: str | None, *, model: str | Path | None = None, timesteps: int | None = None, tile: int | None = None
+) -> str:
+    """The preset of a run that names none: what suits the method; without a method "brain".
+
+    Args:
+        method: of the run; None where nobody chose one.
+        model, timesteps, tile: as asked for. They concern a network that registers, which "brain" has none of, so each
+            of them alone asks for "brain-t1".
+    """
+    if method is None:
+        return "brain" if model is None and timesteps is None and tile is None else "brain-t1"
+    return {"optimize": "any-anatomy", "nephi": "nephi", "spiking-nephi": "spiking-nephi"}.get(method, "brain-t1")
 
 
 def load_preset(name: str | Path) -> Preset:

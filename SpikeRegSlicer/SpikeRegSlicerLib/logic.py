@@ -42,7 +42,7 @@ class Registrations(BackgroundJobs):
         self,
         fixed: Any,
         moving: Any,
-        preset: str = "brain-t1",
+        preset: str = "brain",
         wait: bool = True,
         *,
         transform: Any = None,

@@ -17,7 +17,7 @@ from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from SpikeRegLib.options.options import OPTIONS
-from SpikeRegLib.presets.preset import METHODS
+from SpikeRegLib.presets.preset import METHODS, preset_for
 from SpikeRegSlicerLib.display.compare import MODES
 from SpikeRegSlicerLib.scene.inputs import Inputs
 
@@ -123,7 +123,7 @@ class Parameters:
 
     fixed: vtkMRMLScalarVolumeNode
     moving: vtkMRMLScalarVolumeNode
-    preset: str = "brain-t1"
+    preset: str = preset_for(None)
     customPreset: str = ""
     outputTransform: vtkMRMLTransformNode
     outputVolume: vtkMRMLScalarVolumeNode

@@ -19,7 +19,7 @@ from SpikeRegLib.presets.preset import (
 )
 from SpikeRegSlicerLib.parameters import Method, Parameters
 
-DEFAULT = "brain-t1"
+DEFAULT = preset_for(None)
 PREVIEW = "fast-preview"
 PREVIEW_WITHOUT_NETWORK = "any-anatomy"
 
@@ -44,6 +44,18 @@ def presetOf(parameters: Parameters) -> Preset:
             _("The preset {name} of this scene is unknown here; choose another one.").format(name=parameters.preset)
         )
     return load_preset(parameters.preset)
+
+
+def wantsSpikeMaps(parameters: Parameters) -> bool:
+    """Whether spike maps are asked for, and a network that fires runs: the panel asks for them unless told otherwise.
+
+    Raises:
+        InputError: see `presetOf`.
+    """
+    preset = presetOf(parameters)
+    method = preset.method if parameters.method is Method.PRESET else parameters.method.value
+    fires = method in ("spikereg", "spiking-nephi") or (bool(preset.structures) and parameters.useStructures)
+    return parameters.spikeMaps and fires
 
 
 def filesOf(preset: Preset) -> list[str]:

@@ -190,9 +190,16 @@ def test_a_run_writes_everything_promised(tmp_path, pipeline, capsys):
     stages = [event["stage"] for event in reported[:-1] if event["fraction"] == 1]
     assert stages == ["prepare", "align", "predict", "refine", "finish"]
     assert all(set(event) == {"event", "stage", "fraction", "message"} for event in reported[:-1])
-    assert pipeline.given["seed"] == 7 and pipeline.given["preset"] == "brain-t1"
+    assert pipeline.given["seed"] == 7 and pipeline.given["preset"] == "brain"
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert result == outputs.finite_or_null(pipeline.outcome.result)
+
+
+def test_options_of_the_registration_network_choose_a_preset_that_has_one(tmp_path, pipeline):
+    words = ("register", "a.nii.gz", "b.nii.gz", "--out", tmp_path / "out", "--progress", "none")
+    for option in (("--timesteps", 2), ("--tile", 64), ("--model", "brain-t1")):
+        assert run(*words, *option) == 0
+        assert pipeline.given["preset"] == "brain-t1", option
 
 
 def test_written_files_hold_what_was_registered(tmp_path):
@@ -487,7 +494,7 @@ def test_demo_registers_the_sample_with_everything_shown(tmp_path, pipeline, cap
     assert (
         pipeline.given["fixed"].name == "fixed.nii.gz" and pipeline.given["moving_labels"].name == "moving_seg.nii.gz"
     )
-    assert pipeline.given["spike_maps"] is True
+    assert pipeline.given["spike_maps"] is True and pipeline.given["preset"] == "brain-t1"
     printed = capsys.readouterr().out
     assert "mean Dice            0.410 -> 0.830" in printed and "verdict              good" in printed
     assert str(Path("spikereg-demo") / "report.html") in printed

@@ -44,7 +44,7 @@ def test_the_presets_ship_and_are_valid():
         assert load_preset(name).name == name
 
 
-def test_default_preset_uses_the_spiking_network():
+def test_the_preset_for_two_t1_brains_uses_the_spiking_network():
     assert load_preset("brain-t1").method == "spikereg"
 
 
@@ -136,7 +136,27 @@ def test_a_preset_without_refinement_says_so_when_asked_for_iterations():
         preset.schedule(5)
 
 
-def test_a_run_that_names_no_preset_gets_the_one_that_suits_its_method():
-    for method in ("optimize", "nephi", "spiking-nephi"):
-        assert load_preset(preset_for(method)).method == method
-    assert load_preset(preset_for(None)).method == load_preset(preset_for("spikereg")).method == "spikereg"
+@pytest.mark.parametrize(
+    ("method", "of_the_network", "expected"),
+    [
+        (None, {}, "brain"),
+        (None, {"model": "mine.safetensors"}, "brain-t1"),
+        (None, {"timesteps": 2}, "brain-t1"),
+        (None, {"tile": 64}, "brain-t1"),
+        ("spikereg", {}, "brain-t1"),
+        ("ann", {}, "brain-t1"),
+        ("optimize", {}, "any-anatomy"),
+        ("nephi", {}, "nephi"),
+        ("nephi", {"model": "mine.safetensors"}, "nephi"),
+        ("spiking-nephi", {"timesteps": 2}, "spiking-nephi"),
+    ],
+)
+def test_a_run_that_names_no_preset_gets_the_one_that_suits_what_is_asked(method, of_the_network, expected):
+    assert preset_for(method, **of_the_network) == expected
+    networks = {"spikereg", "ann"}  # twins: one preset
+    assert method is None or load_preset(expected).method == method or method in networks
+
+
+def test_one_preset_says_that_it_is_the_default():
+    said = [name for name in preset_names() if "default" in load_preset(name).description.lower()]
+    assert said == [preset_for(None)]

@@ -28,7 +28,7 @@ def label_centres(name: str) -> dict[int, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def sample_run(tmp_path_factory):
-    """The sample pair registered with everything on, its written folder, landmarks, and the reports on the way."""
+    """The sample pair registered by networks with everything on, its folder, landmarks, and the reports on the way."""
     centres = [label_centres(name) for name in ("fixed_seg", "moving_seg")]
     common = sorted(centres[0].keys() & centres[1].keys())
     points = [torch.from_numpy(np.stack([side[label] for label in common])) for side in centres]
@@ -40,6 +40,7 @@ def sample_run(tmp_path_factory):
         moving_labels=brains.SAMPLE / "moving_seg.nii.gz",
         fixed_points=points[0],
         moving_points=points[1],
+        preset="brain-t1",
         spike_maps=True,
         threads=1,
         device="cpu",

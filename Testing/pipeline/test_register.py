@@ -268,13 +268,6 @@ def test_oblique_and_anisotropic_grids_give_the_same_physical_answer(known, quic
     assert error_mm(found.transform, known.truth, known.points) < min(1.0, 0.6 * before)
 
 
-def test_without_a_network_a_model_that_is_named_is_not_run(known):
-    start = known.truth.transforms[1]
-    options = {"method": "optimize", "refine_iterations": 0, "initial_transform": start, "threads": 1}
-    found = register(known.fixed, known.moving, preset="any-anatomy", model="brain-t1", **options)
-    assert found.result["model"]["name"] is None and found.result["spikes"] is None
-
-
 @pytest.mark.parametrize("method", ["spikereg", "optimize"])
 def test_odd_sizes_are_registered(known, method):
     fixed = on_grid(sample("fixed"), (2.7, 4.1, 4.9), shape=(33, 47, 61))

@@ -57,7 +57,7 @@ def test_tiles_say_so_stay_close_to_the_whole_and_a_single_one_is_the_whole(fold
     [
         ({"tile": 0}, "--tile: must be between 1 and 4096, got 0"),
         ({"tile": 31}, "--tile: the network needs tiles of at least 32 voxels, got 31"),
-        ({"tile": 64, "method": "optimize", "preset": "any-anatomy"}, "--tile: no network runs here"),
+        ({"tile": 64, "method": "optimize", "preset": "any-anatomy"}, "--tile: no registration network runs"),
     ],
 )
 def test_tiles_that_cannot_be_are_refused_before_anything_is_read(changes, message):

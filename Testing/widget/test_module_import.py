@@ -74,7 +74,7 @@ def told():
 
 def test_the_panel_is_complete(told):
     assert told["widgets"] > 90
-    assert told["presets"][0] == "brain-t1" and sorted(told["presets"]) == preset_names()
+    assert told["presets"][0] == "brain" and sorted(told["presets"]) == preset_names()
     assert told["samples"] == ["SpikeRegSample"]
 
 

@@ -145,6 +145,7 @@ def test_a_preview_takes_the_network_where_one_fits_and_else_a_few_steps(panel, 
         ("brain-t1", Method.ANN, ("fast-preview", None, None)),
         ("brain-t1", Method.OPTIMIZE, ("brain-t1", "optimize", 5)),
         ("any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
+        ("brain", Method.PRESET, ("brain", None, 5)),
         ("nephi", Method.PRESET, ("fast-preview", None, None)),
         ("nephi-any-anatomy", Method.PRESET, ("any-anatomy", None, 5)),
         ("brain-multicontrast", Method.PRESET, ("brain-multicontrast", None, 5)),
@@ -153,6 +154,56 @@ def test_a_preview_takes_the_network_where_one_fits_and_else_a_few_steps(panel, 
         parameters.preset, parameters.method = preset, method
         options = previewOptions(parameters)
         assert (options["preset"], options.get("method"), options.get("refine_iterations")) == expected
+
+
+def test_a_preview_asks_for_nothing_that_it_has_no_network_for(panel, parameters):
+    from SpikeRegSlicerLib.widgets.live_part import previewOptions
+
+    parameters.preset, parameters.timesteps = "nephi-any-anatomy", 3
+    assert "timesteps" not in previewOptions(parameters)
+    parameters.preset = "brain-t1"
+    assert previewOptions(parameters)["timesteps"] == 3
+
+
+def test_a_preview_reads_structures_as_the_run_before_it_did(panel, parameters):
+    """Else the worker would look for them anew."""
+    from SpikeRegSlicerLib.widgets.live_part import previewOptions
+
+    for preset, maps, expected in (("brain", True, True), ("brain", False, False), ("brain-t1", True, False)):
+        parameters.preset, parameters.spikeMaps = preset, maps
+        assert previewOptions(parameters)["spike_maps"] is expected
+
+
+def test_a_new_scene_has_the_librarys_default_preset():
+    from SpikeRegSlicerLib.parameters import Parameters
+    from SpikeRegSlicerLib.presets import DEFAULT
+
+    parameters = Parameters(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode"))
+    assert parameters.preset == DEFAULT == preset_for(None)
+
+
+@pytest.mark.parametrize(
+    ("preset", "method", "structures", "expected"),
+    [
+        ("brain", "PRESET", True, True),
+        ("brain", "PRESET", False, False),
+        ("brain", "SPIKEREG", False, True),
+        ("brain-t1", "PRESET", True, True),
+        ("brain-t1", "ANN", True, False),
+        ("any-anatomy", "PRESET", True, False),
+        ("spiking-nephi", "PRESET", True, True),
+        ("nephi", "PRESET", True, False),
+    ],
+)
+def test_spike_maps_are_asked_for_where_a_network_fires(panel, parameters, preset, method, structures, expected):
+    from SpikeRegSlicerLib.parameters import Method
+
+    tools.useStandIn(panel, "hang")
+    parameters.preset, parameters.method, parameters.useStructures = preset, Method[method], structures
+    panel.ui.runButton.click()
+    (job,) = panel.logic.jobs
+    assert job.options["spike_maps"] is expected
+    panel.ui.runButton.click()
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -56,6 +56,13 @@ def test_a_run_without_a_spiking_network_says_so_and_offers_nothing_of_it(loadRe
     assert panel.ui.metricsButton.enabled and panel.ui.contourButton.enabled
 
 
+def test_a_run_whose_only_network_names_structures_has_rates_and_says_why_it_has_no_energy(loadResult):
+    layers = [{"name": name, "rate": 0.1} for name in LAYERS]
+    panel = loadResult(method="optimize", spikes={"network": "structures", "layers": layers}, energy=None)
+    assert panel.ui.ratesButton.enabled and panel.ui.showSpikesCheckBox.enabled
+    assert not panel.ui.energyButton.enabled and "networks that register" in panel.ui.energyButton.toolTip
+
+
 def test_a_method_unknown_here_has_overlay_chart_and_energy_where_its_result_does(loadResult):
     layers = [{"name": name, "rate": 0.1} for name in LAYERS]
     panel = loadResult(method="spiking-nephi", spikes={"timesteps": 4, "layers": layers}, energy=ENERGY)

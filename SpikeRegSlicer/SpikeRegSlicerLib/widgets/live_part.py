@@ -22,7 +22,8 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
 
     It fits where the chosen preset compares images as fast-preview does and takes its network from the library. The
     steps are those of the chosen preset's refinement, or of any-anatomy's where that has none and compares alike.
-    Landmarks, region, start and device are those of the panel; spike maps are left out.
+    Landmarks, region, start and device are those of the panel. Spike maps are left out, but for those of a network that
+    names structures: without them the worker would read both volumes anew.
 
     Raises:
         InputError: what the scene has is no preset.
@@ -35,10 +36,13 @@ def previewOptions(parameters: Any) -> dict[str, Any]:
         options.pop("method", None)
         return {**options, "preset": presets.PREVIEW}
     if isAlike and not preset.refine.levels:
-        options.pop("method", None)
+        for name in ("method", "timesteps"):
+            options.pop(name, None)
         return {**options, "preset": presets.PREVIEW_WITHOUT_NETWORK, "refine_iterations": PREVIEW_ITERATIONS}
     if preset.refine.levels:
         options["refine_iterations"] = PREVIEW_ITERATIONS
+    if preset.structures:
+        options["spike_maps"] = presets.wantsSpikeMaps(parameters)
     return {**options, "preset_text": parameters.customPreset}
 
 

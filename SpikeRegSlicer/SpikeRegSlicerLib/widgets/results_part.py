@@ -48,10 +48,12 @@ class ResultsPart(Part):
         self.ui.figuresLabel.text = figuresText(run.result) if run else ""
         for name in ("metricsButton", "provenanceButton"):
             self.enable(name, run is not None)
-        given = {"energyButton": run and run.result.get("energy"), "ratesButton": run and firingLayers(run.result)}
-        for name, figures in given.items():  # not every method gives them
-            why = _("No spiking network took part in this run.") if run and not figures else ""
-            self.enable(name, bool(figures), why)
+        rates = firingLayers(run.result) if run else []
+        none = _("No spiking network took part in this run.")
+        notOfThis = _("The energy is of networks that register; in this run none did.") if rates else none
+        given = {"energyButton": (run and run.result.get("energy"), notOfThis), "ratesButton": (rates, none)}
+        for name, (figures, why) in given.items():  # not every method gives them
+            self.enable(name, bool(figures), why if run and not figures else "")
 
     def update(self) -> None:
         run = self.panel.run

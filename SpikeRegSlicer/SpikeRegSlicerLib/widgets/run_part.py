@@ -125,7 +125,8 @@ class RunPart(Part):
         parameters = self.parameters
         if not self._presetIsFit():
             return None
-        options = {**optionsOf(parameters), "preset_text": parameters.customPreset}
+        options = {**optionsOf(parameters), "spike_maps": presets.wantsSpikeMaps(parameters)}
+        options["preset_text"] = parameters.customPreset
         return self.start(options, Outputs(parameters.outputTransform, parameters.outputVolume))
 
     def start(self, options: dict[str, Any], outputs: Outputs) -> Registration | None:
