@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from SpikeRegLib import __version__
 from SpikeRegLib.cohort.manifest import Row
@@ -21,8 +21,8 @@ from SpikeRegLib.cohort.rows import FAILED, Outcome, Plan, do_row, leave_failure
 from SpikeRegLib.errors import InputError, SpikeRegError, last_line
 from SpikeRegLib.system import interrupt
 
-if TYPE_CHECKING:
-    from distributed import Client
+# Of distributed, which is an extra and hence imported by `_packages` alone.
+Client: TypeAlias = Any
 
 # A scheduler that runs answers at once.
 _ANSWER_S = 15
@@ -47,9 +47,7 @@ def local_cluster(workers: int, threads: int, retries: int) -> Iterator[Client]:
         InputError: Dask's distributed scheduler is not installed.
         SpikeRegError: the processes could not be started.
     """
-    distributed = _distributed()
-    import dask
-
+    dask, distributed = _packages()
     environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     settings = {
         "distributed.nanny.pre-spawn-environ": {**environment, "OMP_WAIT_POLICY": "PASSIVE"},
@@ -80,7 +78,7 @@ def running_cluster(address: str) -> Iterator[Client]:
     Raises:
         InputError: Dask's distributed scheduler is not installed, nobody answers there, or a worker cannot work.
     """
-    distributed = _distributed()
+    _, distributed = _packages()
     where = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
     if address.endswith(".json") and not os.path.isfile(address):
         raise InputError(f"--scheduler {address}: no such file; give the scheduler's file or its address")
@@ -127,8 +125,7 @@ def _room(client: Client) -> int:
 
 def _finished(client: Client, running: dict[Any, Row]) -> list[Any]:
     """The futures that are done; waits for one."""
-    import distributed
-
+    _, distributed = _packages()
     while True:
         interrupt.check()
         if client.status != "running":
@@ -142,8 +139,7 @@ def _finished(client: Client, running: dict[Any, Row]) -> list[Any]:
 
 
 def _outcome(future: Any, row: Row, plan: Plan) -> Outcome:
-    import distributed
-
+    _, distributed = _packages()
     folder = Path(plan.out) / row.id
     try:
         if future.status == "cancelled":
@@ -190,17 +186,18 @@ def _version_here() -> str:
     return __version__
 
 
-def _distributed() -> Any:
-    """The package, which is an extra.
+def _packages() -> tuple[Any, Any]:
+    """dask and distributed, which are an extra.
 
     Raises:
         InputError: it is not installed.
     """
     try:
         import cryptography  # noqa: F401  the keys of a local cluster
+        import dask
         import distributed
     except ImportError as error:
         raise InputError(
             f"--workers: needs {error.name}; install it with pip install 'spikereg[cohort]', or use --shard 1/1"
         ) from error
-    return distributed
+    return dask, distributed

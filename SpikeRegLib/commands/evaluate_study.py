@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SpikeRegLib.commands.arguments import number
 from SpikeRegLib.commands.streams import say, say_error
 from SpikeRegLib.errors import InputError
 from SpikeRegLib.outputs.accounts import COMPARISON, EVALUATION
@@ -37,7 +38,9 @@ def add_study_arguments(parser: argparse.ArgumentParser) -> None:
     two = parser.add_argument_group("two methods")
     two.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="two evaluation.json: A minus B")
     two.add_argument("--metric", metavar="NAME", help="whose equivalence is tested (default: dice)")
-    two.add_argument("--margin", type=float, metavar="M", help="of equivalence, in its unit (default for dice: 0.005)")
+    two.add_argument(
+        "--margin", type=number("margin"), metavar="M", help="of equivalence, in its unit (default for dice: 0.005)"
+    )
 
 
 def asks_for_study(options: argparse.Namespace) -> bool:
@@ -108,10 +111,6 @@ def _study(options: argparse.Namespace) -> Study:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    if options.margin is not None and not 0 < options.margin < float("inf"):
-        raise InputError(
-            f"--margin: must be a number above 0, got {options.margin:g}; give it in the unit of the figure"
-        )
     if options.out is not None:
         check_results_folder(options.out, COMPARISON)
     from SpikeRegLib.studies.comparison import compare_evaluations, comparison_lines, read_evaluation

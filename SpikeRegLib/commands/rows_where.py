@@ -6,11 +6,11 @@ import argparse
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from SpikeRegLib.cohort.manifest import Row
+from SpikeRegLib.commands.arguments import number
 
 if TYPE_CHECKING:
     from SpikeRegLib.cohort.rows import Outcome, Plan
@@ -21,7 +21,10 @@ def add_where(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGro
     group = parser.add_argument_group("where rows are done")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=_count, metavar="N", help="processes on this machine (default: as many as its cores feed)"
+        "--workers",
+        type=number("workers"),
+        metavar="N",
+        help="processes on this machine (default: as many as its cores feed)",
     )
     where.add_argument(
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler that runs already, or its scheduler file (.json)"
@@ -31,7 +34,7 @@ def add_where(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGro
     )
     group.add_argument("--redo", action="store_true", help="do every row, also those that are done")
     group.add_argument(
-        "--retries", type=_retries, default=1, metavar="N",
+        "--retries", type=number("retries"), default=1, metavar="N",
         help="try a row again that failed for another reason than its input, or whose process died (default: 1)",
     )  # fmt: skip
     return where
@@ -75,18 +78,6 @@ def _image_of(row: Row) -> str:
     return str(row.options.get("fixed") or row.options["source"])
 
 
-def _number(text: str, low: int, high: int) -> int:
-    number = int(text)
-    if not low <= number <= high:
-        raise argparse.ArgumentTypeError(f"must be {low} to {high}, got {number}")
-    return number
-
-
-def _named(kind: Any, name: str) -> Any:
-    kind.__name__ = name  # argparse: "invalid NAME value: 'x'"
-    return kind
-
-
 def _shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
     try:
@@ -96,7 +87,3 @@ def _shard(text: str) -> tuple[int, int]:
     if not slash or not 1 <= found[0] <= found[1] <= 1_000_000:
         raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, got {text!r}")
     return found
-
-
-_count = _named(partial(_number, low=1, high=1024), "whole number")
-_retries = _named(partial(_number, low=0, high=10), "whole number")

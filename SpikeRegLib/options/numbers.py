@@ -14,6 +14,9 @@ NUMBERS: dict[str, Range] = {
     "percentile": PERCENTILE,
     "steps": TRAINING_STEPS,
     "path_steps": (1, 10_000),
+    "margin": (1e-9, 1e6),
+    "workers": (1, 1024),
+    "retries": (0, 10),
     "rounds": (1, 20),
     "frame_number": (0, 10**6),
 }

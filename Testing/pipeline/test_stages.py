@@ -118,7 +118,7 @@ def test_a_file_is_known_by_its_state_and_a_volume_by_nothing(tmp_path):
 RUNS = (
     {"preset": "fast-preview", "skip_affine": True, "landmark_weight": 0.0},
     {"method": "optimize", "refine_iterations": 1},
-    {"preset": "brain", "refine_iterations": 1},
+    {"preset": "brain", "refine_iterations": 1, "spike_maps": True},
     {"preset": "nephi-fast", "field_iterations": 1, "skip_affine": True},
 )
 
