@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from SpikeRegLib.outputs.accounts import REGISTRATION, Kind
+from SpikeRegLib.outputs.accounts import REGISTRATION, Kind, read_account
 from SpikeRegLib.outputs.publishing import settle
 from SpikeRegLib.system.atomic_files import atomic_output
 
@@ -32,7 +32,7 @@ def result_of(folder: Path, kind: Kind = REGISTRATION) -> dict[str, Any] | None:
     if not folder.is_dir():
         return None
     settle(folder)
-    table = _read(folder / kind.account)
+    table = read_account(folder / kind.account)
     files = None if table is None else table.get("files")
     if not isinstance(files, dict) or not all(os.path.isfile(folder / str(name)) for name in files):
         return None
@@ -41,7 +41,7 @@ def result_of(folder: Path, kind: Kind = REGISTRATION) -> dict[str, Any] | None:
 
 def failure_of(folder: Path) -> dict[str, Any] | None:
     """Why the row failed when it was last tried, as `write_failure` wrote it."""
-    return _read(folder / FAILURE)
+    return read_account(folder / FAILURE)
 
 
 def write_failure(folder: Path, failure: dict[str, Any]) -> None:
@@ -85,14 +85,3 @@ def begun(out: Path, identity: str) -> Iterator[None]:
             mark.unlink()
         with suppress(OSError):  # others are at work
             mark.parent.rmdir()
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object of ours; None where there is none."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return table if isinstance(table, dict) and "schema" in table else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from SpikeRegLib.cohort.manifest import SEGMENT, Row
 from SpikeRegLib.errors import Cancelled, InputError, SpikeRegError
 from SpikeRegLib.outputs.accounts import REGISTRATION, SEGMENTATION, Kind
 from SpikeRegLib.outputs.folder import check_results_folder, write_outputs
+from SpikeRegLib.outputs.publishing import hidden_beside
 from SpikeRegLib.outputs.segmentation_folder import write_segmentation
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.pipeline.recall import Memory
@@ -88,15 +88,14 @@ def do_row(row: Row, plan: Plan) -> Outcome:
         folder = Path(plan.out) / row.id
         for attempt in range(plan.retries + 1):
             try:
-                found = _done(row, plan, folder)
-                return Outcome(**{**asdict(found), "seconds": time.perf_counter() - began})
+                return replace(_done(row, plan, folder), seconds=time.perf_counter() - began)
             except (Exception, KeyboardInterrupt) as error:
                 if not isinstance(error, SpikeRegError):
                     _MEMORY[0].clear()  # out of memory, or a defect: nothing of that run is trusted
                 code, message = explain(error)
                 if code == Cancelled.exit_code:
                     raise Cancelled(message) from error
-                full = disk_is_full(error, _existing(Path(plan.out)))
+                full = disk_is_full(error, hidden_beside(Path(plan.out)).parent)
                 if code != InputError.exit_code and not full and attempt < plan.retries:
                     continue
                 failure = Outcome(row.id, FAILED, {}, code, message, full, time.perf_counter() - began)
@@ -195,9 +194,3 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Any]:
         "preset": at("preset"),
         "version": at("versions", "spikereg"),
     }
-
-
-def _existing(folder: Path) -> Path:
-    while not os.path.isdir(folder) and folder != folder.parent:
-        folder = folder.parent
-    return folder

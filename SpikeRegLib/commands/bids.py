@@ -14,7 +14,7 @@ from SpikeRegLib.bids.work import OUTPUTS, Work, between_sessions, segmentations
 from SpikeRegLib.commands.arguments import add_options, add_progress_option
 from SpikeRegLib.commands.rows_progress import Outcomes
 from SpikeRegLib.commands.rows_where import add_where, asked_of, doing, in_order
-from SpikeRegLib.errors import InputError, SpikeRegError
+from SpikeRegLib.errors import InputError
 from SpikeRegLib.options.options import OPTIONS
 from SpikeRegLib.outputs.folder import check_writable
 from SpikeRegLib.presets.preset import load_preset
@@ -89,10 +89,6 @@ def _participants(works: list[Work], plan: Plan, options: argparse.Namespace) ->
     with ExitStack() as stack:
         for outcome in doing(stack, rows, plan, options):
             outcomes.add(outcome)
-            if outcome.disk_full:
-                raise SpikeRegError(
-                    f"{options.out}: the disk is full; what is finished is kept: free some space and run again"
-                )
             if outcome.state != "failed":
                 publish(by_id[outcome.id], Path(plan.out) / outcome.id, options.out)
     return outcomes.finish(outcomes.of(rows), None)

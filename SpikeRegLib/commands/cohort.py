@@ -13,7 +13,6 @@ from SpikeRegLib.cohort.manifest import read_manifest
 from SpikeRegLib.commands.arguments import add_options, add_progress_option
 from SpikeRegLib.commands.rows_progress import Outcomes
 from SpikeRegLib.commands.rows_where import add_where, asked_of, doing, in_order
-from SpikeRegLib.errors import SpikeRegError
 from SpikeRegLib.options.option import options_of
 from SpikeRegLib.options.options import GROUPS, OPTIONS
 from SpikeRegLib.outputs.accounts import OUTPUT_NAMES
@@ -70,7 +69,6 @@ def run(options: argparse.Namespace) -> int:
     asked = [] if options.summary else in_order(asked_of(rows, options.shard), out)
     plan = Plan(str(out), options.outputs, options.redo, options.retries)
     outcomes = Outcomes(len(asked), options.progress)
-    fault: SpikeRegError | None = None
     written = time.monotonic()
 
     def write(known: Sequence[Outcome]) -> None:
@@ -80,16 +78,9 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         for outcome in doing(stack, asked, plan, options):
             outcomes.add(outcome)
-            if outcome.disk_full:
-                fault = SpikeRegError(
-                    f"{out}: the disk is full; every finished row is kept: free some space and run again"
-                )
-                break
             if options.shard is None and time.monotonic() - written > _WRITE_EVERY_S:
                 write(outcomes.of(rows))
                 written = time.monotonic()
-    if fault is not None:
-        raise fault
     if options.shard is None:
         known = on_disk(rows, plan) if options.summary else outcomes.of(rows)
         write(known)

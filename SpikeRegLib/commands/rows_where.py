@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from SpikeRegLib.cohort.manifest import Row
 from SpikeRegLib.commands.arguments import number
+from SpikeRegLib.errors import SpikeRegError
 
 if TYPE_CHECKING:
     from SpikeRegLib.cohort.rows import Outcome, Plan
@@ -58,7 +59,20 @@ def in_order(rows: Sequence[Row], out: Path) -> list[Row]:
 
 
 def doing(stack: ExitStack, rows: Sequence[Row], plan: Plan, options: argparse.Namespace) -> Iterator[Outcome]:
-    """The outcomes of the rows, wherever they are done."""
+    """The outcomes of the rows, wherever they are done, as they end.
+
+    Raises:
+        SpikeRegError: after an outcome that says that the disk is full, for no other row could be written either.
+    """
+    for outcome in _started(stack, rows, plan, options):
+        yield outcome
+        if outcome.disk_full:
+            raise SpikeRegError(
+                f"{plan.out}: the disk is full; every finished row is kept: free some space and run again"
+            )
+
+
+def _started(stack: ExitStack, rows: Sequence[Row], plan: Plan, options: argparse.Namespace) -> Iterator[Outcome]:
     if not rows:
         return iter(())
     if options.shard is not None:

@@ -109,14 +109,19 @@ def _named_like_results(folder: Path, kind: Kind) -> Iterator[str]:
 
 def _files_of(path: Path) -> dict[str, Any] | None:
     """Name -> SHA-256 of the files that such a file accounts for; None where it is none of ours."""
+    files = (read_account(path) or {}).get("files")
+    return files if isinstance(files, dict) else None
+
+
+def read_account(path: Path) -> dict[str, Any] | None:
+    """A JSON object that a run wrote, known by its schema; None where there is none of ours."""
     if path.is_symlink() or not path.is_file():
         return None
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    files = table.get("files") if isinstance(table, dict) and "schema" in table else None
-    return files if isinstance(files, dict) else None
+    return table if isinstance(table, dict) and "schema" in table else None
 
 
 def digest(path: Path) -> str:
