@@ -37,7 +37,7 @@ SCRIPTS = {
     "affine_pairs": Script(f"{BRAINS}, {SCORER}"),
     "anatomy_uses": Script(BRAINS, ("anatomy_uses",), ("anatomy-uses",)),
     "arithmetics": Script(BRAINS, ("arithmetics",), ("arithmetics",)),
-    "atrophy": Script(BRAINS, ("atrophy",), ("atrophy",), timed=True),
+    "atrophy": Script(BRAINS, ("atrophy",), ("atrophy",), ("--subjects 1000",), timed=True),
     "cohort": Script(
         f"{BRAINS}, greedy", ("cohort",), ("summary", "cohort", "comparisons", "accuracy-time"), timed=True,
     ),
@@ -54,7 +54,7 @@ SCRIPTS = {
     "greedy_run": Script(
         "greedy", arguments=("FIXED MOVING AFFINE.tfm OUT_FIELD.nii.gz",), instead="the field it finds",
     ),
-    "group_template": Script(BRAINS, ("group_template",), ("group-template",)),
+    "group_template": Script(BRAINS, ("group_template",), ("group-template",), ("--pairs 4",)),
     "hundred_runs": Script("", ("hundred_runs",), instead="the result file alone"),
     "inference": Script(
         "", ("inference", "inference-fine"), ("inference", "inference-fine"),
