@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     to.add_argument("--template", type=Path, metavar="F", help="register every image to this one")
     to.add_argument("--between-sessions", action="store_true", help="register later sessions to the first")
     parser.add_argument(
-        "--template-name", default="template", metavar="X", help="of its space, as in MNI152NLin2009cAsym"
+        "--template-name", metavar="X", help="of its space, as in MNI152NLin2009cAsym (default: template)"
     )
     parser.add_argument("--skip-segmentation", action="store_true", help="name no structures")
     add_where(parser)
@@ -57,8 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     images = find_images(options.root, options.participant_label, options.session_label)
-    if not re.fullmatch("[0-9a-zA-Z]+", options.template_name, re.ASCII):
-        raise InputError(f"--template-name {options.template_name}: a label is of letters and digits")
+    name = options.template_name or "template"
+    if not re.fullmatch("[0-9a-zA-Z]+", name, re.ASCII):
+        raise InputError(f"--template-name {name}: a label is of letters and digits")
+    if options.template_name is not None and options.template is None:
+        raise InputError("--template-name: names the space of a template; give --template, or leave it out")
     if options.template is not None and not options.template.is_file():
         raise InputError(f"--template {options.template}: no such file; check the path")
     if options.preset is not None:
@@ -68,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if options.template is None:
         works = between_sessions(images, how)
     else:
-        works = to_template(images, options.template, options.template_name, how)
+        works = to_template(images, options.template, name, how)
     if not options.skip_segmentation:
         works += segmentations(images, how["threads"])
     check_writable(options.out)

@@ -140,6 +140,7 @@ def test_a_failed_subject_stops_no_other(tmp_path, capsys):
         (("--template", "none.nii.gz"), "--template none.nii.gz: no such file"),
         (("--between-sessions", "--participant-label", "7"), "no T1-weighted image of sub-7"),
         (("--between-sessions", "--participant-label", "../x"), "a label is of letters and digits"),
+        (("--between-sessions", "--template-name", "MNI"), "--template-name: names the space of a template"),
         (("--between-sessions", "--template-name", "a b"), "a label is of letters and digits"),
     ],
 )
