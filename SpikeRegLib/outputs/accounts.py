@@ -21,6 +21,7 @@ OUTPUT_NAMES = (
     "inverse_transform.h5",
     "displacement.nii.gz",
     "jacobian.nii.gz",
+    "predicted_error.nii.gz",
     "codes.safetensors",
     "warped_seg.nii.gz",
     "spikes",

@@ -112,13 +112,14 @@ def write_outputs(registration: Registration, folder: str | Path, only: Collecti
         assert registration.coded is not None
         write_codes(registration.coded, path)
 
-    labels = registration.warped_labels
+    labels, error = registration.warped_labels, registration.predicted_error
     writers: dict[str, Callable[[Path], None] | None] = {
         "warped.nii.gz": partial(write_volume, registration.warped),
         "transform.h5": partial(write_transform, registration.transform),
         "inverse_transform.h5": partial(write_transform, registration.inverse, step_mm=INVERSE_STEP_MM),
         "displacement.nii.gz": write_displacement,
         "jacobian.nii.gz": partial(write_volume, registration.jacobian),
+        "predicted_error.nii.gz": None if error is None else partial(write_volume, error),
         "codes.safetensors": None if registration.coded is None else write_coded,
         "warped_seg.nii.gz": None if labels is None else partial(write_volume, labels),
         "spikes": write_spikes if registration.spike_maps else None,

@@ -26,6 +26,8 @@ class Registration:
         inverse: moving -> fixed points.
         displacement: [3, D, H, W] mm, LPS, the whole of `transform` on the grid of fixed.
         jacobian: determinant of `transform` on the grid of fixed.
+        predicted_error: distance in mm by which `transform` is expected to be wrong, on the grid of fixed; NaN where
+            nothing can be said. None where it is not predicted.
         warped_labels, fixed_labels: with segmentations; on the grid of fixed.
         coded: `transform` as the codes of a neural field, where it is one and nothing else.
         spike_maps: layer -> mean spike rate in [0, 1] over channels and passes, on the layer's grid; on request only.
@@ -39,6 +41,7 @@ class Registration:
     inverse: Transform
     displacement: torch.Tensor
     jacobian: Volume
+    predicted_error: Volume | None = None
     warped_labels: Volume | None = None
     fixed_labels: Volume | None = None
     coded: CodedDeformation | None = None
