@@ -33,6 +33,9 @@ COMPARE_VALUES = {
     "grid": "gridSpacing",
     "glyph": "glyphSpacing",
     "contour": "contourStep",
+    "error": "errorOpacity",
+    "surface": "surfaceOpacity",
+    "errorSurface": "errorSurfaceOpacity",
 }
 """Mode of comparison -> the parameter that its slider sets."""
 
@@ -111,12 +114,13 @@ class Parameters:
             moving volume's own background.
         structuresVolume: whose structures are named; None: the fixed one.
         result: transform of the run that is looked at.
-        compareMode: the comparison that is shown, empty for none; the next eight are its sliders.
-        blendOpacity, jacobianOpacity: 0..1.
+        compareMode: the comparison that is shown, empty for none; the next ones are its sliders.
+        blendOpacity, jacobianOpacity, errorOpacity, surfaceOpacity, errorSurfaceOpacity: 0..1.
         flickerRate: Hz.
         checkerSize, gridSpacing, glyphSpacing, contourStep: mm.
         differenceWindow: share of the fixed volume's intensity window.
         showSpikes, spikeLayer, spikeOpacity: the overlay of spike rates; layers count from 0 at the first.
+        ownSpikeScale: colour each layer by its own highest rate, instead of all by one.
         reviewer: who decides.
         applyInverse, applyHarden: how the transform is applied to other nodes.
     """
@@ -166,9 +170,13 @@ class Parameters:
     gridSpacing: Annotated[float, _range("grid")] = MODES["grid"].default
     glyphSpacing: Annotated[float, _range("glyph")] = MODES["glyph"].default
     contourStep: Annotated[float, _range("contour")] = MODES["contour"].default
+    errorOpacity: Annotated[float, _range("error")] = MODES["error"].default
+    surfaceOpacity: Annotated[float, _range("surface")] = MODES["surface"].default
+    errorSurfaceOpacity: Annotated[float, _range("errorSurface")] = MODES["errorSurface"].default
     showSpikes: bool = False
     spikeLayer: Annotated[int, WithinRange(0, 999)] = 0
     spikeOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    ownSpikeScale: bool = False
     reviewer: str = ""
     applyInverse: bool = False
     applyHarden: bool = False

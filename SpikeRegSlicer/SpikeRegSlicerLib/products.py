@@ -15,6 +15,7 @@ TABLES = {
     "metrics": tables.metricsTable,
     "labels": tables.labelsTable,
     "structures": tables.structuresTable,
+    "errors": tables.errorsTable,
     "energy": tables.energyTable,
     "rates": tables.ratesTable,
     "provenance": tables.provenanceTable,

@@ -45,6 +45,10 @@ NEW = {
     "setBackground": False,
     "background": 0.0,
     "structuresVolume": None,
+    "errorOpacity": 0.6,
+    "surfaceOpacity": 1.0,
+    "errorSurfaceOpacity": 1.0,
+    "ownSpikeScale": False,
 }
 
 
