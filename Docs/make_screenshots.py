@@ -88,13 +88,15 @@ def pictures(folder: Path):
 
 
 def framed(panel: slice_view.SlicePanel) -> np.ndarray:
-    """The three views with the coloured bars that tell them apart in Slicer, and a gap between them."""
+    """The three views with the coloured bars that tell them apart in Slicer, annotated as in the report."""
+    from SpikeRegSlicerLib.display import annotated
+
     views = []
     for view, colour in zip(panel.views, BAR_COLOURS, strict=True):
         pixels = view.pixels() & 0xFC  # six bits a colour: a third smaller as a file, and looks the same
         pixels[:5] = colour
         pixels[:, :1] = pixels[:, -1:] = 60
-        views.append(pixels)
+        views.append(annotated.annotate(pixels, view.node, [], ""))
     return np.concatenate(views, axis=1)
 
 
