@@ -68,6 +68,21 @@ else:
 """Who finds the deformation: every method of the library by its name there, and the preset's own, which is empty."""
 
 
+class TransformType(enum.Enum):
+    """What may be done to the moving volume; the value is its name in the library."""
+
+    DEFORMABLE = "deformable"
+    AFFINE = "affine"
+    RIGID = "rigid"
+
+    def label(self) -> str:
+        return {
+            TransformType.DEFORMABLE: _("Deformable"),
+            TransformType.AFFINE: _("Affine only"),
+            TransformType.RIGID: _("Rigid only"),
+        }[self]
+
+
 class Device(enum.Enum):
     """Where the library computes; the value is its name there."""
 
@@ -91,6 +106,7 @@ class Parameters:
 
     Attributes:
         fixed, moving: the pair.
+        transformType: whether the moving volume may be deformed, or only aligned.
         preset: name of a preset; `customPreset` holds the TOML text of one that does not ship with the library.
         outputTransform, outputVolume: nodes that the next run fills; None: it makes new ones and chooses them.
         method: instead of the preset's.
@@ -127,6 +143,7 @@ class Parameters:
 
     fixed: vtkMRMLScalarVolumeNode
     moving: vtkMRMLScalarVolumeNode
+    transformType: TransformType = TransformType.DEFORMABLE
     preset: str = preset_for(None)
     customPreset: str = ""
     outputTransform: vtkMRMLTransformNode
@@ -222,6 +239,11 @@ def restoreDefaults(parameters: Parameters) -> None:
         setattr(parameters, name, parameters.default(name).value)
 
 
+def isDeformable(parameters: Parameters) -> bool:
+    """Whether a deformation is looked for; where none is, what concerns one alone is not sent to the worker."""
+    return parameters.transformType is TransformType.DEFORMABLE
+
+
 def inputsOf(parameters: Parameters) -> Inputs:
     """The nodes that a run reads."""
     return Inputs(
@@ -236,7 +258,7 @@ def inputsOf(parameters: Parameters) -> Inputs:
         initial_transform=parameters.initialTransform,
         fixed_points=parameters.fixedLandmarks,
         moving_points=parameters.movingLandmarks,
-        region=parameters.region,
+        region=parameters.region if isDeformable(parameters) else None,
     )
 
 
@@ -248,20 +270,23 @@ def optionsOf(parameters: Parameters) -> dict[str, Any]:
     options: dict[str, Any] = {
         "preset": parameters.preset,
         "align": parameters.align,
-        "regularisation": parameters.regularisation,
         "device": parameters.device.value,
         "seed": parameters.seed,
         "spike_maps": parameters.spikeMaps,
     }
+    if isDeformable(parameters):
+        options["regularisation"] = parameters.regularisation
     if not parameters.align:
         options["skip_affine"] = True
-    if parameters.method is not Method.PRESET:
+    if not isDeformable(parameters):
+        options["transform_type"] = parameters.transformType.value
+    elif parameters.method is not Method.PRESET:
         options["method"] = parameters.method.value
-    if parameters.timesteps:
+    if parameters.timesteps and isDeformable(parameters):
         options["timesteps"] = parameters.timesteps
-    if parameters.refineIterations >= 0:
+    if parameters.refineIterations >= 0 and isDeformable(parameters):
         options["refine_iterations"] = parameters.refineIterations
-    if parameters.fixedLandmarks and parameters.movingLandmarks:
+    if parameters.fixedLandmarks and parameters.movingLandmarks and isDeformable(parameters):
         options["landmark_weight"] = parameters.landmarkWeight
     if parameters.threads:
         options["threads"] = parameters.threads

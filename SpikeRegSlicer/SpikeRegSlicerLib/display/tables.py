@@ -163,6 +163,7 @@ def provenanceTable(scene: Any, result: dict[str, Any], options: dict[str, Any] 
         (_("Fixed image"), inputs.get("fixed")),
         (_("Moving image"), inputs.get("moving")),
         (_("Method"), result.get("method")),
+        (_("Transform type"), result.get("transform_type")),
         (_("Preset"), result.get("preset")),
         (_("Model"), model.get("name")),
         (_("Model, sha256"), model.get("sha256")),
