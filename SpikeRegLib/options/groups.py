@@ -171,6 +171,15 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What the verdict goes by"""
+
+    verdict_bounds: str | Path | None = file(
+        ".toml file with bounds of the verdict instead of its own (see quality/verdict.toml)", metavar="FILE"
+    )
+
+
+@dataclass(frozen=True)
 class Execution:
     """Where and how it is computed"""
 

@@ -28,6 +28,7 @@ class Options:
     neural_field: groups.Field = dataclasses.field(default_factory=groups.Field)
     network: groups.Network = dataclasses.field(default_factory=groups.Network)
     reading: groups.Reading = dataclasses.field(default_factory=groups.Reading)
+    judging: groups.Judging = dataclasses.field(default_factory=groups.Judging)
     execution: groups.Execution = dataclasses.field(default_factory=groups.Execution)
 
     @classmethod

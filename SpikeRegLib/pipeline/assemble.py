@@ -32,7 +32,7 @@ _READS = (
 _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",
     "prediction", "refinement", "landmarks", "mapping", "overlap", "structures network", "fixed anatomy",
-    "fixed mask", "moving mask",
+    "fixed mask", "moving mask", "verdict bounds",
     "moving anatomy", "structure maps", "agreement", "structure rates",
 )  # fmt: skip
 
@@ -105,7 +105,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
     }  # fmt: skip
     if settings["refinement"]["landmark_weight"] and result["tre_mm"] is not None:
         warnings += unmet(result["tre_mm"]["per_point"])
-    result["verdict"] = judge(result, anatomy=settings["anatomy"])
+    result["verdict"] = judge(result, anatomy=settings["anatomy"], bounds=work["verdict bounds"])
     result["warnings"] = warnings
     if field is not None:
         result["field"] = field_facts(field, whole=whole)
@@ -166,6 +166,8 @@ def _landmarks(
         "before_mean": float(before.mean()),
         "aligned_mean": float(aligned.mean()),
         "after_mean": float(after.mean()),
+        "after_max": float(after.max()),
+        "after_max_at_mm": fixed[after.argmax()].tolist(),
         "per_point": after.tolist(),
         "per_point_before": before.tolist(),
         "per_point_aligned": aligned.tolist(),

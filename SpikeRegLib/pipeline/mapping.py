@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, background_value
 from SpikeRegLib.pipeline.linear import is_linear
 from SpikeRegLib.pipeline.resampling import resampled, slabs
@@ -30,7 +32,7 @@ class Mapping:
         displacement: [3, D, H, W] mm, of `transform` on the grid of fixed.
         warped: the moving image through it.
         jacobian: [D, H, W], its determinant.
-        summary: see `metrics.deformation_summary`; with the inverse consistency.
+        summary: see `metrics.deformation_summary`; with the inverse consistency, and where the Jacobian is least.
     """
 
     transform: Transform
@@ -38,7 +40,7 @@ class Mapping:
     displacement: torch.Tensor
     warped: Volume
     jacobian: torch.Tensor
-    summary: dict[str, float]
+    summary: dict[str, Any]
 
 
 def _background(work: Work, settings: dict[str, Any]) -> float:
@@ -75,11 +77,21 @@ def _mapping(work: Work, settings: tuple[float, str]) -> Mapping:
     report(0.7, "measuring the deformation")
     jacobian = metrics.jacobian_determinant(total, frame)
     report(0.75, "measuring the deformation")
-    summary = metrics.deformation_summary(total, frame, side.mask, jacobian=jacobian)
+    summary: dict[str, Any] = metrics.deformation_summary(total, frame, side.mask, jacobian=jacobian)
+    summary["jacobian_min_at_mm"] = place_of_least(jacobian, frame)
     summary["inverse_consistency_mm"] = metrics.inverse_consistency_mm(
         transform, inverse, frame, side.mask, samples=CONSISTENCY_SAMPLES
     )
     return Mapping(transform, inverse, total, warped, jacobian, summary)
+
+
+def place_of_least(jacobian: torch.Tensor, frame: Frame) -> list[float]:
+    """LPS mm of the smallest value [D, H, W], on the interior of the grid."""
+    interior = jacobian[1:-1, 1:-1, 1:-1]
+    at = int(interior.argmin())
+    index = [1 + int(n) for n in reversed(np.unravel_index(at, tuple(interior.shape)))]
+    place: list[float] = (frame.matrix[:3, :3] @ index + frame.matrix[:3, 3]).tolist()
+    return place
 
 
 BACKGROUND = Stage("background", "prepare", _background, reads=("background",), follows=("moving input",), kept=False)

@@ -18,6 +18,7 @@ from SpikeRegLib.pipeline.prepare import (
     NETWORK,
     PAIR,
     TILE,
+    VERDICT_BOUNDS,
 )
 from SpikeRegLib.pipeline.refine import REFINEMENT
 from SpikeRegLib.pipeline.region import REGION, REGION_IMAGE
@@ -25,7 +26,7 @@ from SpikeRegLib.pipeline.stage import Stage
 
 Plan = tuple[Stage, ...]
 
-_READ: Plan = (STRUCTURES_NETWORK, INITIAL_TRANSFORM, *INPUTS, REGION_IMAGE, PAIR, BACKGROUND)
+_READ: Plan = (VERDICT_BOUNDS, STRUCTURES_NETWORK, INITIAL_TRANSFORM, *INPUTS, REGION_IMAGE, PAIR, BACKGROUND)
 _ALIGN: Plan = (*ANATOMY, *SIDES, ALIGNMENT, WORKING_PAIR, STRUCTURE_MAPS)
 _FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT, STRUCTURE_RATES)
 

@@ -17,6 +17,7 @@ from SpikeRegLib.neural_field.model import FieldNetwork
 from SpikeRegLib.pipeline.inputs import Side, bare_side, check_pair, load_labels, with_points
 from SpikeRegLib.pipeline.stage import Stage, Tracked, Work
 from SpikeRegLib.progress import Progress, tell_reading
+from SpikeRegLib.quality.bounds import Bounds, default_bounds, load_bounds
 from SpikeRegLib.space.transforms import Transform, check_finite, read_transform
 from SpikeRegLib.spiking.unet import RegistrationUNet
 
@@ -114,10 +115,16 @@ def _check_pair(work: Work, settings: dict[str, Any]) -> None:
     check_pair(work["fixed points"], work["moving points"])
 
 
+def _verdict_bounds(work: Work, settings: dict[str, Tracked]) -> Bounds:
+    given = settings["verdict_bounds"].given
+    return default_bounds() if given is None else load_bounds(given)
+
+
 NETWORK = _network_stage("network", "network_file")
 FINE_NETWORK = _network_stage("fine network", "fine_network_file")
 FIELD_MODEL = Stage("network", "prepare", _field_model, reads=("network_file", "method", "timesteps"))
 TILE = Stage("tile", "prepare", _check_tile, reads=("tile",), follows=("network", "fine network"), kept=False)
+VERDICT_BOUNDS = Stage("verdict bounds", "prepare", _verdict_bounds, reads=("verdict_bounds",), kept=False)
 INITIAL_TRANSFORM = Stage("initial transform", "prepare", _initial_transform, reads=("initial_transform",))
 INPUTS = (*_side_stages("fixed", 0.0), *_side_stages("moving", 0.5))
 PAIR = Stage("pair", "prepare", _check_pair, follows=("fixed points", "moving points"), kept=False)

@@ -3,79 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+from SpikeRegLib.quality.bounds import Bounds, default_bounds
+from SpikeRegLib.quality.rules import RULES
 
-@dataclass(frozen=True)
-class Rule:
-    """One figure of the result and where it starts to worry.
-
-    Attributes:
-        table, field: where the figure stands in result.json.
-        check, poor: bounds; beyond them the verdict is at most check, or poor.
-        higher_is_worse: which side is beyond.
-        text: the reason, with the value as {value} and the name of the similarity as {measure}.
-    """
-
-    table: str
-    field: str
-    check: float
-    poor: float
-    higher_is_worse: bool
-    text: str
-
-
-RULES = (
-    Rule(
-        "similarity",
-        "lncc_after",
-        0.35,
-        0.20,
-        False,
-        "the images agree poorly where they overlap ({measure} {value:.2f})",
-    ),
-    Rule(
-        "similarity",
-        "known_percent",
-        75.0,
-        5.0,
-        False,
-        "only {value:.0f} % of the fixed anatomy is compared, the rest is left out or not in the field of view",
-    ),
-    # Measured: brains 2.0 and more in one contrast, 1.3 and more in two; noise, blobs and halves of a head in the wrong
-    # place less than 1.2.
-    Rule(
-        "similarity",
-        "above_chance",
-        1.6,
-        1.25,
-        False,
-        "aligned, the images agree hardly better than with one of them turned over ({value:.2f} times as well)",
-    ),
-    Rule("deformation", "folding_percent", 0.0, 0.1, True, "{value:.3f} % of the voxels fold"),
-    Rule("deformation", "jacobian_min", 0.05, -0.5, False, "volume shrinks to {value:.2f} of itself somewhere"),
-    Rule("deformation", "sdlogj", 0.6, 1.0, True, "the deformation is rough (SD of log Jacobian {value:.2f})"),
-    Rule(
-        "deformation",
-        "inverse_consistency_mm",
-        0.25,
-        1.0,
-        True,
-        "forward and inverse differ by {value:.2f} mm on average",
-    ),
-    # Measured: registered brains .76 to .79, aligned alone .63 to .70; 5 mm beside that .42 to .45, mirrored .08.
-    Rule(
-        "anatomy",
-        "agreement",
-        0.6,
-        0.4,
-        False,
-        "structures found in both images overlap little (mean Dice {value:.2f})",
-    ),
-    Rule("dice", "after_mean", 0.6, 0.4, False, "segmentations overlap little (mean Dice {value:.2f})"),
-    Rule("tre_mm", "after_mean", 3.0, 6.0, True, "landmarks are {value:.1f} mm apart on average"),
-)
 LEVELS = ("good", "check", "poor")
 
 
@@ -84,13 +17,22 @@ def measure_name(result: dict[str, Any]) -> str:
     return str((result.get("similarity") or {}).get("measure") or "lncc").replace("lncc", "LNCC")
 
 
-def judge(result: dict[str, Any], *, anatomy: str = "brain") -> dict[str, Any]:
+def place_words(place_mm: Sequence[float]) -> str:
+    """A place [x, y, z] (LPS mm) as people say it: left or right, posterior or anterior, superior or inferior."""
+    sides = (("left", "right"), ("posterior", "anterior"), ("superior", "inferior"))
+    words = (f"{side[value < 0]} {abs(value):.0f}" for value, side in zip(place_mm, sides, strict=True))
+    return f"{', '.join(words)} mm"
+
+
+def judge(result: dict[str, Any], *, anatomy: str = "brain", bounds: Bounds | None = None) -> dict[str, Any]:
     """The `verdict` entry for a result: the worst level any rule gives, and a reason for each rule that fired.
 
     Args:
         result: as in result.json.
         anatomy: what the preset is made for; the bounds were measured on brains and confirm nothing elsewhere.
+        bounds: of the figures; `default_bounds` if not given.
     """
+    bounds = default_bounds() if bounds is None else bounds
     worst, reasons = 0, []
     measure = measure_name(result)
     for rule in RULES:
@@ -101,11 +43,13 @@ def judge(result: dict[str, Any], *, anatomy: str = "brain") -> dict[str, Any]:
             worst = 2
             reasons.append(f"{rule.table}.{rule.field} could not be measured ({value})")
             continue
-        sign = 1 if rule.higher_is_worse else -1
-        level = 2 if sign * (value - rule.poor) > 0 else 1 if sign * (value - rule.check) > 0 else 0
+        bound = bounds[rule.table, rule.field]
+        level = 2 if rule.sign * (value - bound.poor) > 0 else 1 if rule.sign * (value - bound.check) > 0 else 0
         if level:
             worst = max(worst, level)
-            reasons.append(rule.text.format(value=value, measure=measure))
+            place = (result.get(rule.table) or {}).get(rule.place)
+            where = f" at {place_words(place)}" if place else ""
+            reasons.append(rule.text.format(value=value, measure=measure) + where)
     for table, before, after, what, sign in (
         ("similarity", "lncc_before", "lncc_after", "similarity", 1),
         ("dice", "before_mean", "after_mean", "overlap of the segmentations", 1),

@@ -100,6 +100,6 @@ def test_every_option_is_looked_at_here_or_means_the_same_for_every_preset():
         "method", "transform_type", "preset", "initial_transform", "align", "skip_affine", "fixed_mask", "moving_mask",
         "fixed_leave_out", "moving_leave_out", "fixed_labels", "moving_labels", "fixed_points", "moving_points",
         "landmark_weight", "region", "regularisation", "refine_iterations", "allow_nonfinite", "allow_few_values",
-        "background", "threads", "seed",
+        "background", "verdict_bounds", "threads", "seed",
     }  # fmt: skip
     assert refused | said | same == set(OPTIONS)

@@ -15,7 +15,9 @@ from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.presets.preset import load_preset, preset_names
-from SpikeRegLib.quality.verdict import RULES, judge
+from SpikeRegLib.quality.bounds import default_bounds
+from SpikeRegLib.quality.rules import RULES
+from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.similarity.chance import above_chance
 from SpikeRegLib.similarity.contrast import Comparison
 from SpikeRegLib.similarity.pair import Pair
@@ -31,6 +33,7 @@ FINE = {
     },
     "dice": {"before_mean": 0.3, "after_mean": 0.8},
     "tre_mm": {"before_mean": 9.0, "after_mean": 1.5},
+    "predicted_error": {"mean_mm": 0.8, "p95_mm": 2.5},
     "anatomy": {"agreement": 0.8, "images": {side: {"head": True, "reason": ""} for side in ("fixed", "moving")}},
 }  # fmt: skip
 
@@ -63,11 +66,12 @@ def test_what_was_not_measured_is_not_judged():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.field)
 def test_each_rule_reaches_check_and_poor_just_beyond_its_bounds(rule):
     beyond = 1e-6 if rule.higher_is_worse else -1e-6
+    bound = default_bounds()[rule.table, rule.field]
     expected = [
-        (rule.check, "good"),
-        (rule.check + beyond, "check"),
-        (rule.poor, "check"),
-        (rule.poor + beyond, "poor"),
+        (bound.check, "good"),
+        (bound.check + beyond, "check"),
+        (bound.poor, "check"),
+        (bound.poor + beyond, "poor"),
     ]
     for value, level in expected:
         result = with_value(rule.table, rule.field, value)
@@ -91,12 +95,20 @@ BOUNDS = {
     ("deformation", "inverse_consistency_mm"): (0.25, 1.0, True),
     ("anatomy", "agreement"): (0.6, 0.4, False),
     ("dice", "after_mean"): (0.6, 0.4, False),
-    ("tre_mm", "after_mean"): (3.0, 6.0, True),
+    ("tre_mm", "after_mean"): (2.0, 4.0, True),
+    ("tre_mm", "after_max"): (5.0, 10.0, True),
+    ("predicted_error", "mean_mm"): (2.0, 4.0, True),
+    ("predicted_error", "p95_mm"): (5.0, 10.0, True),
 }
 
 
 def test_the_bounds_are_those_that_were_measured():
-    assert {(rule.table, rule.field): (rule.check, rule.poor, rule.higher_is_worse) for rule in RULES} == BOUNDS
+    bounds = default_bounds()
+    assert {
+        name: (bounds[name].check, bounds[name].poor, rule.higher_is_worse)
+        for rule in RULES
+        for name in [(rule.table, rule.field)]
+    } == BOUNDS
 
 
 @pytest.mark.parametrize(
