@@ -171,6 +171,7 @@ def test_structures_are_used_unless_a_person_says_no(panel):
 @pytest.mark.parametrize(("text", "kind"), [("Rigid only", "rigid"), ("Affine only", "affine")])
 def test_a_registration_without_deformation_is_chosen_kept_and_asked_for(panel, text, kind):
     from SpikeRegSlicerLib.parameters import Method, inputsOf, optionsOf
+    from SpikeRegSlicerLib.presets import wantsSpikeMaps
 
     parameters = panel.panel.parameters
     parameters.method, parameters.timesteps, parameters.refineIterations = Method.OPTIMIZE, 8, 3
@@ -185,6 +186,8 @@ def test_a_registration_without_deformation_is_chosen_kept_and_asked_for(panel, 
     assert asked["transform_type"] == kind
     of_a_deformation = {"method", "timesteps", "refine_iterations", "regularisation", "landmark_weight"}
     assert not of_a_deformation & asked.keys() and inputsOf(parameters).region is None
+    parameters.useStructures, parameters.preset = False, "brain-t1"
+    assert not wantsSpikeMaps(parameters), "the network that fires does not run"
     tools.part(panel, "LivePart").preview()
     assert "choose Deformable" in tools.message(panel)
 
