@@ -1,6 +1,6 @@
 """Fit the predicted error to known errors, and check it on errors it never saw.
 
-    python Benchmarks/error_calibration.py [--cases 16] [--check 6] [--cache FOLDER] [--check-only]
+    python Benchmarks/error_calibration.py [--cases 24] [--check 6] [--cache FOLDER] [--check-only]
 
 Fitted to `warps` and `surfaces` of `known_errors.py`, drawn from training label maps: a network of one hidden layer
 learns the mean error (gamma deviance) and, by the pinball loss, what nine of ten errors stay below. Cases are held
@@ -135,7 +135,7 @@ def by_way(samples: list[tuple[str, Calibration, Sampled]]) -> dict[str, dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="brain")
-    parser.add_argument("--cases", type=int, default=16, help="of each kind that is fitted")
+    parser.add_argument("--cases", type=int, default=24, help="of each kind that is fitted")
     parser.add_argument("--check", type=int, default=6, help="of each kind of development brains")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "spikereg-error-calibration")
     parser.add_argument("--check-only", action="store_true", help="leave the shipped calibration as it is")
