@@ -15,6 +15,19 @@ CALIBRATION = {
 }
 
 
+def phantoms_table() -> str:
+    """What `spikereg phantom` measured."""
+    columns = {
+        "moved_mean_mm": "moved, mean mm", "error_mean_mm": "error, mean mm", "error_p95_mm": "95th percentile",
+        "error_max_mm": "most", "inverse_error_mean_mm": "inverse, mean mm", "predicted_mean_mm": "predicted, mean mm",
+    }  # fmt: skip
+    lines = [
+        [name, *(f"{row[key]:.2f}" for key in columns), row["verdict"], "yes" if row["passed"] else "no"]
+        for name, row in read("phantom")["phantoms"].items()
+    ]
+    return markdown_table(["phantom", *columns.values(), "verdict", "tolerance kept"], lines)
+
+
 def calibration_table() -> str:
     """Predicted and true errors."""
     data = read("error_calibration")

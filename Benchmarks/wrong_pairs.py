@@ -1,19 +1,18 @@
 """What the verdict says of 200 results that are known to be right or wrong.
 
-    python Benchmarks/wrong_pairs.py [--kinds right local ...] [--out Benchmarks/results/wrong_pairs.json]
+    python Benchmarks/wrong_pairs.py [--pairs 30] [--out Benchmarks/results/wrong_pairs.json]
 
-Pairs of development brains, preset `brain`, one thread:
+Pairs of development brains, preset `brain`, one thread. Of each pair:
 
-- `right`: 40 pairs, registered.
-- `local`: a registered pair, one place of which was then pushed by 8 to 20 mm over 12 to 20 mm.
+- `right`: registered.
+- `local`: then pushed at one place by 8 to 20 mm over 12 to 20 mm, twice.
 - `half aligned`: the alignment is off by 12 to 30 mm or by 15 to 35 degrees, and not refined.
-- `half aligned, refined`: the same, and the deformation is looked for from there.
 - `mirrored`: the alignment takes left to right, or front to back, and is not refined.
-- `mirrored, refined`: the same, refined.
-- `other organ`: a brain on vessels of the lungs, blobs, noise or a micro-CT of an iguana, or the other way round.
+- of every third pair `half aligned, refined` and `mirrored, refined`: the deformation is looked for from there.
+- of two in three pairs `other organ`: the fixed brain with vessels of the lungs, blobs, noise, or an iguana.
 
-A local push is made in the refinement, from which all that follows is run as ever; wrong alignments are given as an
-initial transform. Each row keeps the figures that the verdict goes by. Rows that are there are kept.
+What is wrong is put in the place of what the stage found, and all that follows is run as ever. Each row keeps the
+figures that the verdict goes by. Rows that are there are kept; `--part I/N` runs every N-th pair.
 """
 
 from __future__ import annotations
@@ -36,35 +35,50 @@ from SpikeRegLib.options.options import Options
 from SpikeRegLib.pipeline.engine import choices, run_plan
 from SpikeRegLib.pipeline.plan import PLANS, Plan
 from SpikeRegLib.pipeline.recall import Memory
+from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.progress import Clock, silent
 from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.transforms import AffineTransform, compose
 
-COUNTS = {
-    "right": 40, "local": 50, "half aligned": 30, "half aligned, refined": 20, "mirrored": 25,
-    "mirrored, refined": 15, "other organ": 20,
-}  # fmt: skip
 KEPT = ("similarity", "deformation", "predicted_error", "anatomy", "dice", "tre_mm", "refinement", "verdict")
 HOW = {"preset": "brain", "threads": 1, "device": "cpu"}
+OTHERS: tuple[Callable[[int], Any], ...] = (
+    lambda number: lung_vessels(number).fixed,
+    lambda number: blobs(number, width_mm=(5.0, 9.0, 18.0)[number % 3]),
+    lambda number: noise(number, sigma=2.0),
+    lambda number: data.DATA / "heads" / "Iguana.nii.gz",
+)
 
 
-def registered(number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A pair, right; and with one or two places made wrong afterwards."""
-    fixed, moving = (read_image(data.subject_image(name)) for name in data.cohort_pairs()[number])
+def of_pair(number: int) -> Iterator[tuple[str, Registration]]:
+    """All results of one pair, by their kind."""
+    names = data.cohort_pairs()[number]
+    fixed, moving = (read_image(data.subject_image(name)) for name in names)
     memory, random = Memory(), np.random.default_rng(number)
     values = choices(Options.of(preset="brain", threads=1)) | {"fixed": fixed, "moving": moving, "device": "cpu"}
     plan = PLANS[values["method"]]
-    found = run_plan(plan, values, Clock(silent), memory)
-    yield "right", found["registration"].result
-    for _ in range(2 if number < COUNTS["local"] - COUNTS["right"] else 1):
-        pushed = replace(
-            found["refinement"],
-            deformation=push(found["refinement"].deformation, found["working pair"].judged, random),
-        )
-        yield (
-            "local",
-            run_plan(instead(plan, "refinement", pushed), values, Clock(silent), memory)["registration"].result,
-        )
+
+    def run(plan: Plan, **changed: Any) -> dict[str, Any]:
+        return run_plan(plan, values | changed, Clock(silent), memory)
+
+    found = run(plan)
+    yield "right", found["registration"]
+    refined, base, judged = found["refinement"], found["alignment"], found["working pair"].judged
+    for _ in range(2):
+        wrong = push(refined.deformation, judged, random)
+        similarity = {**refined.similarity, "lncc_after": wrong.similarity(judged)}
+        wrong_refined = replace(refined, deformation=wrong, similarity=similarity)
+        yield "local", run(instead(plan, "refinement", wrong_refined))["registration"]
+    centre = centre_of(fixed)
+    for kind, wrong_map in (("half aligned", offset(random)), ("mirrored", mirror(number))):
+        around = AffineTransform(shift(centre) @ wrong_map @ shift(-centre))
+        other = instead(plan, "alignment", replace(base, transform=compose(base.transform, around)))
+        yield kind, run(other, refine_iterations=0)["registration"]
+        if number % 3 == 0:
+            yield f"{kind}, refined", run(other)["registration"]
+    if number % 3:
+        pair = [fixed, OTHERS[number % len(OTHERS)](number)]
+        yield "other organ", register(*(pair if number % 2 else pair[::-1]), **HOW)
 
 
 def instead(plan: Plan, name: str, value: Any) -> Plan:
@@ -88,23 +102,6 @@ def push(found: Deformation, pair: Pair, random: np.random.Generator) -> Deforma
     way = random.normal(size=3)
     way *= random.uniform(8, 20) / np.linalg.norm(way)
     return replace(found, field=found.field + torch.tensor(way, dtype=torch.float32).view(3, 1, 1, 1) * shape)
-
-
-def given(kind: str, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A pair whose alignment is wrong."""
-    pairs = data.cohort_pairs()
-    fixed, moving = (read_image(data.subject_image(name)) for name in pairs[(number * 7 + 3) % len(pairs)])
-    random = np.random.default_rng(1000 + number)
-    wrong = mirror(number) if kind.startswith("mirrored") else offset(random)
-    memory = Memory()
-    base = register(fixed, moving, refine_iterations=0, memory=memory, **HOW).transform
-    centre = centre_of(fixed)
-    around = AffineTransform(shift(centre) @ wrong @ shift(-centre))
-    refinement = {} if kind.endswith("refined") else {"refine_iterations": 0}
-    yield (
-        kind,
-        register(fixed, moving, initial_transform=compose(base, around), memory=memory, **HOW, **refinement).result,
-    )
 
 
 def centre_of(image: Volume) -> np.ndarray:
@@ -140,44 +137,23 @@ def offset(random: np.random.Generator) -> torch.Tensor:
     return turn
 
 
-def other_organ(number: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    names = data.subjects()
-    brain = data.subject_image(names[number % len(names)])
-    others: list[Callable[[], Any]] = [
-        lambda: lung_vessels(number).fixed,
-        lambda: blobs(number, width_mm=(5.0, 9.0, 18.0)[number % 3]),
-        lambda: noise(number, sigma=2.0),
-        lambda: data.DATA / "heads" / "Iguana.nii.gz",
-    ]
-    pair = [brain, others[number % len(others)]()]
-    yield "other organ", register(*(pair if number % 2 else pair[::-1]), **HOW).result
-
-
-def cases(kinds: list[str]) -> Iterator[tuple[str, Callable[[], Iterator[tuple[str, dict[str, Any]]]]]]:
-    """Names of what is run at once, and how."""
-    for number in range(max(COUNTS.values())):
-        if number < COUNTS["right"] and {"right", "local"} & set(kinds):
-            yield f"registered {number}", lambda n=number: registered(n)
-        for kind in ("half aligned", "half aligned, refined", "mirrored", "mirrored, refined"):
-            if kind in kinds and number < COUNTS[kind]:
-                yield f"{kind} {number}", lambda k=kind, n=number: given(k, n)
-        if "other organ" in kinds and number < COUNTS["other organ"]:
-            yield f"other organ {number}", lambda n=number: other_organ(n)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", default=list(COUNTS), choices=list(COUNTS), metavar="KIND")
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--part", default="0/1", metavar="I/N")
     parser.add_argument("--out", type=Path, default=data.RESULTS / "wrong_pairs.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    part, parts = map(int, options.part.split("/"))
     rows: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-    for name, run in cases(options.kinds):
-        if name in rows:
+    for number in range(part, options.pairs, parts):
+        if str(number) in rows:
             continue
-        rows[name] = [{"kind": kind, **{key: result[key] for key in KEPT}} for kind, result in run()]
+        rows[str(number)] = [
+            {"kind": kind, **{key: registration.result[key] for key in KEPT}} for kind, registration in of_pair(number)
+        ]
         options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
-        print(name, *(f"{row['kind']}: {row['verdict']['level']}" for row in rows[name]), flush=True)
+        print(number, *(f"{row['kind']}: {row['verdict']['level']}" for row in rows[str(number)]), flush=True)
 
 
 if __name__ == "__main__":
