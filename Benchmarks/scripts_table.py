@@ -47,6 +47,7 @@ SCRIPTS = {
         ("--out Benchmarks/results/dev_pairs.json",), timed=True,
     ),
     "doubtful_pairs": Script(f"{BRAINS}, heads", ("doubtful_pairs",), ("doubtful",), timed=True),
+    "error_calibration": Script(f"{BRAINS}, {LABELS}", ("error_calibration",), ("predicted-error",)),
     "field_memory": Script("", ("field_memory",), ("field-memory",)),
     "field_warps": Script("", ("field_warps",), ("field-warps",), timed=True),
     "figures": Script("", instead="all tables and plots"),

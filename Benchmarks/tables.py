@@ -41,6 +41,7 @@ from network_tables import (
     structures_table,
 )
 from scripts_table import scripts_table
+from trust_tables import calibration_table, phantoms_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -144,6 +145,8 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "many-rows": (many_rows_table, ("many_rows",)),
     "group-template": (group_table, ("group_template",)),
     "atrophy": (atrophy_table, ("atrophy",)),
+    "predicted-error": (calibration_table, ("error_calibration",)),
+    "phantoms": (phantoms_table, ("phantom",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

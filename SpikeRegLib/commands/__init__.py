@@ -22,6 +22,7 @@ COMMANDS = {
     "series": Command("SpikeRegLib.commands.series", "bring the frames of a 4-D image onto each other"),
     "worker": Command("SpikeRegLib.commands.worker", "stay warm and work on request: JSON on stdin and stdout"),
     "demo": Command("SpikeRegLib.commands.demo", "register the bundled sample pair and show what comes out"),
+    "phantom": Command("SpikeRegLib.commands.phantom", "register heads with a known motion and measure the errors"),
     "apply": Command("SpikeRegLib.commands.apply", "carry an image, a label map or points through a saved transform"),
     "export": Command("SpikeRegLib.commands.export", "write a saved transform as one displacement field"),
     "interpolate": Command("SpikeRegLib.commands.interpolate", "write the path between two code files as transforms"),

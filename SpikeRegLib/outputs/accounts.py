@@ -55,7 +55,8 @@ LONGITUDINAL = Kind(
     ("visits", "pairs"),
 )  # fmt: skip
 SERIES = Kind(("series.nii.gz", "motion.csv", "transforms", "series.json"), "series.json", ("transforms",))
-_KINDS = (REGISTRATION, SEGMENTATION, EVALUATION, COMPARISON, GROUP, LONGITUDINAL, SERIES)
+PHANTOMS = Kind(("phantoms", "phantom.csv", "phantom.html", "phantom.json"), "phantom.json", ("phantoms",))
+_KINDS = (REGISTRATION, SEGMENTATION, EVALUATION, COMPARISON, GROUP, LONGITUDINAL, SERIES, PHANTOMS)
 _ACCOUNTS = tuple(kind.account for kind in _KINDS)
 # What desktops leave in every folder that somebody looks into.
 _OF_DESKTOPS = (".DS_Store", "Thumbs.db", "desktop.ini")

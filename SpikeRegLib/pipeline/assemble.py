@@ -18,6 +18,7 @@ from SpikeRegLib.pipeline.landmarks import unmet
 from SpikeRegLib.pipeline.refine import schedule_of
 from SpikeRegLib.pipeline.registration import SCHEMA, Registration
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Work
+from SpikeRegLib.pipeline.trust import predicted_facts
 from SpikeRegLib.quality import metrics
 from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.space.transforms import AffineTransform, Transform
@@ -32,7 +33,7 @@ _READS = (
 _FOLLOWS = (
     "fixed points", "moving points", "fixed segmentation", "background", "region image", "alignment", "working pair",
     "prediction", "refinement", "landmarks", "mapping", "overlap", "structures network", "fixed anatomy",
-    "fixed mask", "moving mask", "verdict bounds",
+    "fixed mask", "moving mask", "verdict bounds", "predicted error",
     "moving anatomy", "structure maps", "agreement", "structure rates",
 )  # fmt: skip
 
@@ -96,6 +97,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         },
         "refinement": {"iterations": list(refined.deformation.iterations), **settings["refinement"]},
         "deformation": dict(mapping.summary),
+        "predicted_error": predicted_facts(work),
         "dice": None if overlap is None else overlap.dice,
         "hd95_mm": None if overlap is None else overlap.hd95_mm,
         "tre_mm": _landmarks(fixed.points, moving.points, base, mapping.transform),
@@ -119,6 +121,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
         inverse=mapping.inverse,
         displacement=mapping.displacement,
         jacobian=Volume(mapping.jacobian, fixed.image.frame, "jacobian"),
+        predicted_error=work["predicted error"].on(fixed.image.frame, work["fixed mask"].mask),
         warped_labels=None if overlap is None else overlap.warped,
         fixed_labels=work["fixed segmentation"],
         coded=field.coded if field is not None and whole else None,

@@ -23,12 +23,13 @@ from SpikeRegLib.pipeline.prepare import (
 from SpikeRegLib.pipeline.refine import REFINEMENT
 from SpikeRegLib.pipeline.region import REGION, REGION_IMAGE
 from SpikeRegLib.pipeline.stage import Stage
+from SpikeRegLib.pipeline.trust import PREDICTED_ERROR
 
 Plan = tuple[Stage, ...]
 
 _READ: Plan = (VERDICT_BOUNDS, STRUCTURES_NETWORK, INITIAL_TRANSFORM, *INPUTS, REGION_IMAGE, PAIR, BACKGROUND)
 _ALIGN: Plan = (*ANATOMY, *SIDES, ALIGNMENT, WORKING_PAIR, STRUCTURE_MAPS)
-_FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT, STRUCTURE_RATES)
+_FINISH: Plan = (MAPPING, OVERLAP, AGREEMENT, STRUCTURE_RATES, PREDICTED_ERROR)
 
 UNET: Plan = (
     NETWORK, FINE_NETWORK, TILE, *_READ, *_ALIGN, PREDICTION, REGION, REFINEMENT, LANDMARKS, *_FINISH,
