@@ -40,7 +40,7 @@ def anotherValue(name: str, parameters):
         return "checkerboard"
     if isinstance(value, str):
         return 'some "text" with\nlines = 3 & <more>; %20 é'
-    return value + 1 if isinstance(value, int) else value * 1.25
+    return value + 1 if isinstance(value, int) else value * 0.75
 
 
 def test_every_parameter_survives_saving_and_loading_the_scene(panel, parameters):
