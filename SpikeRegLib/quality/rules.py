@@ -47,6 +47,10 @@ RULES = (
     Rule("tre_mm", "after_mean", True, "landmarks are {value:.1f} mm apart on average"),
     Rule("tre_mm", "after_max", True, "one pair of landmarks is {value:.1f} mm apart", place="after_max_at_mm"),
     Rule("predicted_error", "mean_mm", True, "the error is expected to be {value:.1f} mm on average"),
+    Rule(
+        "predicted_error", "worst_region_mm", True,
+        "over some 2 cm the error is expected to be {value:.1f} mm on average", place="worst_region_at_mm",
+    ),
     Rule("predicted_error", "p95_mm", True, "the error is expected to exceed {value:.1f} mm in a twentieth of the "
          "anatomy"),
 )  # fmt: skip

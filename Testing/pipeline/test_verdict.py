@@ -98,6 +98,7 @@ BOUNDS = {
     ("tre_mm", "after_mean"): (2.0, 4.0, True),
     ("tre_mm", "after_max"): (5.0, 10.0, True),
     ("predicted_error", "mean_mm"): (2.0, 4.0, True),
+    ("predicted_error", "worst_region_mm"): (2.2, 4.4, True),
     ("predicted_error", "p95_mm"): (5.0, 10.0, True),
 }
 
