@@ -88,19 +88,20 @@ def pictures(folder: Path):
 
 
 def framed(panel: slice_view.SlicePanel) -> np.ndarray:
-    """The three views with the coloured bars that tell them apart in Slicer, and a gap between them."""
+    """The three views with the coloured bars that tell them apart in Slicer, annotated as in the report."""
+    from SpikeRegSlicerLib.display import annotated
+
     views = []
     for view, colour in zip(panel.views, BAR_COLOURS, strict=True):
         pixels = view.pixels() & 0xFC  # six bits a colour: a third smaller as a file, and looks the same
         pixels[:5] = colour
         pixels[:, :1] = pixels[:, -1:] = 60
-        views.append(pixels)
+        views.append(annotated.annotate(pixels, view.node, [], ""))
     return np.concatenate(views, axis=1)
 
 
 def drawnChart(chart: Any, size: tuple[int, int] = (1200, 420)) -> np.ndarray:
-    """A chart node's first series as bars, set up as Slicer's plot view does."""
-    series = chart.GetNthPlotSeriesNode(0)
+    """A chart node's series as bars, set up as Slicer's plot view does."""
     view = vtk.vtkContextView()
     view.GetRenderWindow().SetOffScreenRendering(1)
     view.GetRenderWindow().SetMultiSamples(0)
@@ -108,10 +109,14 @@ def drawnChart(chart: Any, size: tuple[int, int] = (1200, 420)) -> np.ndarray:
     view.GetRenderer().SetBackground(1, 1, 1)
     drawn = vtk.vtkChartXY()
     view.GetScene().AddItem(drawn)
-    bars = drawn.AddPlot(vtk.vtkChart.BAR)
-    bars.SetUseIndexForXSeries(True)
-    bars.SetInputData(series.GetTableNode().GetTable(), series.GetYColumnName(), series.GetYColumnName())
-    bars.SetColorF(*series.GetColor())
+    for number in range(chart.GetNumberOfPlotSeriesNodes()):
+        series = chart.GetNthPlotSeriesNode(number)
+        bars = drawn.AddPlot(vtk.vtkChart.BAR)
+        bars.SetUseIndexForXSeries(True)
+        bars.SetInputData(series.GetTableNode().GetTable(), series.GetYColumnName(), series.GetYColumnName())
+        bars.SetColorF(*series.GetColor())
+        bars.SetLabel(series.GetName())
+    drawn.SetShowLegend(chart.GetLegendVisibility())
     drawn.SetTitle(chart.GetTitle())
     drawn.GetTitleProperties().SetFontSize(20)
     for place, title in ((vtk.vtkAxis.BOTTOM, chart.GetXAxisTitle()), (vtk.vtkAxis.LEFT, chart.GetYAxisTitle())):

@@ -25,6 +25,7 @@ def align_pair(
     moving: Volume,
     *,
     given: Transform | None = None,
+    model: str = "affine",
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
     fixed_left_out: Volume | None = None,
@@ -39,6 +40,7 @@ def align_pair(
     comes first: T(x) = T0(A(x)).
 
     Args:
+        model: of the motion to find, as `affine.align` takes it.
         fixed, moving, fixed_mask, moving_mask, fixed_left_out, moving_left_out, seed, listener: as `affine.align` takes
             them.
 
@@ -50,13 +52,13 @@ def align_pair(
     """
     if given is None:
         found = align(
-            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
+            fixed, moving, model=model, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
             moving_left_out=moving_left_out, seed=seed, listener=listener,
         )  # fmt: skip
         return found.transform, found
     if isinstance(given, AffineTransform):
         found = align(
-            fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
+            fixed, moving, model=model, fixed_mask=fixed_mask, moving_mask=moving_mask, fixed_left_out=fixed_left_out,
             moving_left_out=moving_left_out, initial=given, seed=seed, listener=listener,
         )  # fmt: skip
         return found.transform, found
@@ -68,7 +70,7 @@ def align_pair(
         for part in (moving_mask, moving_left_out)
     )
     found = align(
-        fixed, seen, fixed_mask=fixed_mask, moving_mask=seen_mask, fixed_left_out=fixed_left_out,
+        fixed, seen, model=model, fixed_mask=fixed_mask, moving_mask=seen_mask, fixed_left_out=fixed_left_out,
         moving_left_out=seen_left_out, initial=Transform.identity(), seed=seed, listener=listener,
     )  # fmt: skip
     return compose(found.transform, given), found

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     Source = Volume | str | os.PathLike[str]
     Points = torch.Tensor | str | os.PathLike[str]
 
+TRANSFORM_TYPES = ("deformable", "affine", "rigid")
+"""What a registration may do to the moving image, from most to least."""
+
 _MASK = "region that counts, in every stage: where > 0, on the grid of the {} image"
 _LEFT_OUT = (
     "region that does not count (a lesion): the deformation goes on smoothly from around it; where > 0, on the grid of "
@@ -39,6 +42,11 @@ class Method:
         "spikereg (spiking network), ann (its dense twin), optimize (no network), nephi (neural deformation field) or "
         "spiking-nephi (with a spiking encoder); the preset's if not given",
         choices=METHODS,
+    )
+    transform_type: str = word(
+        "deformable",
+        "deformable, affine (rotation, shift, scales and shears alone) or rigid (rotation and shift alone)",
+        choices=TRANSFORM_TYPES,
     )
     preset: str | Path | None = word(
         None,

@@ -13,6 +13,7 @@ from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.pipeline.anatomy import both_heads, similarity_of, start_of
 from SpikeRegLib.pipeline.inputs import Side, lengths_scale, on_working_frame, working_frame
 from SpikeRegLib.pipeline.known import known_pair
+from SpikeRegLib.pipeline.linear import check_linear
 from SpikeRegLib.pipeline.stage import Stage, Work
 from SpikeRegLib.progress import Listener, Progress
 from SpikeRegLib.similarity.chance import above_chance
@@ -38,12 +39,15 @@ def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
     """The given map, none, the one between structures, or the alignment of the images, from their headers or from the
     given map on."""
     given: Transform | None = work["initial transform"]
+    type_ = settings["transform_type"]
+    if given is not None:
+        check_linear(given, type_)
     if given is not None and not settings["align"]:
         return BaseMap(given)
     if settings["skip_affine"]:
         return BaseMap(AffineTransform.identity())
     heads = both_heads(work["fixed anatomy"], work["moving anatomy"])
-    if given is None and heads is not None and "start" in settings["structures_for"]:
+    if given is None and heads is not None and type_ != "rigid" and "start" in settings["structures_for"]:
         between = start_of(*heads)
         if between is not None:
             return BaseMap(between, by_structures=True)
@@ -61,6 +65,7 @@ def _base_map(work: Work, settings: dict[str, Any]) -> BaseMap:
         sides[0].image,
         sides[1].image,
         given=given,
+        model="rigid" if type_ == "rigid" else "affine",
         fixed_mask=masks[0],
         moving_mask=masks[1],
         fixed_left_out=left_out[0],
@@ -146,7 +151,7 @@ def _working_pair(work: Work, settings: dict[str, Any]) -> TwoScalePair:
 
 
 ALIGNMENT = Stage(
-    "alignment", "align", _base_map, reads=("align", "skip_affine", "seed", "structures_for"),
+    "alignment", "align", _base_map, reads=("align", "skip_affine", "seed", "structures_for", "transform_type"),
     follows=("fixed mask", "moving mask", "fixed anatomy", "moving anatomy", "initial transform"),
 )  # fmt: skip
 WORKING_PAIR = Stage(

@@ -26,7 +26,7 @@ from SpikeRegLib.spiking.activity import LayerActivity
 from SpikeRegLib.system.versions import versions
 
 _READS = (
-    "method", "device", "threads", "seed", "structures_for", "spike_maps",
+    "method", "transform_type", "device", "threads", "seed", "structures_for", "spike_maps",
     "landmark_weight", "regularisation", "refine_iterations", "preset.name", "preset.anatomy", "preset.refine",
     "preset.regularisation", "preset.working_voxels", "preset.similarity", "preset.across_contrasts",
 )  # fmt: skip
@@ -48,7 +48,10 @@ def asked_of_refinement(landmark_weight: float, regularisation: float, region: V
 
 
 def _settings(chosen: Chosen, work: Work) -> dict[str, Any]:
-    named = {name: getattr(chosen, name) for name in ("method", "device", "threads", "seed", "structures_for")}
+    named = {
+        name: getattr(chosen, name)
+        for name in ("method", "transform_type", "device", "threads", "seed", "structures_for")
+    }
     return {
         **named,
         "preset": chosen.preset.name,
@@ -77,6 +80,7 @@ def _registration(work: Work, settings: dict[str, Any], networks: tuple[str, ...
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "method": settings["method"],
+        "transform_type": settings["transform_type"],
         "preset": settings["preset"],
         "model": _model(*(work[name] for name in networks)),
         "inputs": {"fixed": fixed.image.name, "moving": moving.image.name},

@@ -16,6 +16,7 @@ from SpikeRegLib.options.options import OPTIONS, Options, with_options
 from SpikeRegLib.pipeline.anatomy import check_uses, uses_of
 from SpikeRegLib.pipeline.assemble import peak_memory_mb
 from SpikeRegLib.pipeline.field import field_settings
+from SpikeRegLib.pipeline.linear import check_linear_options, is_linear, linear_settings
 from SpikeRegLib.pipeline.plan import PLANS, Plan
 from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.pipeline.registration import Registration
@@ -74,7 +75,9 @@ def choices(options: Options) -> dict[str, Any]:
     """
     of_network = {name: options[name] for name in _OF_NETWORK}
     preset = load_preset(options["preset"] or preset_for(options["method"], **of_network))
-    method: str = options["method"] or preset.method
+    check_linear_options(options)
+    linear = is_linear(options["transform_type"])
+    method: str = "optimize" if linear else options["method"] or preset.method
     field = field_settings(
         method, preset, iterations=options["field_iterations"], seconds=options["field_seconds"],
         decoder=options["field_decoder"],
@@ -87,10 +90,13 @@ def choices(options: Options) -> dict[str, Any]:
     for name in _OF_NETWORK:
         if network is None and options[name] is not None:
             where, other = f"preset {preset.name}", "--preset brain-t1"
-            if options["method"] is not None:
+            if linear:
+                where, other = f"--transform-type {options['transform_type']}", "deformable"
+            elif options["method"] is not None:
                 where, other = f"method {method}", "another method"
             raise InputError(f"--{name}: no registration network runs with {where}; leave it out, or choose {other}")
     values = {name: options[name] for name in OPTIONS}
+    values |= linear_settings(options["transform_type"])
     values |= {f"preset.{name}": value for name, value in vars(preset).items()}
     uses = uses_of(options["structures"], preset.name, bool(preset.structures))
     check_uses(options)

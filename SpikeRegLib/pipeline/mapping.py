@@ -10,6 +10,7 @@ import torch
 
 from SpikeRegLib.images.frames import Frame
 from SpikeRegLib.images.volumes import Volume, background_value
+from SpikeRegLib.pipeline.linear import is_linear
 from SpikeRegLib.pipeline.resampling import resampled, slabs
 from SpikeRegLib.pipeline.stage import Stage, Work
 from SpikeRegLib.progress import Progress
@@ -48,7 +49,9 @@ def _background(work: Work, settings: dict[str, Any]) -> float:
     return background_value(work["moving input"].image) if given is None else given
 
 
-def _mapping(work: Work, background: float) -> Mapping:
+def _mapping(work: Work, settings: tuple[float, str]) -> Mapping:
+    background, transform_type = settings
+
     def report(fraction: float, message: str) -> None:
         work.listener(Progress("finish", fraction, message))
 
@@ -56,10 +59,13 @@ def _mapping(work: Work, background: float) -> Mapping:
     found = (work["landmarks"] or work["refinement"]).deformation
     deformation = settled(DisplacementTransform(found.field, pair.working.frame_of(found.grid)), pair.itk_jacobian)
     report(0.1, "inverting")
-    transform = compose(deformation, base)
-    inverse = compose(
-        base.inverse(), fine_inverse(deformation, tick=lambda done: report(0.1 + 0.3 * done, "inverting"))
-    )
+    if is_linear(transform_type):
+        transform, inverse = base, base.inverse()
+    else:
+        transform = compose(deformation, base)
+        inverse = compose(
+            base.inverse(), fine_inverse(deformation, tick=lambda done: report(0.1 + 0.3 * done, "inverting"))
+        )
     frame = side.image.frame
     total = torch.empty(3, *frame.shape)
     for start, stop, slab in slabs(frame):
@@ -90,7 +96,7 @@ def place_of_least(jacobian: torch.Tensor, frame: Frame) -> list[float]:
 
 BACKGROUND = Stage("background", "prepare", _background, reads=("background",), follows=("moving input",), kept=False)
 MAPPING = Stage(
-    "mapping", "finish", _mapping,
+    "mapping", "finish", _mapping, reads=("transform_type",),
     follows=("fixed mask", "moving mask", "background", "alignment", "working pair", "refinement", "landmarks"),
-    settings=lambda chosen, work: work["background"],
+    settings=lambda chosen, work: (work["background"], chosen.transform_type),
 )  # fmt: skip

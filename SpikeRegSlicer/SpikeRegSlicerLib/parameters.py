@@ -33,6 +33,9 @@ COMPARE_VALUES = {
     "grid": "gridSpacing",
     "glyph": "glyphSpacing",
     "contour": "contourStep",
+    "error": "errorOpacity",
+    "surface": "surfaceOpacity",
+    "errorSurface": "errorSurfaceOpacity",
 }
 """Mode of comparison -> the parameter that its slider sets."""
 
@@ -65,6 +68,21 @@ else:
 """Who finds the deformation: every method of the library by its name there, and the preset's own, which is empty."""
 
 
+class TransformType(enum.Enum):
+    """What may be done to the moving volume; the value is its name in the library."""
+
+    DEFORMABLE = "deformable"
+    AFFINE = "affine"
+    RIGID = "rigid"
+
+    def label(self) -> str:
+        return {
+            TransformType.DEFORMABLE: _("Deformable"),
+            TransformType.AFFINE: _("Affine only"),
+            TransformType.RIGID: _("Rigid only"),
+        }[self]
+
+
 class Device(enum.Enum):
     """Where the library computes; the value is its name there."""
 
@@ -88,6 +106,7 @@ class Parameters:
 
     Attributes:
         fixed, moving: the pair.
+        transformType: whether the moving volume may be deformed, or only aligned.
         preset: name of a preset; `customPreset` holds the TOML text of one that does not ship with the library.
         outputTransform, outputVolume: nodes that the next run fills; None: it makes new ones and chooses them.
         method: instead of the preset's.
@@ -111,18 +130,20 @@ class Parameters:
             moving volume's own background.
         structuresVolume: whose structures are named; None: the fixed one.
         result: transform of the run that is looked at.
-        compareMode: the comparison that is shown, empty for none; the next eight are its sliders.
-        blendOpacity, jacobianOpacity: 0..1.
+        compareMode: the comparison that is shown, empty for none; the next ones are its sliders.
+        blendOpacity, jacobianOpacity, errorOpacity, surfaceOpacity, errorSurfaceOpacity: 0..1.
         flickerRate: Hz.
         checkerSize, gridSpacing, glyphSpacing, contourStep: mm.
         differenceWindow: share of the fixed volume's intensity window.
         showSpikes, spikeLayer, spikeOpacity: the overlay of spike rates; layers count from 0 at the first.
+        ownSpikeScale: colour each layer by its own highest rate, instead of all by one.
         reviewer: who decides.
         applyInverse, applyHarden: how the transform is applied to other nodes.
     """
 
     fixed: vtkMRMLScalarVolumeNode
     moving: vtkMRMLScalarVolumeNode
+    transformType: TransformType = TransformType.DEFORMABLE
     preset: str = preset_for(None)
     customPreset: str = ""
     outputTransform: vtkMRMLTransformNode
@@ -166,9 +187,13 @@ class Parameters:
     gridSpacing: Annotated[float, _range("grid")] = MODES["grid"].default
     glyphSpacing: Annotated[float, _range("glyph")] = MODES["glyph"].default
     contourStep: Annotated[float, _range("contour")] = MODES["contour"].default
+    errorOpacity: Annotated[float, _range("error")] = MODES["error"].default
+    surfaceOpacity: Annotated[float, _range("surface")] = MODES["surface"].default
+    errorSurfaceOpacity: Annotated[float, _range("errorSurface")] = MODES["errorSurface"].default
     showSpikes: bool = False
     spikeLayer: Annotated[int, WithinRange(0, 999)] = 0
     spikeOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.6
+    ownSpikeScale: bool = False
     reviewer: str = ""
     applyInverse: bool = False
     applyHarden: bool = False
@@ -214,6 +239,11 @@ def restoreDefaults(parameters: Parameters) -> None:
         setattr(parameters, name, parameters.default(name).value)
 
 
+def isDeformable(parameters: Parameters) -> bool:
+    """Whether a deformation is looked for; where none is, what concerns one alone is not sent to the worker."""
+    return parameters.transformType is TransformType.DEFORMABLE
+
+
 def inputsOf(parameters: Parameters) -> Inputs:
     """The nodes that a run reads."""
     return Inputs(
@@ -228,7 +258,7 @@ def inputsOf(parameters: Parameters) -> Inputs:
         initial_transform=parameters.initialTransform,
         fixed_points=parameters.fixedLandmarks,
         moving_points=parameters.movingLandmarks,
-        region=parameters.region,
+        region=parameters.region if isDeformable(parameters) else None,
     )
 
 
@@ -240,20 +270,23 @@ def optionsOf(parameters: Parameters) -> dict[str, Any]:
     options: dict[str, Any] = {
         "preset": parameters.preset,
         "align": parameters.align,
-        "regularisation": parameters.regularisation,
         "device": parameters.device.value,
         "seed": parameters.seed,
         "spike_maps": parameters.spikeMaps,
     }
+    if isDeformable(parameters):
+        options["regularisation"] = parameters.regularisation
     if not parameters.align:
         options["skip_affine"] = True
-    if parameters.method is not Method.PRESET:
+    if not isDeformable(parameters):
+        options["transform_type"] = parameters.transformType.value
+    elif parameters.method is not Method.PRESET:
         options["method"] = parameters.method.value
-    if parameters.timesteps:
+    if parameters.timesteps and isDeformable(parameters):
         options["timesteps"] = parameters.timesteps
-    if parameters.refineIterations >= 0:
+    if parameters.refineIterations >= 0 and isDeformable(parameters):
         options["refine_iterations"] = parameters.refineIterations
-    if parameters.fixedLandmarks and parameters.movingLandmarks:
+    if parameters.fixedLandmarks and parameters.movingLandmarks and isDeformable(parameters):
         options["landmark_weight"] = parameters.landmarkWeight
     if parameters.threads:
         options["threads"] = parameters.threads

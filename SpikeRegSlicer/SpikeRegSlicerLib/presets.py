@@ -17,7 +17,7 @@ from SpikeRegLib.presets.preset import (
     preset_names,
     write_preset,
 )
-from SpikeRegSlicerLib.parameters import Method, Parameters
+from SpikeRegSlicerLib.parameters import Method, Parameters, isDeformable
 
 DEFAULT = preset_for(None)
 PREVIEW = "fast-preview"
@@ -54,7 +54,10 @@ def wantsSpikeMaps(parameters: Parameters) -> bool:
     """
     preset = presetOf(parameters)
     method = preset.method if parameters.method is Method.PRESET else parameters.method.value
-    fires = method in ("spikereg", "spiking-nephi") or (bool(preset.structures) and parameters.useStructures)
+    deforms = isDeformable(parameters)  # otherwise the method's network does not run
+    fires = (deforms and method in ("spikereg", "spiking-nephi")) or (
+        bool(preset.structures) and parameters.useStructures
+    )
     return parameters.spikeMaps and fires
 
 

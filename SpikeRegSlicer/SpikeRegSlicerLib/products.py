@@ -15,6 +15,7 @@ TABLES = {
     "metrics": tables.metricsTable,
     "labels": tables.labelsTable,
     "structures": tables.structuresTable,
+    "errors": tables.errorsTable,
     "energy": tables.energyTable,
     "rates": tables.ratesTable,
     "provenance": tables.provenanceTable,
@@ -73,7 +74,8 @@ def chart(run: Run) -> Any:
     made = charts.ratesChart(slicer.mrmlScene, rates)
     made.SetName(f"{run.name} {made.GetName()}")
     run.folder.add(made, CHART)
-    run.folder.add(made.GetNthPlotSeriesNode(0), "series")
+    for node in charts.ownNodes(made, rates):
+        run.folder.add(node, "series")
     return made
 
 

@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from SpikeRegLib.anatomy.names import STRUCTURES
+from SpikeRegSlicerLib.display.compare import Comparison
 from SpikeRegSlicerLib.registration import RegistrationError
 from SpikeRegSlicerLib.sample import loadSample, loadSampleLabels
 from SpikeRegSlicerLib.scene.labelmaps import segmentsOf
@@ -22,6 +23,13 @@ else:
     _Assertions = object
 
 PRESET = "fast-preview"
+LEGENDS = {
+    "checkerboard": ["fixed", "warped"],
+    "jacobian": ["folds", "1/4", "1/2", "1", "2", "4"],
+    "glyph": ["0 mm"],
+    "surface": ["0 mm"],
+    "error": ["0", "1", "white 2", "3.5", "black 5", "≥ 8"],
+}  # in English; the first texts of each
 LARGE = (10, 53)  # FreeSurfer's numbers of a left and a right structure that no good look misses
 
 
@@ -60,7 +68,27 @@ class Cases(_Assertions):
             self.assertLessEqual(high, 1)
         self.assertLess(largestDifference(run, fixed, moving), 0.01)
         self.assertEqual([each.name for each in runs(slicer.mrmlScene)], [run.name])
+        self.checkOverlays(run, fixed)
         run.remove()
+        self.assertEqual(nodeCount(), before)
+
+    def checkOverlays(self, run: Any, fixed: Any) -> None:
+        """Every way to compare says what its colours mean, draws nothing outside the head, and leaves nothing."""
+        comparison = Comparison(slicer.mrmlScene, fixed, run.warped, run.jacobian, run.transform, run.errors())
+        before, volumes = nodeCount(), slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        outside = slicer.util.arrayFromVolume(fixed)[0, 0, 0]
+        for mode in comparison.modes():
+            comparison.show(mode)
+            if mode in LEGENDS:
+                self.assertEqual(legendTexts()[: len(LEGENDS[mode])], LEGENDS[mode])
+            if mode in ("jacobian", "error"):
+                now = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+                (overlay,) = [volume for volume in now if volume not in volumes]
+                shown = slicer.util.arrayFromVolume(overlay) >= overlay.GetDisplayNode().GetLowerThreshold()
+                self.assertLess(shown[slicer.util.arrayFromVolume(fixed) == outside].mean(), 0.05)
+                self.assertGreater(shown.mean(), 0.05)
+        comparison.hide()
+        self.assertEqual(legendTexts(), [])
         self.assertEqual(nodeCount(), before)
 
     def caseNamesTheStructuresOfTheSample(self, logic: Any) -> None:
@@ -101,6 +129,13 @@ def nodeCount() -> int:
     found = slicer.util.getNodesByClass("vtkMRMLDisplayableNode") + slicer.util.getNodesByClass("vtkMRMLTableNode")
     found += slicer.util.getNodesByClass("vtkMRMLTextNode") + slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     return len(found)
+
+
+def legendTexts() -> list[str]:
+    """Of the legend that is shown, from below."""
+    legends = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    tables = [legend.GetPrimaryDisplayNode().GetColorNode() for legend in legends]
+    return [table.GetColorName(n) for table in tables for n in range(table.GetNumberOfColors())]
 
 
 def correlation(one: Any, other: Any) -> float:

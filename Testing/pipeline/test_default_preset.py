@@ -97,7 +97,7 @@ def test_every_option_is_looked_at_here_or_means_the_same_for_every_preset():
     refused = {*OF_THE_NETWORK, "field_iterations", "field_seconds", "field_decoder"}
     said = {"structures", "device", "spike_maps"}
     same = {
-        "method", "preset", "initial_transform", "align", "skip_affine", "fixed_mask", "moving_mask",
+        "method", "transform_type", "preset", "initial_transform", "align", "skip_affine", "fixed_mask", "moving_mask",
         "fixed_leave_out", "moving_leave_out", "fixed_labels", "moving_labels", "fixed_points", "moving_points",
         "landmark_weight", "region", "regularisation", "refine_iterations", "allow_nonfinite", "allow_few_values",
         "background", "verdict_bounds", "threads", "seed",

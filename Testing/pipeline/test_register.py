@@ -132,6 +132,7 @@ def test_result_json_has_every_promised_entry(sample_run):
     plain = {
         "schema",
         "method",
+        "transform_type",
         "preset",
         "device",
         "threads",

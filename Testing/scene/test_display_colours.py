@@ -32,7 +32,8 @@ def drawnColour(panel, value: float) -> np.ndarray:
 
 
 def test_each_table_is_made_once_per_scene(scene):
-    for make in (colours.jacobianColours, colours.spikeRateColours, colours.differenceColours):
+    tables = (colours.jacobianColours, colours.spikeRateColours, colours.differenceColours, colours.errorColours)
+    for make in (*tables, colours.sideColours):
         node = make(scene)
         assert make(scene) is node
         assert node.GetNumberOfColors() == 256
@@ -42,7 +43,7 @@ def test_no_change_of_volume_is_white(panel):
     assert drawnColour(panel, 1.0).min() >= 253
 
 
-@pytest.mark.parametrize("factor", [1.1, 1.5, 2.0, 2.9])
+@pytest.mark.parametrize("factor", [1.1, 1.5, 2.0, 3.9])
 def test_expansion_is_red_and_contraction_blue_with_equal_strength(panel, factor):
     grown, shrunk = drawnColour(panel, factor), drawnColour(panel, 1 / factor)
     assert grown[0] > grown[2] + 5, "expansion is on the red side"
@@ -51,7 +52,7 @@ def test_expansion_is_red_and_contraction_blue_with_equal_strength(panel, factor
 
 
 def test_stronger_change_is_darker_on_both_sides(panel):
-    for values in ((1.0, 1.3, 1.8, 2.6), (1.0, 0.75, 0.55, 0.38)):
+    for values in ((1.0, 1.4, 2.1, 3.6), (1.0, 0.71, 0.48, 0.28)):
         drawn = [luminance(drawnColour(panel, value)) for value in values]
         assert np.all(np.diff(drawn) < -5)
 

@@ -37,6 +37,13 @@ def waveTransform(amplitude: float = 6.0):
     return makeGridTransform(wave, GRID)
 
 
+def onGridOf(volume, values: np.ndarray):
+    """A volume of these values where another one lies."""
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return makeVolume(values.astype(np.float32), slicer.util.arrayFromVTKMatrix(matrix), "other values")
+
+
 def changedPixels(first: np.ndarray, second: np.ndarray) -> int:
     return int((np.abs(first.astype(int) - second).max(-1) > 0).sum())
 
@@ -162,15 +169,17 @@ def test_every_mode_gives_the_views_back_as_they_were_and_leaves_nothing(panel, 
     fixed, moving = (loadVolume(ROOT / "SpikeRegLib" / "sample" / f"{name}.nii.gz") for name in ("fixed", "moving"))
     run = loadRun(str(sampleRun), Inputs(fixed=fixed, moving=moving), Outputs(), "run")
     style.styleRun(run)
-    comparison = compare.Comparison(panel.scene, fixed, run.warped, run.jacobian, run.transform)
+    error = onGridOf(fixed, blobs(slicer.util.arrayFromVolume(fixed).shape) / 100)
+    comparison = compare.Comparison(panel.scene, fixed, run.warped, run.jacobian, run.transform, error)
     panel.setVolumes(fixed, moving, 0.3)
     panel.fit()
     panel.views[2].composite.SetBackgroundVolumeID(None)
     panel.views[1].composite.SetForegroundOpacity(0.9)
     before = panel.pixels()
     assert comparison.modes() == list(compare.MODES)
-    comparison.show("difference")
-    comparison.hide()  # makes the table of the difference, which stays in the scene
+    for mode in ("difference", "checkerboard", "error"):  # make colour tables, which stay in the scene
+        comparison.show(mode)
+    comparison.hide()
     nodes = panel.scene.GetNumberOfNodes()
     pictures = []
     for mode in compare.MODES:
@@ -247,7 +256,7 @@ def test_helpers_go_when_the_mode_changes_and_are_not_saved(panel):
     helper = slicer.util.getNode("Checkerboard (warped)")
     assert not helper.GetSaveWithScene()
     comparison.show("checkerboard", 30)
-    assert panel.scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == before + 1
+    assert panel.scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == before + 2, "board and marks"
     comparison.show("blend")
     assert panel.scene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == before
 

@@ -48,7 +48,7 @@ def test_a_layer_is_drawn_at_its_anatomical_place(panel, fixed, layers, index):
     panel.fit()
     panel.jump(tuple(HOT_RAS))
     before = [view.pixels().astype(int) for view in panel.views]
-    SpikeOverlay(panel.scene, fixed, layers).show(index, 1.0)
+    SpikeOverlay(panel.scene, fixed, layers).show(index, 1.0, ownScale=True)
     for view, plain in zip(panel.views, before, strict=True):
         gain = (view.pixels() - plain).mean(-1)
         gain[:, 330:] = 0  # the legend
@@ -73,16 +73,29 @@ def test_walking_through_the_layers_names_each_and_keeps_one_legend(panel, fixed
     assert [overlay.show(index) for index in (0, 1, 0, 1)] == ["enc0.conv", "bottleneck"] * 2
     legends = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
     assert len(legends) == 1
-    assert legends[0].GetLabelFormat() == "%.4f"
-    assert legends[0].GetTitleText() == "bottleneck\nrate, own scale"
+    assert legends[0].GetTitleText() == "bottleneck\nrate, one scale"
+    overlay.show(1, ownScale=True)
+    assert legends[0].GetScene() is None, "a new legend, not the old one"
+    (legend,) = slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+    assert legend.GetLabelFormat() == "%.4f"
+    assert legend.GetTitleText() == "bottleneck\nrate, own scale"
     with pytest.raises(IndexError, match="layer 2: this run has 2 layers"):
         overlay.show(2)
 
 
-def test_each_layer_has_a_scale_that_fits_its_rates(scene, fixed, layers):
+def test_all_layers_share_the_scale_of_the_highest(scene, fixed, layers):
+    overlay = SpikeOverlay(scene, fixed, layers)
+    overlay.show(0, ownScale=True)
+    highest = layers[0].GetDisplayNode().GetWindowLevelMax()
+    for index, layer in enumerate(layers):
+        overlay.show(index)
+        assert layer.GetDisplayNode().GetWindowLevelMax() == pytest.approx(highest)
+
+
+def test_each_layer_can_have_a_scale_that_fits_its_rates(scene, fixed, layers):
     overlay = SpikeOverlay(scene, fixed, layers)
     for index, rate in enumerate((0.3, 0.003)):
-        overlay.show(index)
+        overlay.show(index, ownScale=True)
         display = layers[index].GetDisplayNode()
         assert display.GetWindowLevelMin() == pytest.approx(0)
         assert 0.4 * rate < display.GetWindowLevelMax() <= rate

@@ -124,16 +124,45 @@ def test_rates_are_numbers_in_the_network_s_order(scene, result):
 
 
 def test_the_chart_has_a_bar_per_layer_and_says_what_its_axes_are(scene, result):
+    result["spikes"]["layers"] = [layer for layer in result["spikes"]["layers"] if "fine." not in layer["name"]]
     table = tables.ratesTable(scene, result)
     chart = charts.ratesChart(scene, table)
     (series,) = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert series.GetPlotType() == slicer.vtkMRMLPlotSeriesNode.PlotTypeBar
-    assert series.GetTableNode() is table
+    assert series.GetTableNode() is table and charts.ownNodes(chart, table) == [series]
     assert (series.GetYColumnName(), series.GetLabelColumnName()) == ("Rate (%)", "Layer")
-    assert chart.GetYAxisTitle() == "Rate (%)"
-    names = [layer["name"] for layer in result["spikes"]["layers"] if layer["neurons"]]
-    assert chart.GetXAxisTitle() == f"Layer, from {names[0]} (0) to {names[-1]}"
+    assert chart.GetYAxisTitle() == "Rate (%)" and not chart.GetLegendVisibility()
     assert chart.GetYAxisRange()[1] > 100 * max(layer["rate"] for layer in result["spikes"]["layers"])
+
+
+def test_the_axis_says_which_numbers_are_which_part_of_the_network():
+    names = ["enc0.down", "enc0.conv", "enc1.down", "bottleneck", "dec0.conv", "dec1.conv"]
+    assert charts.parts(names) == "0-2 enc, 3 bottleneck, 4-5 dec"
+    assert charts.parts([f"fine.{name}" for name in names]) == charts.parts(names)
+    assert charts.parts(["0", "1"]) == "0-1 "
+
+
+def test_coarse_and_fine_network_stand_apart_in_the_chart(scene, result):
+    layers = [{"name": name, "rate": rate} for name, rate in (("enc0.conv", 0.2), ("dec0.conv", 0.1))]
+    layers += [{"name": f"fine.{layer['name']}", "rate": layer["rate"] / 4} for layer in layers]
+    result["spikes"]["layers"] = layers
+    table = tables.ratesTable(scene, result)
+    chart = charts.ratesChart(scene, table)
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert [each.GetName() for each in series] == ["Coarse network", "Fine network"] and chart.GetLegendVisibility()
+    assert series[0].GetColor() != series[1].GetColor()
+    shown = []
+    for each in series:
+        columns = each.GetTableNode().GetTable()
+        names = columns.GetColumnByName(each.GetLabelColumnName())
+        rates = columns.GetColumnByName(each.GetYColumnName())
+        shown.append([(names.GetValue(row), round(rates.GetValue(row), 6)) for row in range(2)])
+    assert shown == [
+        [("enc0.conv", 20.0), ("dec0.conv", 10.0)],
+        [("fine.enc0.conv", 5.0), ("fine.dec0.conv", 2.5)],
+    ]
+    assert chart.GetXAxisTitle() == "Layer: 0 enc, 1 dec"
+    assert set(charts.ownNodes(chart, table)) == {*series, *(each.GetTableNode() for each in series)}
 
 
 def test_every_node_of_a_table_is_in_the_scene_under_its_title(scene, result):

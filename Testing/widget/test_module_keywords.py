@@ -45,6 +45,10 @@ NEW = {
     "setBackground": False,
     "background": 0.0,
     "structuresVolume": None,
+    "errorOpacity": 0.6,
+    "surfaceOpacity": 1.0,
+    "errorSurfaceOpacity": 1.0,
+    "ownSpikeScale": False,
 }
 
 
@@ -56,7 +60,7 @@ def panel(pairChosen):
 
 
 def test_a_scene_that_was_saved_before_opens_with_every_choice(opened):
-    from SpikeRegSlicerLib.parameters import Device, Method, Parameters
+    from SpikeRegSlicerLib.parameters import Device, Method, Parameters, TransformType
     from SpikeRegSlicerLib.presets import presetOf
 
     tools.loadScene(SAVED.read_text(encoding="utf-8"))
@@ -66,7 +70,8 @@ def test_a_scene_that_was_saved_before_opens_with_every_choice(opened):
     assert (parameters.method, parameters.device) == (Method.OPTIMIZE, Device.CPU)
     assert presetOf(parameters).method == "optimize" and "no network" in parameters.customPreset
     assert {name: getattr(parameters, name) for name in NEW} == NEW
-    known = {*NODES, *OTHERS, *NEW, "method", "device", "customPreset"}
+    known = {*NODES, *OTHERS, *NEW, "method", "device", "customPreset", "transformType"}
+    assert parameters.transformType is TransformType.DEFORMABLE, "as every scene meant before there was a choice"
     assert known == set(Parameters.allParameters), "a new parameter: say here what a scene without it means"
     assert ui.fixedSegmentationSelector.currentNode().GetName() == "Fixed labels" and ui.seedSpinBox.value == 7
     assert ui.presetComboBox.currentText == "mine (in this scene)" and not ui.alignCheckBox.checked
@@ -161,6 +166,30 @@ def test_structures_are_used_unless_a_person_says_no(panel):
     assert optionsOf(panel.panel.parameters)["structures"] == "none"
     ui.restoreDefaultsButton.click()
     assert ui.useStructuresCheckBox.checked and "structures" not in optionsOf(panel.panel.parameters)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("Rigid only", "rigid"), ("Affine only", "affine")])
+def test_a_registration_without_deformation_is_chosen_kept_and_asked_for(panel, text, kind):
+    from SpikeRegSlicerLib.parameters import Method, inputsOf, optionsOf
+    from SpikeRegSlicerLib.presets import wantsSpikeMaps
+
+    parameters = panel.panel.parameters
+    parameters.method, parameters.timesteps, parameters.refineIterations = Method.OPTIMIZE, 8, 3
+    parameters.regularisation = 2.0
+    parameters.fixedLandmarks = parameters.movingLandmarks = slicer_scene.makeFiducials([[0, 0, 0]])
+    assert "transform_type" not in optionsOf(parameters) and "landmark_weight" in optionsOf(parameters)
+    gestures.chooseText(panel.ui.transformTypeComboBox, text)
+    tools.saveAndReload()
+    parameters = panel.panel.parameters
+    assert panel.ui.transformTypeComboBox.currentText == text
+    asked = optionsOf(parameters)
+    assert asked["transform_type"] == kind
+    of_a_deformation = {"method", "timesteps", "refine_iterations", "regularisation", "landmark_weight"}
+    assert not of_a_deformation & asked.keys() and inputsOf(parameters).region is None
+    parameters.useStructures, parameters.preset = False, "brain-t1"
+    assert not wantsSpikeMaps(parameters), "the network that fires does not run"
+    tools.part(panel, "LivePart").preview()
+    assert "choose Deformable" in tools.message(panel)
 
 
 def test_the_background_may_be_what_the_library_takes(panel):

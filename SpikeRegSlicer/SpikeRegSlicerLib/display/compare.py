@@ -10,8 +10,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from SpikeRegSlicerLib.display import colours, intensity, style
+from SpikeRegSlicerLib.display import colours, displacement, intensity, legends, lines, overlays, style, surface
 from SpikeRegSlicerLib.display.deformable import deformablePart
+from SpikeRegSlicerLib.display.helpers import removeNodes
 from SpikeRegSlicerLib.display.views import SliceViews
 
 
@@ -33,6 +34,9 @@ MODES = {
     "grid": Mode(10.0, 4.0, 40.0),
     "glyph": Mode(8.0, 4.0, 40.0),
     "contour": Mode(2.0, 0.5, 10.0),
+    "error": Mode(0.6, 0.0, 1.0),
+    "surface": Mode(1.0, 0.1, 1.0),
+    "errorSurface": Mode(1.0, 0.1, 1.0),
 }
 
 
@@ -47,10 +51,15 @@ def valueText(mode: str) -> str:
         "grid": _("distance of the lines (mm)"),
         "glyph": _("distance of the arrows (mm)"),
         "contour": _("displacement from one line to the next (mm)"),
+        "error": _("opacity"),
+        "surface": _("opacity of the surface"),
+        "errorSurface": _("opacity of the surface"),
     }[mode]
 
 
 _OF_TRANSFORM = ("grid", "glyph", "contour")
+_NEEDS = {"jacobian": "jacobian", **dict.fromkeys((*_OF_TRANSFORM, "surface"), "transform"),
+          **dict.fromkeys(("error", "errorSurface"), "error")}  # fmt: skip
 
 
 class Comparison:
@@ -60,22 +69,26 @@ class Comparison:
         scene: whose slice views are used.
         fixed, warped: volume nodes; the warped one lies on the fixed one's grid.
         jacobian: volume node, or None: that mode is refused then.
-        transform: transform node, or None: grid, arrows and contours are refused then.
+        transform: transform node, or None: grid, arrows, contours and the surface of displacement are refused then.
+        error: volume node of the predicted error in mm, NaN where nothing is known, or None: refused then.
     """
 
-    def __init__(self, scene: Any, fixed: Any, warped: Any, jacobian: Any = None, transform: Any = None) -> None:
+    def __init__(
+        self, scene: Any, fixed: Any, warped: Any, jacobian: Any = None, transform: Any = None, error: Any = None
+    ) -> None:
         self.scene = scene
-        self.fixed, self.warped, self.jacobian, self.transform = fixed, warped, jacobian, transform
+        self.fixed, self.warped, self.jacobian, self.transform, self.error = fixed, warped, jacobian, transform, error
         self.mode: str | None = None
         self.value = 0.0
         self._views = SliceViews(scene)
         self._helpers: dict[str, Any] = {}  # what it is for -> node; removed with the mode
+        self._scale: displacement.Scale | None = None
+        self._named: Any = None  # title and entries of the legend that is shown
         self._warpedShown = True
 
     def modes(self) -> list[str]:
         """The modes that this run can show."""
-        needed = {"jacobian": self.jacobian, **dict.fromkeys(_OF_TRANSFORM, self.transform)}
-        return [mode for mode in MODES if mode not in needed or needed[mode] is not None]
+        return [mode for mode in MODES if mode not in _NEEDS or getattr(self, _NEEDS[mode]) is not None]
 
     def show(self, mode: str, value: float | None = None) -> None:
         """Show a mode in every slice view, instead of what is shown now.
@@ -119,14 +132,16 @@ class Comparison:
 
     def _checkerboard(self, millimetres: float) -> None:
         fixed, warped = intensity.pairOfArrays(self.fixed, self.warped)
-        square = np.zeros(fixed.shape, dtype=int)
-        for axis, spacing in enumerate(self.fixed.GetSpacing()[::-1]):
-            shape = [-1 if n == axis else 1 for n in range(3)]
-            square = square + (np.arange(fixed.shape[axis]) * spacing // millimetres).astype(int).reshape(shape)
-        board = np.where(square % 2 == 0, intensity.unit(fixed), intensity.unit(warped))
+        grid = fixed.shape, self.fixed.GetSpacing()[::-1], millimetres
+        board = np.where(overlays.squares(*grid) == 0, intensity.unit(fixed), intensity.unit(warped))
         volume = self._helperVolume("board", _("Checkerboard ({volume})"), board)
         style.setWindow(volume.GetDisplayNode(), 0.0, 1.0)
-        self._views.show(volume)
+        marks = self._overlay("marks", _("Whose square ({volume})"), overlays.cornerMarks(*grid), 0.5)
+        marks.SetAndObserveColorNodeID(colours.sideColours(self.scene).GetID())
+        style.setWindow(marks, 1.0, 2.0)
+        self._views.show(volume, self._helpers["marks"], 1.0)
+        sides = [(_("fixed"), colours.FIXED_COLOUR), (_("warped"), colours.WARPED_COLOUR)]
+        self._nameColours(_("square of"), sides)
 
     def _difference(self, window: float) -> None:
         volume = self._helpers.get("difference")
@@ -139,15 +154,86 @@ class Comparison:
         self._addLegend(volume, _("warped − fixed\n% of range"))
 
     def _jacobian(self, opacity: float) -> None:
-        style.styleJacobian(self.jacobian)
-        self._views.show(self.fixed, self.jacobian, opacity)
-        self._addLegend(self.jacobian, _("Jacobian\n(fold < 0)"))
+        if "jacobian" not in self._helpers:
+            fixed, values = intensity.pairOfArrays(self.fixed, self.jacobian)
+            inside = overlays.insideAnatomy(values, fixed, self.fixed.GetSpacing()[::-1])
+            display = self._overlay("jacobian", _("Jacobian ({volume})"), inside, 0.5 * overlays.OUTSIDE)
+            display.SetAndObserveColorNodeID(colours.jacobianColours(self.scene).GetID())
+            style.setWindow(display, *colours.JACOBIAN_RANGE)
+        self._views.show(self.fixed, self._helpers["jacobian"], opacity)
+        self._nameValues(_("volume,\ntimes"), colours.jacobianColours(self.scene), colours.JACOBIAN_RANGE,
+                         [(_("folds"), -1.0), *colours.JACOBIAN_TICKS])  # fmt: skip
+
+    def _error(self, opacity: float) -> None:
+        if "error" not in self._helpers:
+            values = overlays.known(intensity.pairOfArrays(self.fixed, self.error)[1])
+            display = self._overlay("error", _("Predicted error ({volume})"), values, 0.5 * overlays.OUTSIDE)
+            display.SetAndObserveColorNodeID(colours.errorColours(self.scene).GetID())
+            style.setWindow(display, *colours.ERROR_RANGE)
+            drawn = lines.levelLines(self.scene, self.fixed, values, colours.ERROR_LINES)
+            if drawn is not None:
+                self._helpers["lines"] = drawn
+        self._views.show(self.fixed, self._helpers["error"], opacity)
+        self._nameErrors(areLinesDrawn=True)
+
+    def _surface(self, opacity: float) -> None:
+        if "surface" not in self._helpers:
+            alone = deformablePart(self.transform)
+            self._helpers["transform"] = alone
+            toMoving = alone.GetTransformFromParent()
+            self._makeSurface(lambda points: np.array(
+                [np.linalg.norm(np.subtract(toMoving.TransformPoint(point), point)) for point in points.tolist()]
+            ))  # fmt: skip
+        scale = self._displacements()
+        self._views.show(self.fixed, self.warped, 1.0)
+        if "surface" in self._helpers:
+            table = self._helpers.get("colours")
+            if table is None:
+                table = self._helpers["colours"] = colours.rampColours(self.scene, scale.colour, scale.largest)
+            surface.colourSurface(self._helpers["surface"], table, (0.0, scale.largest), opacity)
+        self._nameColours(_("moved by"), scale.ticks())
+
+    def _errorSurface(self, opacity: float) -> None:
+        if "surface" not in self._helpers:
+            values = intensity.pairOfArrays(self.fixed, self.error)[1]
+            self._makeSurface(surface.nearestValues(self.fixed, np.where(values > 0, values, np.nan)))
+        self._views.show(self.fixed, self.warped, 1.0)
+        if "surface" in self._helpers:
+            table = colours.errorColours(self.scene)
+            surface.colourSurface(self._helpers["surface"], table, colours.ERROR_RANGE, opacity)
+        self._nameErrors(areLinesDrawn=False)
+
+    def _makeSurface(self, valuesAt: Any) -> None:
+        model = surface.surfaceModel(self.scene, self.warped, valuesAt)
+        if model is not None:
+            self._helpers["surface"] = model
+            surface.showInFront(model)
 
     def _drawTransform(self, mode: str, millimetres: float) -> None:
         if "transform" not in self._helpers:
             self._helpers["transform"] = deformablePart(self.transform)
-        style.setTransformDisplay(self._helpers["transform"], mode, millimetres)
+        alone, scale = self._helpers["transform"], self._displacements()
+        times = scale.times(millimetres) if mode == "glyph" else 1.0
+        style.setTransformDisplay(alone, mode, millimetres, scale=scale, times=times)
         self._views.show(self.warped)
+        if mode == "glyph":
+            self._nameColours(displacement.arrowsTitle(times), scale.ticks())
+        elif mode == "contour":
+            self._nameColours(_("moved by"), scale.lines(millimetres))
+
+    def _displacements(self) -> displacement.Scale:
+        if self._scale is None:
+            self._scale = displacement.scaleOf(self._helpers["transform"], self.fixed)
+        return self._scale
+
+    def _overlay(self, name: str, title: str, values: np.ndarray, lowest: float) -> Any:
+        """The display of a helper volume drawn as voxels, without those below `lowest`: nothing smears at its edge."""
+        display = self._helperVolume(name, title, values).GetDisplayNode()
+        display.SetInterpolate(0)
+        display.SetAutoThreshold(0)
+        display.SetThreshold(lowest, 1e6)
+        display.SetApplyThreshold(1)
+        return display
 
     def _helperVolume(self, name: str, title: str, values: np.ndarray) -> Any:
         """A volume on the fixed image's grid, there until the mode ends.
@@ -175,23 +261,28 @@ class Comparison:
         if "legend" not in self._helpers:
             self._helpers["legend"] = style.addLegend(volume, title, 5, "%.0f")
 
+    def _nameErrors(self, areLinesDrawn: bool) -> None:
+        table, (first, second) = colours.errorColours(self.scene), colours.ERROR_LINES
+        white, black = (_("white {mm:g}"), _("black {mm:g}")) if areLinesDrawn else ("{mm:g}", "{mm:g}")
+        ticks = [("0", 0.0), ("1", 1.0), (white.format(mm=first), first), ("3.5", 3.5),
+                 (black.format(mm=second), second), ("≥ 8", colours.ERROR_RANGE[1])]  # fmt: skip
+        self._nameValues(_("predicted\nerror, mm"), table, colours.ERROR_RANGE, ticks)
+
+    def _nameValues(self, title: str, table: Any, window: tuple[float, float], ticks: list[tuple[str, float]]) -> None:
+        self._nameColours(title, [(text, colours.colourAt(table, window, value)) for text, value in ticks])
+
+    def _nameColours(self, title: str, entries: list[legends.Entry]) -> None:
+        """A legend of these colours instead of the one that is there."""
+        wanted = (title, tuple(entries))
+        if self._named == wanted and "name 0" in self._helpers:
+            return
+        self._forget([name for name in self._helpers if name.startswith("name ")])
+        for number, node in enumerate(reversed(legends.namedLegend(self.scene, title, entries))):
+            self._helpers[f"name {number}"] = node
+        self._named = wanted
+
     def _removeHelpers(self) -> None:
-        for node in reversed(self._helpers.values()):  # a legend before the volume that it explains
-            for part in _withDisplay(node):
-                if self.scene.IsNodePresent(part):
-                    self.scene.RemoveNode(part)
-        self._helpers.clear()
+        self._forget(list(self._helpers))
 
-
-def _withDisplay(node: Any) -> list[Any]:
-    """A node and, of a displayable one, what its removal would leave behind.
-
-    That is its display nodes, and the colours that each display of a transform makes for itself when it is drawn.
-    """
-    if not node.IsA("vtkMRMLDisplayableNode"):
-        return [node]
-    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    displays = [each for each in displays if each is not None]  # gone where the scene was closed
-    drawn = [each for each in displays if each.IsA("vtkMRMLTransformDisplayNode") and each.GetColorNodeID()]
-    palettes = [each.GetColorNode() for each in drawn]
-    return [*displays, node, *palettes]  # a display would make its colours anew
+    def _forget(self, names: list[str]) -> None:
+        removeNodes(self.scene, [self._helpers.pop(name) for name in reversed(names)])  # a legend before its volume

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import slicer
@@ -22,9 +22,10 @@ class Place:
     """A point to look at.
 
     Attributes:
-        kind: "jacobian" or "residual".
+        kind: "jacobian", "residual" or "predicted".
         ras: mm, world coordinates.
-        value: the Jacobian determinant, or warped minus fixed as a share of the fixed image's intensity window.
+        value: the Jacobian determinant, warped minus fixed as a share of the fixed image's intensity window, or the
+            predicted error in mm.
         text: for a person.
     """
 
@@ -74,6 +75,29 @@ def worstPlaces(fixed: Any, warped: Any, jacobian: Any = None, count: int = 5) -
     return places
 
 
+def predictedPlaces(result: dict[str, Any]) -> list[Place]:
+    """Where a run expects its transform to be wrong by most, as its result.json says; what is no place is left out."""
+    table = result.get("predicted_error")
+    worst = table.get("worst") if isinstance(table, dict) else None
+    places = []
+    for entry in worst if isinstance(worst, list) else []:
+        at, error = (entry.get("place_mm"), entry.get("mm")) if isinstance(entry, dict) else (None, None)
+        if isinstance(at, list) and len(at) == 3 and all(map(_isFinite, at)) and _isFinite(error):
+            text = _("predicted error {mm:.1f} mm").format(mm=error)
+            # result.json is in LPS
+            places.append(Place("predicted", (-float(at[0]), -float(at[1]), float(at[2])), float(error), text))
+    return places
+
+
+def apart(places: list[Place]) -> list[Place]:
+    """Places in their order, without those closer than 15 mm to one before."""
+    kept: list[Place] = []
+    for place in places:
+        if all(np.linalg.norm(np.subtract(place.ras, other.ras)) >= APART_MM for other in kept):
+            kept.append(place)
+    return kept
+
+
 def jumpTo(scene: Any, ras: tuple[float, float, float]) -> None:
     """Centre every slice view at a point (RAS mm, world), and put the crosshair there."""
     slicer.vtkMRMLSliceNode.JumpAllSlices(scene, *ras, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
@@ -105,6 +129,10 @@ def _voxelToWorld(volume: Any) -> Any:
         return tuple(toWorld.TransformPoint(point[:3]))
 
     return world
+
+
+def _isFinite(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _text(kind: str, value: float) -> str:

@@ -14,8 +14,9 @@ from SpikeRegSlicerLib.scene.hierarchy import LAYER
 class SpikeOverlay:
     """Walks through the spike-rate volumes of a run, each on its own grid, over the fixed image in all slice views.
 
-    Each layer has its own colour window (0 to a round rate near its highest), because rates differ between layers by
-    a factor of a hundred; the legend says so. A rate is the share of time steps in which a neuron fires.
+    All layers share one colour window, from 0 to a round rate near the highest, so that colours can be compared. Rates
+    differ between layers by a factor of a hundred; to see into a quiet one, each can have its own window. The
+    legend says which it is. A rate is the share of time steps in which a neuron fires.
 
     Args:
         scene: whose slice views are used.
@@ -27,9 +28,13 @@ class SpikeOverlay:
         self.scene, self.fixed, self.volumes = scene, fixed, list(volumes)
         self._views = SliceViews(scene)
         self._legend: Any = None
+        self._common: float | None = None
 
-    def show(self, index: int, opacity: float = 0.7) -> str:
+    def show(self, index: int, opacity: float = 0.7, ownScale: bool = False) -> str:
         """Show one layer and return its name.
+
+        Args:
+            ownScale: colour it by its own rates alone.
 
         Raises:
             IndexError: if there is no such layer.
@@ -39,13 +44,18 @@ class SpikeOverlay:
         volume = self.volumes[index]
         name = layerName(volume)
         self._removeLegend()
-        style.styleSpikes(volume)
+        style.styleSpikes(volume, None if ownScale else self._highest())
         self._views.show(self.fixed, volume, opacity)
         decimals = 3 if volume.GetDisplayNode().GetWindowLevelMax() >= 0.01 else 4
-        self._legend = style.addLegend(
-            volume, _("{layer}\nrate, own scale").format(layer=name), 3, f"%.{decimals}f", width=0.11
-        )
+        title = _("{layer}\nrate, own scale") if ownScale else _("{layer}\nrate, one scale")
+        self._legend = style.addLegend(volume, title.format(layer=name), 3, f"%.{decimals}f", width=0.11)
         return name
+
+    def _highest(self) -> float:
+        """The end of the scale that all layers share; looked for once."""
+        if self._common is None:
+            self._common = max(style.highRate(volume) for volume in self.volumes)
+        return self._common
 
     def hide(self) -> None:
         """Put the slice views back to what they showed before, and remove the legend."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import slicer
 
-from SpikeRegSlicerLib.display import colours
+from SpikeRegSlicerLib.display import colours, displacement
 
 TRANSFORM_MODES = ("grid", "glyph", "contour", "off")
 GRID_SPACING_MM = 10.0
@@ -25,6 +25,8 @@ def styleRun(run: Any) -> None:
     """
     if run.jacobian is not None:
         styleJacobian(run.jacobian)
+    if run.predictedError is not None:
+        styleError(run.predictedError)
     for volume in run.spikes:
         styleSpikes(volume)
     if run.transform is not None:
@@ -39,17 +41,32 @@ def styleJacobian(volume: Any) -> None:
     setWindow(display, *colours.JACOBIAN_RANGE)
 
 
-def styleSpikes(volume: Any) -> None:
-    """Colours from no spikes, which is transparent, to a round rate that one firing voxel in twenty exceeds.
+def styleError(volume: Any) -> None:
+    """Colours of the predicted error, always over the same window in mm; what is not known is not drawn."""
+    display = _display(volume)
+    display.SetAndObserveColorNodeID(colours.errorColours(volume.GetScene()).GetID())
+    setWindow(display, *colours.ERROR_RANGE)
+
+
+def styleSpikes(volume: Any, highest: float | None = None) -> None:
+    """Colours from no spikes, which is transparent, to a rate.
 
     Voxels are drawn as blocks: the layer's own coarse grid is part of what there is to see.
+
+    Args:
+        highest: rate of the last colour; None for the layer's own `highRate`.
     """
     display = _display(volume)
     display.SetAndObserveColorNodeID(colours.spikeRateColours(volume.GetScene()).GetID())
     display.SetInterpolate(0)
+    setWindow(display, 0.0, highRate(volume) if highest is None else highest)
+
+
+def highRate(volume: Any) -> float:
+    """A round rate that one firing voxel in twenty exceeds; the smallest there is for a layer that is silent."""
     rates = slicer.util.arrayFromVolume(volume)
     firing = rates[rates > 0]
-    setWindow(display, 0.0, _roundUp(float(np.percentile(firing, 95))) if firing.size else 1.0)
+    return _roundUp(float(np.percentile(firing, 95)) if firing.size else 0.0)
 
 
 def setWindow(display: Any, low: float, high: float) -> None:
@@ -58,13 +75,21 @@ def setWindow(display: Any, low: float, high: float) -> None:
     display.SetWindowLevelMinMax(low, high)
 
 
-def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_SPACING_MM) -> None:
+def setTransformDisplay(
+    transformNode: Any,
+    mode: str,
+    spacingMm: float = GRID_SPACING_MM,
+    scale: displacement.Scale | None = None,
+    times: float = 1.0,
+) -> None:
     """Show a transform in slice and 3-D views, or not.
 
     Args:
         transformNode: drawn from its own space to its parent's: the moving image's grid as it lies on the fixed one.
         mode: "grid", "glyph" (arrows), "contour" (lines of equal displacement) or "off".
         spacingMm: distance of grid lines and arrows, or the step of displacement between contours.
+        scale: colours of arrows and contours, and how far contours go; None for Slicer's own.
+        times: how many times as long as the displacement arrows are drawn.
 
     Raises:
         ValueError: if the mode is none of these.
@@ -83,14 +108,17 @@ def setTransformDisplay(transformNode: Any, mode: str, spacingMm: float = GRID_S
         display.SetGridScalePercent(100)
         display.SetGridLineDiameterMm(0.1 * spacingMm)
         display.SetGlyphSpacingMm(spacingMm)
-        display.SetGlyphScalePercent(100)
+        display.SetGlyphScalePercent(100 * times)
         display.SetGlyphDiameterMm(0.25 * spacingMm)
+        display.SetSliceIntersectionThickness(2)
+        if scale is not None:
+            displacement.colourTransform(display, scale)
         display.SetContourResolutionMm(_CONTOUR_RESOLUTION_MM)
         display.SetScalarVisibility(mode != "grid")  # a grid shows the displacement by itself; arrows by colour too
         display.SetColor(*_GRID_COLOUR)
         display.SetOpacity(0.9)
         if mode == "contour":
-            _setContours(display, transformNode, spacingMm)
+            _setContours(display, transformNode, spacingMm, scale)
         region = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
         if region is not None and display.GetRegionNode() is None:
             display.SetAndObserveRegionNode(region)  # without one nothing is drawn in 3-D
@@ -127,8 +155,11 @@ def _display(volume: Any) -> Any:
     return volume.GetDisplayNode()
 
 
-def _setContours(display: Any, transformNode: Any, step: float) -> None:
-    """Levels at multiples of `step` mm, up to the largest displacement on a coarse lattice over the fixed volume."""
+def _setContours(display: Any, transformNode: Any, step: float, scale: displacement.Scale | None) -> None:
+    """Levels at multiples of `step` mm, up to the scale's, else to the largest displacement over the fixed volume."""
+    if scale is not None:
+        _setLevels(display, step, scale.largest)
+        return
     volume = transformNode.GetNodeReference(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole())
     if volume is None:
         return
@@ -137,7 +168,11 @@ def _setContours(display: Any, transformNode: Any, step: float) -> None:
     toParent = transformNode.GetTransformFromParent()
     grid = np.stack(np.meshgrid(*[np.linspace(bounds[2 * n], bounds[2 * n + 1], 9) for n in range(3)]), -1)
     largest = max(float(np.linalg.norm(np.subtract(toParent.TransformPoint(p), p))) for p in grid.reshape(-1, 3))
-    count = min(max(1, int(np.ceil(largest / step))), _CONTOURS_AT_MOST)
+    _setLevels(display, step, largest)
+
+
+def _setLevels(display: Any, step: float, largest: float) -> None:
+    count = min(max(1, int(np.ceil(largest / step - 1e-6))), _CONTOURS_AT_MOST)
     display.SetContourLevelsMmFromString(" ".join(f"{step * n:g}" for n in range(1, count + 1)))
 
 

@@ -11,13 +11,14 @@ import vtk
 from slicer.i18n import tr as _
 
 _NONE = "–"
+_MEASURED = ("similarity", "dice", "hd95_mm", "tre_mm", "deformation", "predicted_error")
 
 
 def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
     """What was measured before, after the affine alignment and at the end; what was not measured has no row."""
     from SpikeRegLib.quality.verdict import measure_name
 
-    part = {name: result.get(name) or {} for name in ("similarity", "dice", "hd95_mm", "tre_mm", "deformation")}
+    part = {name: result.get(name) or {} for name in _MEASURED}
     lncc = {when: part["similarity"].get(f"lncc_{when}") for when in ("before", "aligned", "after")}
     rows = [_course(_("Similarity ({measure})").format(measure=measure_name(result)), lncc, "{:.3f}")]
     above = {"aligned": part["similarity"].get("above_chance")}
@@ -39,6 +40,13 @@ def metricsTable(scene: Any, result: dict[str, Any]) -> Any:
         ("inverse_consistency_mm", _("Inverse consistency, mean (mm)"), "{:.3f}"),
     ):
         rows.append(_course(title, {"after": part["deformation"].get(field)}, text))
+    for field, title, text in (
+        ("mean_mm", _("Predicted error, mean (mm)"), "{:.2f}"),
+        ("p95_mm", _("Predicted error, 95 % of the anatomy are below (mm)"), "{:.2f}"),
+        ("above_2_mm_percent", _("Predicted error above 2 mm (% of the anatomy)"), "{:.1f}"),
+        ("above_5_mm_percent", _("Predicted error above 5 mm (% of the anatomy)"), "{:.1f}"),
+    ):
+        rows.append(_course(title, {"after": part["predicted_error"].get(field)}, text))
     points = [part["tre_mm"].get(name) or [] for name in ("per_point_before", "per_point_aligned", "per_point")]
     for number, errors in enumerate(zip_longest(*points), 1):
         course = dict(zip(("before", "aligned", "after"), errors, strict=True))
@@ -77,6 +85,21 @@ def structuresTable(scene: Any, result: dict[str, Any]) -> Any | None:
         rows.append((str(values.get("name", "")), _format(values.get("agreement"), "{:.2f}"), *volumes))
     head = (_("Structure"), _("Overlap after"), _("Fixed (ml)"), _("Moving (ml)"))
     return _textTable(scene, _("Structures"), head, rows)
+
+
+def errorsTable(scene: Any, result: dict[str, Any]) -> Any | None:
+    """The predicted error of each structure; None where none was predicted, or no structures were found."""
+    predicted = result.get("predicted_error")
+    structures = predicted.get("structures") if isinstance(predicted, dict) else None
+    found = [entry for entry in structures.values() if isinstance(entry, dict)] if isinstance(structures, dict) else []
+    if not found:
+        return None
+    rows = [
+        (str(entry.get("name", "")), *(_format(entry.get(name), "{:.2f}") for name in ("mean_mm", "p95_mm")))
+        for entry in found
+    ]
+    head = (_("Structure"), _("Mean (mm)"), _("95 % are below (mm)"))
+    return _textTable(scene, _("Predicted error"), head, rows)
 
 
 def energyTable(scene: Any, result: dict[str, Any]) -> Any | None:
@@ -140,6 +163,7 @@ def provenanceTable(scene: Any, result: dict[str, Any], options: dict[str, Any] 
         (_("Fixed image"), inputs.get("fixed")),
         (_("Moving image"), inputs.get("moving")),
         (_("Method"), result.get("method")),
+        (_("Transform type"), result.get("transform_type")),
         (_("Preset"), result.get("preset")),
         (_("Model"), model.get("name")),
         (_("Model, sha256"), model.get("sha256")),

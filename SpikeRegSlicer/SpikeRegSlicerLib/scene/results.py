@@ -19,13 +19,12 @@ from . import files, grids, review, transforms
 from .hierarchy import LAYER, RunFolder, isMadeByRun, runFolders
 from .inputs import Inputs
 from .labelmaps import addSegments, segmentsOf, sharedNames
+from .sound_results import sound
 
-FILES = ("warped.nii.gz", "transform.h5", "jacobian.nii.gz", "warped_seg.nii.gz", "spikes")
+FILES = ("warped.nii.gz", "transform.h5", "jacobian.nii.gz", "predicted_error.nii.gz", "warped_seg.nii.gz", "spikes")
 """What `loadRun` reads besides result.json: all that a worker need write for it."""
 
 _SAME_PLACE_MM = 1e-3  # .nii.gz keeps single precision; a grid this close to the fixed volume's is that grid
-_OF_TEXT = frozenset({"verdict", "model", "inputs", "versions", "label_names", "refinement"})
-_TABLES = _OF_TEXT | {"similarity", "deformation", "dice", "hd95_mm", "tre_mm", "spikes", "energy", "timing_s", "cpu_s"}
 _FOLD_COLOUR = (0.9, 0.1, 0.1)
 
 
@@ -45,6 +44,8 @@ class Run:
         folder: its subject-hierarchy folder.
         transform: fixed (world) to moving points; put moving nodes under it.
         warped, jacobian: on the fixed grid, in the world.
+        predictedError: mm by which the transform is expected to be wrong, on the fixed grid; NaN where nothing is
+            known. None where it was not predicted.
         folds: segmentation of the voxels whose Jacobian determinant is not positive; None where there are none.
         segmentation: the moving segmentation on the fixed grid; None where none was given.
         spikes: rate volumes of the layers, encoder to head.
@@ -55,6 +56,7 @@ class Run:
     transform: Any = None
     warped: Any = None
     jacobian: Any = None
+    predictedError: Any = None
     folds: Any = None
     segmentation: Any = None
     spikes: list = field(default_factory=list)
@@ -78,6 +80,10 @@ class Run:
             return None
         return fixed, self.warped, self.jacobian if _hasVoxels(self.jacobian) else None
 
+    def errors(self) -> Any:
+        """The volume of the predicted error, where it is there and has voxels."""
+        return self.predictedError if _hasVoxels(self.predictedError) else None
+
     def remove(self) -> None:
         """Take the run out of the scene: every node of it but the user's own."""
         self.folder.remove()
@@ -99,6 +105,7 @@ def loadRun(folder: str, inputs: Inputs, outputs: Outputs, name: str) -> Run:
     try:
         run.result = _readResult(os.path.join(folder, "result.json"))
         _loadJacobian(run, folder, _present(inputs.fixed))
+        _loadPredictedError(run, folder, _present(inputs.fixed))
         _loadSegmentation(run, folder, inputs)
         _loadSpikes(run, folder)
         _storeResult(run)
@@ -116,7 +123,7 @@ def runs(scene=None) -> list[Run]:
     found = []
     for folder in runFolders():
         run = Run(folder, result=_storedResult(folder))
-        for role in ("transform", "warped", "jacobian", "folds", "segmentation"):
+        for role in ("transform", "warped", "jacobian", "predictedError", "folds", "segmentation"):
             setattr(run, role, next(iter(folder.nodes(role)), None))
         layers = [layer["name"] for layer in _layers(run.result)]
         volumes = [node for node in folder.nodes("spikes") if node.GetAttribute(LAYER) in layers]
@@ -138,6 +145,15 @@ def _loadJacobian(run: Run, folder: str, fixed) -> None:
         matrix = grids.ownGrid(run.jacobian).matrix
         (identifier,) = addSegments(run.folds, folded.astype(np.uint8), matrix, {1: _("Folded voxels")})
         run.folds.GetSegmentation().GetSegment(identifier).SetColor(*_FOLD_COLOUR)
+
+
+def _loadPredictedError(run: Run, folder: str, fixed) -> None:
+    path = os.path.join(folder, "predicted_error.nii.gz")
+    if os.path.isfile(path):
+        run.predictedError = _newVolume(run, "predictedError", _("predicted error (mm)"), path, fixed)
+        values = slicer.util.arrayFromVolume(run.predictedError)
+        values[values == 0] = np.nan  # as in the file: Slicer's reader of NIfTI makes 0 of what is not a number
+        slicer.util.arrayFromVolumeModified(run.predictedError)
 
 
 def _loadSegmentation(run: Run, folder: str, inputs: Inputs) -> None:
@@ -262,33 +278,7 @@ def _storeResult(run: Run) -> None:
 def _storedResult(folder: RunFolder) -> dict[str, Any]:
     for node in folder.nodes("result"):
         try:
-            return _sound(json.loads(node.GetText() or "{}"))
+            return sound(json.loads(node.GetText() or "{}"))
         except (ValueError, RecursionError):
             return {}
     return {}
-
-
-def _sound(found: Any) -> dict[str, Any]:
-    """A result as far as it has the shape of one: a scene may come from anybody."""
-    result = dict(found) if isinstance(found, dict) else {}
-    for name in _TABLES & result.keys():
-        if result[name] is None:  # not measured
-            continue
-        entries = result[name] if isinstance(result[name], dict) else {}
-        result[name] = {
-            key: value
-            for key, value in entries.items()
-            if name in _OF_TEXT or key == "measure" or not isinstance(value, str)
-        }
-    spikes, verdict = result.get("spikes") or {}, result.get("verdict") or {}
-    if "layers" in spikes:
-        layers = spikes["layers"] if isinstance(spikes["layers"], list) else []
-        spikes["layers"] = [layer for layer in layers if isinstance(layer, dict) and isinstance(layer.get("name"), str)]
-    for table, name in ((verdict, "reasons"), (result, "warnings")):
-        if name in table:
-            table[name] = _texts(table[name])
-    return result
-
-
-def _texts(values: Any) -> list[str]:
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []

@@ -22,11 +22,16 @@ SLIDERS = {
     "grid": lambda: _("Lines (mm)"),
     "glyph": lambda: _("Arrows (mm)"),
     "contour": lambda: _("Step (mm)"),
+    "error": lambda: _("Opacity"),
+    "surface": lambda: _("Opacity"),
+    "errorSurface": lambda: _("Opacity"),
 }
 
 
 class ComparePart(Part):
-    """In charge of the mode buttons and their slider."""
+    """In charge of the mode buttons, their slider, and the key that swaps the two images."""
+
+    KEY = "Ctrl+Shift+F"
 
     def setUp(self) -> None:
         self._comparison: Comparison | None = None
@@ -37,6 +42,9 @@ class ComparePart(Part):
         for mode, button in self._buttons.items():
             button.clicked.connect(lambda checked, mode=mode: self._onClicked(mode, checked))
         self.ui.compareSlider.valueChanged.connect(self._onSlider)
+        self._key = qt.QShortcut(self.panel.top)
+        self._key.setKey(qt.QKeySequence(self.KEY))
+        self._key.activated.connect(self.flickerOnce)
 
     def cleanUp(self) -> None:
         super().cleanUp()
@@ -57,7 +65,8 @@ class ComparePart(Part):
         images = run.images()
         if images is not None:
             known = run.transform.GetTransformFromParent() is not None  # not so where its file was lost
-            self._comparison = Comparison(slicer.mrmlScene, *images, run.transform if known else None)
+            transform = run.transform if known else None
+            self._comparison = Comparison(slicer.mrmlScene, *images, transform, run.errors())
 
     def update(self) -> None:
         """Show the mode that the parameter node says."""
@@ -65,7 +74,9 @@ class ComparePart(Part):
         modes = comparison.modes() if comparison is not None else []
         mode = parameters.compareMode if parameters.compareMode in modes else ""
         for name, button in self._buttons.items():
-            self.enable(f"{name}Button", name in modes)
+            isError = name in ("error", "errorSurface")
+            why = _("No error was predicted for this run.") if isError and comparison is not None else ""
+            self.enable(f"{name}Button", name in modes, "" if name in modes else why)
             button.checked = name == mode
         self._showSlider(mode)
         wanted = (mode, getattr(parameters, COMPARE_VALUES[mode])) if mode else None
@@ -79,6 +90,15 @@ class ComparePart(Part):
             comparison.show(*wanted)
             if mode == "flicker" and self.panel.isEntered:
                 self._flicker.start(round(1000 / wanted[1]))
+
+    def flickerOnce(self) -> None:
+        """Swap the two images by hand; the first time, show them in turns and stand still."""
+        if self._comparison is None:
+            return
+        if self._shown is None or self._shown[0] != "flicker":
+            self.write(compareMode="flicker", showSpikes=False)
+        self._flicker.stop()
+        self._comparison.tick()
 
     def enter(self) -> None:
         """Go on flickering."""

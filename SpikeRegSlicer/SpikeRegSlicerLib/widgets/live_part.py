@@ -9,7 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SpikeRegSlicerLib import presets
-from SpikeRegSlicerLib.parameters import optionsOf
+from SpikeRegSlicerLib.parameters import isDeformable, optionsOf
 from SpikeRegSlicerLib.scene.results import Outputs
 from SpikeRegSlicerLib.widgets.part import Part
 
@@ -92,6 +92,8 @@ class LivePart(Part):
         found = list(self.panel.problems())
         try:
             options = previewOptions(parameters)
+            if not isDeformable(parameters):
+                found.insert(0, _("landmarks pull a deformation; choose Deformable as the transform."))
             if presets.filesToAccept(parameters):
                 found.append(_("the preset came with the scene; press Run to be asked whether it may read its files."))
         except presets.InputError as error:

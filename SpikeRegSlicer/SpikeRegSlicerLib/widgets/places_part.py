@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import qt
 import slicer
 
-from SpikeRegSlicerLib.display.places import Place, jumpTo, worstPlaces
+from SpikeRegSlicerLib.display.places import Place, apart, jumpTo, predictedPlaces, worstPlaces
 from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.widgets.part import Part
 
 
 class PlacesPart(Part):
-    """In charge of the section of worst places."""
+    """In charge of the section of worst places, and of the key that goes from one to the next."""
+
+    KEY = "Ctrl+Shift+N"
 
     def setUp(self) -> None:
         self._places: list[Place] | None = None  # None: not looked for yet
         self.ui.placesCollapsibleButton.contentsCollapsed.connect(self._onCollapsed)
         self.ui.placesList.itemClicked.connect(self._onPlace)
+        self._next = qt.QShortcut(self.panel.top)
+        self._next.setKey(qt.QKeySequence(self.KEY))
+        self._next.activated.connect(self.showNext)
 
     def showRun(self, run: Run | None) -> None:
         """List the places of this run from now on, once the section is open."""
@@ -30,9 +36,24 @@ class PlacesPart(Part):
     def places(self) -> list[Place]:
         """Of the run that is looked at; looked for on the first call."""
         if self._places is None:
-            images = self.panel.run.images() if self.panel.run is not None else None
-            self._places = worstPlaces(*images) if images is not None else []
+            run = self.panel.run
+            images = run.images() if run is not None else None
+            self._places = []
+            if run is not None and images is not None:
+                self._places = apart([*predictedPlaces(run.result), *worstPlaces(*images)])
         return self._places
+
+    def showNext(self) -> None:
+        """Show the place after the one that is chosen, the first one after the last; nothing without a run."""
+        places = self.places()
+        if not places:
+            return
+        if self.ui.placesList.count != len(places):
+            self._list()
+        row = (self.ui.placesList.currentRow + 1) % len(places)
+        self.ui.placesList.setCurrentRow(row)
+        jumpTo(slicer.mrmlScene, places[row].ras)
+        self.panel.say(places[row].text)
 
     def _list(self) -> None:
         self.ui.placesList.clear()

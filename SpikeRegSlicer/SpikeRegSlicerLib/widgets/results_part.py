@@ -102,7 +102,8 @@ def verdictText(result: dict[str, Any]) -> str:
 
 def figuresText(result: dict[str, Any]) -> str:
     """The figures that most people look at, in one line or two."""
-    said = []
+    aligned = {"rigid": _("rigid only"), "affine": _("affine only")}
+    said = [aligned[kind] for kind in [result.get("transform_type")] if isinstance(kind, str) and kind in aligned]
     for table, before, after, name, unit in (
         ("similarity", "lncc_before", "lncc_after", "LNCC", ""),
         ("dice", "before_mean", "after_mean", "Dice", ""),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from datetime import datetime, timezone
 
 import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from SpikeRegSlicerLib.display.annotated import annotatePng, shownNames
 from SpikeRegSlicerLib.display.qa_report import writeReport
 from SpikeRegSlicerLib.scene.results import Run
 from SpikeRegSlicerLib.scene.review import review, setReview
@@ -71,11 +73,15 @@ class ReviewPart(Part):
 
 
 def screenshots() -> dict[str, bytes]:
-    """A PNG of each slice view that is shown, by the view's name; none where Slicer runs without its main window."""
+    """A PNG of each slice view that is shown, by the view's name; none where Slicer runs without its main window.
+
+    Each says where it lies in the patient, how large it is, what it shows and when it was made.
+    """
     layout = slicer.app.layoutManager()
     if layout is None:
         return {}
     pictures = {}
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     with tempfile.TemporaryDirectory() as folder:
         for name in layout.sliceViewNames():
             widget = layout.sliceWidget(name)
@@ -83,6 +89,7 @@ def screenshots() -> dict[str, bytes]:
                 continue
             path = os.path.join(folder, "view.png")
             if ctk.ctkWidgetsUtils.grabWidget(widget.sliceView()).save(path):
-                with open(path, "rb") as file:
-                    pictures[name] = file.read()
+                composite = widget.sliceLogic().GetSliceCompositeNode()
+                names = shownNames(composite, slicer.mrmlScene)
+                pictures[name] = annotatePng(path, widget.mrmlSliceNode(), names, now)
     return pictures

@@ -19,7 +19,7 @@ class SpikesPart(Part):
         self._overlay: SpikeOverlay | None = None
         self._rates: dict[str, float] = {}
         self._names: list[str] = []
-        self._shown: tuple[int, float] | None = None
+        self._shown: tuple[int, float, bool] | None = None
         self.ui.showSpikesCheckBox.toggled.connect(self._onToggled)
         self.ui.layerSlider.valueChanged.connect(self._onLayer)
 
@@ -64,9 +64,9 @@ class SpikesPart(Part):
                 widget.checked = value
             widget.blockSignals(blocked)
             widget.enabled = overlay is not None
-        self.ui.spikeOpacitySlider.enabled = overlay is not None
+        self.ui.spikeOpacitySlider.enabled = self.ui.ownSpikeScaleCheckBox.enabled = overlay is not None
         self.ui.layerLabel.text = self._describe(layer)
-        wanted = (layer, parameters.spikeOpacity) if on else None
+        wanted = (layer, parameters.spikeOpacity, parameters.ownSpikeScale) if on else None
         if wanted == self._shown or overlay is None:
             return
         self._shown = wanted  # first, as showing adds a node to the scene, which ends here again
