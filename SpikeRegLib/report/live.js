@@ -67,7 +67,7 @@ function checkerboard(fixed, warped, volume, squareMm) {
 }
 
 const COLOURS = { image: "grey", jacobian: "diverging", error: "sequential", rate: "sequential" };
-const digits = (volume) => Math.min(6, Math.max(0, Math.ceil(-Math.log10(volume.step))));
+const digits = (volume) => Math.min(6, Math.max(0, Math.ceil(-Math.log10(volume.step) - 1e-9)));
 
 async function start() {
   if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser has no WebGL2");

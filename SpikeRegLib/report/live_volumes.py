@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from SpikeRegLib.pipeline.registration import Registration
 
 _MOST_VOXELS = 1_000_000  # of an image
+_MOST_LETTERS = 3_000_000  # of all volumes in base64, so that the page stays below 6 MB
+_ATTEMPTS = 4
 _MOST_SPIKE_VOXELS = 150_000  # of one layer: there are many
 _GREY_STEPS = 200  # between black and white
 _MARGIN_MM = 6.0
@@ -40,9 +42,18 @@ def live_volumes(registration: Registration) -> list[dict[str, Any]]:
         For each a table as of `quantised.quantised`, and `name`, `text` for readers, `kind` (image, jacobian, error or
         rate), `window` (the values drawn as the two ends of the scale).
     """
+    mask, most = foreground_mask(registration.fixed), _MOST_VOXELS
+    for _ in range(_ATTEMPTS):
+        volumes = _volumes_on(live_frame(registration.fixed.frame, mask, most), registration, mask)
+        letters = sum(len(volume["codes"]) for volume in volumes)
+        if letters <= _MOST_LETTERS:
+            break
+        most = int(0.9 * most * _MOST_LETTERS / letters)  # noise does not pack
+    return volumes
+
+
+def _volumes_on(frame: Frame, registration: Registration, mask: torch.Tensor) -> list[dict[str, Any]]:
     fixed = registration.fixed
-    mask = foreground_mask(fixed)
-    frame = live_frame(fixed.frame, mask)
     fixed_window = intensity_window(fixed)
     moving_window = intensity_window(registration.moving)
     air = background_value(registration.moving)
@@ -60,7 +71,7 @@ def live_volumes(registration: Registration) -> list[dict[str, Any]]:
     )
     volumes = []
     for name, text, values, window in images:
-        step = max((window[1] - window[0]) / _GREY_STEPS, 1e-9)
+        step = grey_step(window)
         volumes.append(_entry(name, text, "image", values, frame, step, window))
     inside = _on(Volume(mask.float(), fixed.frame), frame, 0.0, nearest=True) > 0.5
     jacobian = np.where(inside, _on(registration.jacobian, frame, np.nan, nearest=True), np.nan)
@@ -79,12 +90,20 @@ def live_volumes(registration: Registration) -> list[dict[str, Any]]:
     return volumes
 
 
-def live_frame(frame: Frame, mask: torch.Tensor) -> Frame:
-    """The part of `frame` around the anatomy, of at most a million voxels; the same voxels where they are so few.
+def grey_step(window: tuple[float, float]) -> float:
+    """The round number (1, 2 or 5 times a power of ten) of which at least 200 lie between black and white."""
+    largest = max(window[1] - window[0], 1e-6) / _GREY_STEPS
+    power = 10.0 ** floor(log10(largest))
+    return power * max(factor for factor in (1.0, 2.0, 5.0) if factor == 1.0 or factor * power <= largest)
+
+
+def live_frame(frame: Frame, mask: torch.Tensor, most: int = _MOST_VOXELS) -> Frame:
+    """The part of `frame` around the anatomy, of at most so many voxels; the same voxels where they are so few.
 
     Args:
         frame: of the fixed image.
         mask: [D, H, W] bool, its anatomy.
+        most: how many voxels.
     """
     box = bounding_box(mask)
     lowest, highest = box if box is not None else ([0, 0, 0], [n - 1 for n in frame.shape])
@@ -94,7 +113,7 @@ def live_frame(frame: Frame, mask: torch.Tensor) -> Frame:
     part = frame.part(first[::-1], (stop[0] - first[0], stop[1] - first[1], stop[2] - first[2]))
     extent = np.multiply(part.size, part.spacing)
     spacing, pitch = np.array(part.spacing), min(part.spacing)
-    while np.prod(np.maximum(1, extent // spacing)) > _MOST_VOXELS:
+    while np.prod(np.maximum(1, extent // spacing)) > most:
         pitch *= 1.02
         spacing = np.maximum(part.spacing, pitch)  # an axis that is coarser already stays as it is
     if pitch == min(part.spacing):

@@ -19,7 +19,8 @@ _UNSIGNED_BYTE, _ALIGNED, _MM = 2, 2, 2  # NIfTI's codes
 def quantised(values: np.ndarray, frame: Frame, step: float) -> dict[str, Any]:
     """What the page holds of a volume, ready for JSON.
 
-    A voxel's value is `first + step * (code - 1)`, wrong by at most half a step; code 0 stands for no value (NaN).
+    A voxel's value is `first + step * (code - 1)`, a multiple of `step` and wrong by at most half of it; code 0 stands
+    for no value (NaN).
 
     Args:
         values: [D, H, W]; NaN where there is nothing to show.
@@ -34,7 +35,8 @@ def quantised(values: np.ndarray, frame: Frame, step: float) -> dict[str, Any]:
     """
     known = np.isfinite(values)
     low, high = (float(values[known].min()), float(values[known].max())) if known.any() else (0.0, 0.0)
-    step = max(step, (high - low) / 65_534)
+    step = max(step, (high - low) / 65_533)
+    low = step * float(np.floor(low / step))  # so that every value shown is a whole number of steps
     codes = np.zeros(values.shape, np.float64)
     codes[known] = np.rint((values[known].astype(np.float64) - low) / step) + 1
     kind = "u1" if codes.max() <= 255 else "<u2"
