@@ -36,14 +36,15 @@ function valueAt(volume, lps) {
   return code === 0 ? null : volume.first + volume.step * (code - 1);
 }
 
-// Each code's place on the colour scale, 1 to 255; 0 is transparent.
+// Each code's place on the colour scale, 5 to 255; 2 is a fold, between others of its colour; 0 is transparent.
 function placeOfCode(volume) {
   const scaled = volume.kind === "jacobian" ? (value) => Math.log(Math.max(value, 1e-6)) : (value) => value;
   const [low, high] = volume.window.map(scaled);
   const places = new Uint8Array(volume.bytes === 1 ? 256 : 65536);
   for (let code = 1; code < places.length; code++) {
     const share = (scaled(volume.first + volume.step * (code - 1)) - low) / ((high - low) || 1);
-    places[code] = 1 + Math.round(254 * Math.min(1, Math.max(0, share)));
+    places[code] = 5 + Math.round(250 * Math.min(1, Math.max(0, share)));
+    if (volume.kind === "jacobian" && volume.first + volume.step * (code - 1) <= volume.step / 2) places[code] = 2;
   }
   return places;
 }
@@ -83,7 +84,7 @@ async function start() {
   const picture = (name) => {
     if (!pictures.has(name)) {
       const [one, other] = [pictures.get("fixed"), pictures.get("warped")];
-      if (name === "difference") pictures.set(name, one.map((grey, n) => Math.max(1, Math.abs(grey - other[n]))));
+      if (name === "difference") pictures.set(name, one.map((grey, n) => Math.max(5, Math.abs(grey - other[n]))));
       else if (name === "checkerboard") pictures.set(name, checkerboard(one, other, fixed, data.square_mm));
       else pictures.set(name, drawn(found(name)));
     }
@@ -96,12 +97,14 @@ async function start() {
     multiplanarShowRender: niivue.SHOW_RENDER.NEVER, isCornerOrientationText: false, isRuler: true, logLevel: "error",
     showAllOrientationMarkers: true, clipPlaneHotKey: "", cycleClipPlaneHotKey: "", viewModeHotKey: "", loadingText: "",
   });
-  for (const [name, anchors] of Object.entries(data.colours)) {
+  for (let [name, anchors] of Object.entries(data.colours)) {
     const channel = (n) => anchors.map((colour) => parseInt(colour.slice(2 * n + 1, 2 * n + 3), 16));
-    const at = anchors.map((_, n) => 1 + Math.round(254 * n / (anchors.length - 1)));
+    const at = anchors.map((_, n) => 5 + Math.round(250 * n / (anchors.length - 1)));
+    const fold = name === "diverging" ? data.fold : anchors[0];
+    anchors = [anchors[0], fold, fold, ...anchors];
     const [red, green, blue] = [0, 1, 2].map(channel);
     nv.addColormap("spikereg-" + name, {
-      R: [red[0], ...red], G: [green[0], ...green], B: [blue[0], ...blue], A: [0, ...at.map(() => 255)], I: [0, ...at],
+      R: red, G: green, B: blue, A: [0, 255, 255, ...at.map(() => 255)], I: [0, 1, 4, ...at],
     });
   }
   const coloursOf = (name) => name === "difference" ? "sequential" : COLOURS[(found(name) || fixed).kind];
@@ -125,7 +128,7 @@ async function start() {
       const value = valueAt(volume, place);
       return value === null ? "–" : value.toFixed(digits(volume)) + (volume.kind === "error" ? " mm" : "");
     };
-    part("place").textContent = place.map((mm) => mm.toFixed(1)).join(", ");
+    part("place").textContent = place.map((mm) => (Math.round(10 * mm) / 10 + 0).toFixed(1)).join(", ");
     const shown = data.volumes.filter((volume) => volume.kind !== "rate");
     if (layers.length) shown.push(layers[Number(part("layer").value)]);
     part("values").replaceChildren(...shown.flatMap((volume) => {
@@ -137,6 +140,7 @@ async function start() {
   }
   nv.onLocationChange = (location) => {
     place = [-location.mm[0], -location.mm[1], location.mm[2]];
+    part("worst-text").textContent = "";
     readOut();
   };
   function go(lps) {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from SpikeRegLib.report.colours import DIVERGING, SEQUENTIAL
+from SpikeRegLib.report.colours import DIVERGING, FOLD, SEQUENTIAL
 from SpikeRegLib.report.elements import section
 from SpikeRegLib.report.live_volumes import ERROR_STEP_MM, JACOBIAN_STEP, live_volumes
 from SpikeRegLib.report.pictures import CHECK_STEP_MM
@@ -71,6 +71,7 @@ def live_part(registration: Registration) -> str:
             "diverging": _anchors(DIVERGING),
             "sequential": _anchors(SEQUENTIAL),
         },
+        "fold": "#{:02x}{:02x}{:02x}".format(*FOLD),
         "legends": _legends(layers),
         "worst": [{"place_mm": place["place_mm"], "mm": place["mm"]} for place in worst],
         "square_mm": CHECK_STEP_MM,
@@ -135,7 +136,7 @@ def _legends(layers: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "jacobian": {
             "ticks": [(0, "≤ 1/4"), (0.25, "1/2"), (0.5, "1"), (0.75, "2"), (1, "≥ 4")],
-            "text": "Jacobian determinant: blue shrinks, red grows",
+            "text": "Jacobian determinant: blue shrinks, red grows, magenta is folded (≤ 0)",
         },
         "error": {
             "ticks": [(0, "0"), (1 / 3, "2 mm"), (5 / 6, "5 mm"), (1, "≥ 6")],

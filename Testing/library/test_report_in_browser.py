@@ -12,6 +12,7 @@ from examples import FRAMES, a_registration, ball
 
 from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.report import write_report
+from SpikeRegLib.report.colours import FOLD
 
 PROGRAM = chromium.found()
 pytestmark = [
@@ -30,6 +31,7 @@ def registration():
     found.fixed = replace(found.fixed, data=found.fixed.data + 30 * noise * inside)
     found.warped = replace(found.fixed, data=found.fixed.data.flip(0) * 0.5)
     found.jacobian = Volume(0.5 + noise, frame)
+    found.jacobian.data[:, :20][torch.from_numpy(ball(frame, radius=8.0))[:, :20]] = -0.5
     found.predicted_error = Volume(6 * noise, frame)
     return found
 
@@ -84,6 +86,7 @@ def test_every_choice_draws_something_of_its_own(page, tmp_path):
                 assert np.abs(seen[name] - seen[other]).max(2).astype(bool).mean() > 0.01, (name, other)
     page.value("spikereg.show('jacobian')")
     drawn, _ = canvas(page, tmp_path / "drawn.png")
+    assert (np.abs(drawn - np.array(FOLD)).max(2) < 30).mean() > 0.005, "what is folded"
     press(page, " ")
     hidden, _ = canvas(page, tmp_path / "hidden.png")
     press(page, " ")
