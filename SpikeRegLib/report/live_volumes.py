@@ -24,7 +24,7 @@ _MOST_VOXELS = 1_000_000  # of an image
 _MOST_LETTERS = 3_000_000  # of all volumes in base64, so that the page stays below 6 MB
 _ATTEMPTS = 4
 _MOST_SPIKE_VOXELS = 150_000  # of one layer: there are many
-_GREY_STEPS = 200  # between black and white
+_GREY_STEPS = 100  # at least, between black and white; with round steps they mostly go into one byte
 _MARGIN_MM = 6.0
 JACOBIAN_STEP = 0.01
 ERROR_STEP_MM = 0.05
@@ -91,7 +91,7 @@ def _volumes_on(frame: Frame, registration: Registration, mask: torch.Tensor) ->
 
 
 def grey_step(window: tuple[float, float]) -> float:
-    """The round number (1, 2 or 5 times a power of ten) of which at least 200 lie between black and white."""
+    """The round number (1, 2 or 5 times a power of ten) of which at least 100 lie between black and white."""
     largest = max(window[1] - window[0], 1e-6) / _GREY_STEPS
     power = 10.0 ** floor(log10(largest))
     return power * max(factor for factor in (1.0, 2.0, 5.0) if factor == 1.0 or factor * power <= largest)

@@ -75,7 +75,7 @@ def test_a_small_image_keeps_its_voxels_and_values():
 
 def test_greys_are_told_apart_in_round_steps():
     steps = [grey_step(window) for window in ((0.0, 200.0), (0.0, 199.0), (0.0, 1000.0), (-1000.0, 1500.0), (0.0, 1.0))]
-    assert np.allclose(steps, [1.0, 0.5, 5.0, 10.0, 0.005])
+    assert np.allclose(steps, [2.0, 1.0, 10.0, 20.0, 0.01])
 
 
 def test_a_large_image_is_resampled_to_a_million_voxels_and_coarse_axes_stay():

@@ -99,7 +99,7 @@ def test_every_choice_draws_something_of_its_own(page, tmp_path):
 @pytest.mark.parametrize("name", ["fixed", "warped", "jacobian", "error"])
 def test_the_cursor_says_the_files_value(page, registration, name):
     volume = registration.predicted_error if name == "error" else getattr(registration, name)
-    step = {"jacobian": 0.01, "error": 0.05}.get(name, 1.0)
+    step = {"jacobian": 0.01, "error": 0.05}.get(name, 2.0)
     middle = np.rint(registration.fixed.frame.to_index(np.zeros(3)))
     for offset in np.random.default_rng(1).integers(-6, 7, (20, 3)):
         index = middle + offset
