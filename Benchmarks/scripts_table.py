@@ -99,6 +99,7 @@ SCRIPTS = {
     ),
     "synthetic_gallery": Script(LABELS, instead="`Docs/synthetic-pairs.png`"),
     "tables": Script("", instead="all tables"),
+    "wrong_pairs": Script(BRAINS, ("wrong_pairs",), ("verdicts",)),
     "warm_worker": Script(
         BRAINS, ("warm_worker",), (), ("--out Benchmarks/results/warm_worker.json",), timed=True,
         instead="the result file alone",

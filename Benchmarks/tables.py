@@ -41,7 +41,7 @@ from network_tables import (
     structures_table,
 )
 from scripts_table import scripts_table
-from trust_tables import calibration_table, phantoms_table
+from trust_tables import calibration_table, phantoms_table, verdict_table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -146,6 +146,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "group-template": (group_table, ("group_template",)),
     "atrophy": (atrophy_table, ("atrophy",)),
     "predicted-error": (calibration_table, ("error_calibration",)),
+    "verdicts": (verdict_table, ("wrong_pairs",)),
     "phantoms": (phantoms_table, ("phantom",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from cohort_tables import markdown_table, read
+
+LEVELS = ("good", "check", "poor")
 
 CALIBRATION = {
     "cases": ("cases", "{}"),
@@ -37,3 +41,24 @@ def calibration_table() -> str:
             cells = ["-" if row[key] is None else text.format(row[key]) for key, (_, text) in CALIBRATION.items()]
             lines.append([f"{name} ({group})", *cells])
     return markdown_table(["points of", *(heading for heading, _ in CALIBRATION.values())], lines)
+
+
+def verdict_table() -> str:
+    """How often results that are right or wrong are called good, check and poor."""
+    levels: dict[str, list[int]] = {}
+    for rows in read("wrong_pairs").values():
+        for row in rows:
+            levels.setdefault(row["kind"], []).append(LEVELS.index(row["verdict"]["level"]))
+    lines = [
+        [kind, str(len(found)), *(str(found.count(level)) for level in range(len(LEVELS)))]
+        for kind, found in sorted(levels.items(), key=lambda each: (each[0] != "right", each[0]))
+    ]
+    right = levels.pop("right")
+    wrong = [level for found in levels.values() for level in found]
+    higher = fmean((bad > good) + 0.5 * (bad == good) for bad in wrong for good in right)
+    note = (
+        f"{len(right) + len(wrong)} results; area under the curve {higher:.3f} (of a wrong result and a right one, "
+        f"how often the wrong one has the worse verdict; a draw counts half). Called good: {wrong.count(0)} of "
+        f"{len(wrong)} wrong ones, {right.count(0)} of {len(right)} right ones."
+    )
+    return "\n".join([markdown_table(["result", "cases", *LEVELS], lines), "", note])

@@ -12,7 +12,8 @@ Pairs of development brains, preset `brain`, one thread. Of each pair:
 - of two in three pairs `other organ`: the fixed brain with vessels of the lungs, blobs, noise, or an iguana.
 
 What is wrong is put in the place of what the stage found, and all that follows is run as ever. Each row keeps the
-figures that the verdict goes by. Rows that are there are kept; `--part I/N` runs every N-th pair.
+figures that the verdict goes by, and the verdict is made anew from them at every call. Rows that are there are kept;
+`--part I/N` runs every N-th pair.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from SpikeRegLib.pipeline.plan import PLANS, Plan
 from SpikeRegLib.pipeline.recall import Memory
 from SpikeRegLib.pipeline.registration import Registration
 from SpikeRegLib.progress import Clock, silent
+from SpikeRegLib.quality.usual import furthest_below_usual, usual_agreement, write_usual
+from SpikeRegLib.quality.verdict import judge
 from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.transforms import AffineTransform, compose
 
@@ -137,6 +140,21 @@ def offset(random: np.random.Generator) -> torch.Tensor:
     return turn
 
 
+def judged(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the verdict of the bounds of today."""
+    anatomy = row["anatomy"]
+    if anatomy is not None and anatomy["agreement"] is not None:
+        anatomy = anatomy | furthest_below_usual(agreements(row))
+    row = row | {"anatomy": anatomy}
+    return row | {"verdict": judge(row)}
+
+
+def agreements(row: dict[str, Any]) -> dict[str, float]:
+    """Dice of the structures that were found, by name."""
+    found = row["anatomy"]["structures"].values()
+    return {each["name"]: each["agreement"] for each in found if each["agreement"] is not None}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=30)
@@ -154,6 +172,10 @@ def main() -> None:
         ]
         options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
         print(number, *(f"{row['kind']}: {row['verdict']['level']}" for row in rows[str(number)]), flush=True)
+    write_usual(agreements(row) for found in rows.values() for row in found if row["kind"] == "right")
+    usual_agreement.cache_clear()
+    rows = {number: [judged(row) for row in found] for number, found in rows.items()}
+    options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from SpikeRegLib.pipeline.inputs import Side, bare_side
 from SpikeRegLib.pipeline.stage import Chosen, Stage, Tracked, Work
 from SpikeRegLib.progress import Progress
 from SpikeRegLib.quality import metrics
+from SpikeRegLib.quality.usual import furthest_below_usual
 from SpikeRegLib.refinement.feature_maps import FeatureMaps
 from SpikeRegLib.space.transforms import AffineTransform, Transform, warp_image
 
@@ -251,6 +252,17 @@ def warnings_of(side: str, anatomy: FoundHead | None, name: str) -> list[str]:
     return [] if anatomy.warning is None else [f"{name or side + ' image'}: {anatomy.warning}"]
 
 
+def _lowest(agreement: Agreement | None, fixed: FoundHead) -> dict[str, Any]:
+    """The structure that falls short of its usual overlap most, and where it lies in the fixed image."""
+    if agreement is None:
+        return {}
+    found = furthest_below_usual({STRUCTURES[label].name: dice for label, dice in agreement.per_structure.items()})
+    places = {STRUCTURES[label].name: fixed.places.centres[place] for place, label in enumerate(LABELS, 1)}
+    centre = places.get(found.get("lowest_structure", ""))
+    known = centre is not None and bool(np.isfinite(centre).all())
+    return {**found, "lowest_at_mm": centre.tolist() if centre is not None and known else None}
+
+
 def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:
     """`anatomy` of result.json; None where no structures were looked for.
 
@@ -283,6 +295,7 @@ def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:
         "asked_for": list(uses),
         "used_for": [use for use in uses if used[use]],
         "agreement": None if agreement is None else agreement.mean,
+        **_lowest(agreement, sides["fixed"]),
         "images": {
             side: {
                 "head": anatomy.check.head,

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from SpikeRegLib.images.volumes import Volume
     from SpikeRegLib.neural_field.coded import CodedDeformation
+    from SpikeRegLib.report.notebook import NotebookView
     from SpikeRegLib.space.transforms import Transform
 
 SCHEMA = 1
@@ -47,3 +48,10 @@ class Registration:
     coded: CodedDeformation | None = None
     spike_maps: dict[str, Volume] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
+
+    def view(self) -> NotebookView:
+        """The report for a notebook: as the last line of a Jupyter cell it shows itself."""
+        from SpikeRegLib.report import render_report
+        from SpikeRegLib.report.notebook import NotebookView
+
+        return NotebookView(render_report(self))

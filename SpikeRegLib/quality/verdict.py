@@ -47,9 +47,10 @@ def judge(result: dict[str, Any], *, anatomy: str = "brain", bounds: Bounds | No
         level = 2 if rule.sign * (value - bound.poor) > 0 else 1 if rule.sign * (value - bound.check) > 0 else 0
         if level:
             worst = max(worst, level)
-            place = (result.get(rule.table) or {}).get(rule.place)
+            figures = result[rule.table]
+            place = figures.get(rule.place)
             where = f" at {place_words(place)}" if place else ""
-            reasons.append(rule.text.format(value=value, measure=measure) + where)
+            reasons.append(rule.text.format(value=value, measure=measure, table=figures) + where)
     for table, before, after, what, sign in (
         ("similarity", "lncc_before", "lncc_after", "similarity", 1),
         ("dice", "before_mean", "after_mean", "overlap of the segmentations", 1),

@@ -38,10 +38,14 @@ def course(table: dict[str, Any], fields: Sequence[str], text: str = "{:.3f}") -
     return " → ".join(known) or _NOT_MEASURED
 
 
-def page(title: str, style: str, body: str) -> str:
-    """A whole HTML document; `title` is a plain text, `style` and `body` are taken as they are."""
+def page(title: str, style: str, body: str, policy: str = "") -> str:
+    """A whole HTML document; `title` is a plain text, `style` and `body` are taken as they are.
+
+    `policy` is a content security policy, what the browser lets the page do.
+    """
+    policed = f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">' if policy else ""
     return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">{policed}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)} · SpikeReg</title><style>{style}</style></head><body>{body}</body></html>\n"
     )

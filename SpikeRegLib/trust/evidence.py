@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from SpikeRegLib.similarity.losses import lncc_map
+from SpikeRegLib.similarity.losses import known_lncc_map, lncc_map
 from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import gaussian
@@ -39,13 +39,20 @@ def evidence_of(pair: Pair, deformation: Deformation) -> dict[str, torch.Tensor]
         in the direction in which it is least. residual_shift: difference of the images over that slope, mm.
         residual_flow: what one step of optical flow would still move, mm. strain: size of the deformation's gradient.
         bending: of its second derivatives, 1/mm. unevenness: how far it lies from its own smoothed version, mm. length:
-        of the displacement, mm. depth: how far inside the mask. pair_...: the mean over the mask.
+        of the displacement, mm. depth: how far inside the mask. pair_...: the mean over the mask. What is not known in
+        both images counts nowhere.
     """
     u = _nominal(pair, deformation)
     fixed, moving = pair.comparison.of_fixed(pair.fixed), pair.comparison.of_moving(pair.moving)
     seen = warp(moving[None], u[None] / NOMINAL_MM)[0]
-    near, wide = _mean_over(pair.mask, _NEAR), _mean_over(pair.mask, _WIDE)
-    unlike = 1 - torch.stack([lncc_map(a, b, window=_WINDOW) for a, b in zip(fixed, seen, strict=True)]).mean(0)
+    known = known_to(pair, deformation)
+    counted = pair.mask & known
+    near, wide = mean_over(counted, _NEAR), mean_over(counted, _WIDE)
+    alike = [
+        lncc_map(a, b, window=_WINDOW) if pair.known is None else known_lncc_map(a, b, known.float(), window=_WINDOW)
+        for a, b in zip(fixed, seen, strict=True)
+    ]
+    unlike = 1 - torch.stack(alike).mean(0)
     slope = _slopes(fixed[0])
     squared = near(slope.square().sum(0))
     difference = fixed[0] - seen[0]
@@ -70,9 +77,17 @@ def evidence_of(pair: Pair, deformation: Deformation) -> dict[str, torch.Tensor]
         "unevenness": (u - gaussian(u, 1.5 * _WIDE)).norm(dim=0),
         "length": u.norm(dim=0),
         "depth": gaussian(pair.mask.float()[None], _EDGE)[0],
-        "pair_dissimilarity": _everywhere(unlike, pair.mask),
-        "pair_strain": _everywhere(strain, pair.mask),
+        "pair_dissimilarity": _everywhere(unlike, counted),
+        "pair_strain": _everywhere(strain, counted),
     }
+
+
+def known_to(pair: Pair, deformation: Deformation) -> torch.Tensor:
+    """[D, H, W] bool, where both images are known, the moving one seen through the deformation."""
+    if pair.known is None:
+        return torch.ones_like(pair.mask)
+    field = resample(deformation.field, deformation.grid, pair.grid)
+    return pair.known.seen_through(pair.grid.to_voxels(field)).counts > 0.5
 
 
 def _nominal(pair: Pair, deformation: Deformation) -> torch.Tensor:
@@ -84,8 +99,8 @@ def _slopes(values: torch.Tensor) -> torch.Tensor:
     return torch.stack(torch.gradient(values, spacing=NOMINAL_MM))
 
 
-def _mean_over(mask: torch.Tensor, sigma: float) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The Gaussian mean of what lies in the mask."""
+def mean_over(mask: torch.Tensor, sigma: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The Gaussian mean, of so many voxels of standard deviation, of what lies in the mask [D, H, W]."""
     weight = mask.float()
     norm = gaussian(weight[None], sigma)[0].clamp_min(1e-3)
     return lambda values: gaussian((values * weight)[None], sigma)[0] / norm

@@ -163,7 +163,7 @@ def test_every_numeric_option_has_a_range():
     assert {action.type.__name__ for *_, action in TYPED} == {"number", "whole number", "_outputs", "_shard"}
     assert {words[0] for words, *_ in NUMERIC} == {
         "register", "segment", "group", "longitudinal", "series", "demo", "apply", "export", "interpolate", "energy",
-        "train", "cohort", "bids", "evaluate",
+        "train", "cohort", "bids", "evaluate", "phantom",
     }  # fmt: skip
 
 

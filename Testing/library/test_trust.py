@@ -117,6 +117,11 @@ def test_what_is_not_compared_has_no_figures() -> None:
     known = Known(counts[None], counts[None])
     half = predicted(replace(pair, known=known), torch.zeros(3, *SHAPE))
     assert not bool(half.mask[:, :18].any()) and bool(half.mask[:, 18:].any())
+    other = replace(pair, known=known, moving=torch.cat([pair.moving[:, 18:].flip(1), pair.moving[:, 18:]], 1))
+    seen = predicted(other, torch.zeros(3, *SHAPE))
+    assert torch.allclose(seen.expected.error_mm[:, 24:], half.expected.error_mm[:, 24:], atol=0.02), (
+        "nothing unknown counts"
+    )
     image = half.on(pair.frame, torch.ones(SHAPE, dtype=torch.bool)).data
     assert bool(image[:, :18].isnan().all()) and not bool(image[:, 18:].isnan().any())
 
@@ -134,6 +139,9 @@ def test_the_figures_are_those_of_the_map_also_by_structure() -> None:
     for limit in (2, 5):
         assert facts[f"above_{limit}_mm_percent"] == pytest.approx(100 * float((error > limit).double().mean()))
     assert facts["bound_90_mean_mm"] > facts["mean_mm"]
+    assert facts["mean_mm"] < facts["worst_region_mm"] < facts["max_mm"]
+    there = pair.frame.to_index(np.array(facts["worst_region_at_mm"]))[::-1]
+    assert np.linalg.norm(there - np.array(CENTRE)) < 8
     assert set(facts["structures"]) == {"1", "7"}
     assert facts["structures"]["7"]["mean_mm"] > facts["structures"]["1"]["mean_mm"]
     assert facts["structures"]["7"]["name"] == "in front"

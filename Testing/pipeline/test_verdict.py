@@ -34,7 +34,11 @@ FINE = {
     "dice": {"before_mean": 0.3, "after_mean": 0.8},
     "tre_mm": {"before_mean": 9.0, "after_mean": 1.5},
     "predicted_error": {"mean_mm": 0.8, "p95_mm": 2.5},
-    "anatomy": {"agreement": 0.8, "images": {side: {"head": True, "reason": ""} for side in ("fixed", "moving")}},
+    "anatomy": {
+        "agreement": 0.8, "lowest_share": 0.9, "lowest_structure": "left hippocampus", "lowest_agreement": 0.7,
+        "lowest_usual": 0.8, "lowest_at_mm": None,
+        "images": {side: {"head": True, "reason": ""} for side in ("fixed", "moving")},
+    },
 }  # fmt: skip
 
 
@@ -81,7 +85,9 @@ def test_each_rule_reaches_check_and_poor_just_beyond_its_bounds(rule):
             result[rule.table]["before_mean"] = 99.0 if rule.table == "tre_mm" else 0.0
         verdict = judge(result)
         assert verdict["level"] == level, value
-        assert level == "good" or verdict["reasons"] == [rule.text.format(value=value, measure="LNCC")]
+        assert level == "good" or verdict["reasons"] == [
+            rule.text.format(value=value, measure="LNCC", table=result[rule.table])
+        ]
 
 
 # What a person may rely on: the bounds are part of the result's meaning, and are changed only with new measurements.
@@ -91,13 +97,15 @@ BOUNDS = {
     ("similarity", "above_chance"): (1.6, 1.25, False),
     ("deformation", "folding_percent"): (0.0, 0.1, True),
     ("deformation", "jacobian_min"): (0.05, -0.5, False),
-    ("deformation", "sdlogj"): (0.6, 1.0, True),
+    ("deformation", "sdlogj"): (0.7, 1.0, True),
     ("deformation", "inverse_consistency_mm"): (0.25, 1.0, True),
     ("anatomy", "agreement"): (0.6, 0.4, False),
+    ("anatomy", "lowest_share"): (0.6, 0.1, False),
     ("dice", "after_mean"): (0.6, 0.4, False),
     ("tre_mm", "after_mean"): (2.0, 4.0, True),
     ("tre_mm", "after_max"): (5.0, 10.0, True),
     ("predicted_error", "mean_mm"): (2.0, 4.0, True),
+    ("predicted_error", "worst_region_mm"): (2.2, 4.4, True),
     ("predicted_error", "p95_mm"): (5.0, 10.0, True),
 }
 
