@@ -140,6 +140,30 @@ def offset(random: np.random.Generator) -> torch.Tensor:
     return turn
 
 
+def figures_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What the verdict goes by, and no more."""
+    figures = {key: result[key] for key in KEPT}
+    if figures["predicted_error"] is not None:
+        lists = ("worst", "structures", "calibrated_on")
+        figures["predicted_error"] = {k: v for k, v in figures["predicted_error"].items() if k not in lists}
+    if figures["anatomy"] is not None:
+        found = {
+            label: {k: s[k] for k in ("name", "agreement")} for label, s in result["anatomy"]["structures"].items()
+        }
+        figures["anatomy"] = {k: result["anatomy"][k] for k in ("agreement", "images")} | {"structures": found}
+    figures["refinement"] = {"landmark_weight": (result["refinement"] or {}).get("landmark_weight")}
+    return rounded(figures)
+
+
+def rounded(value: Any) -> Any:
+    """Numbers to four places."""
+    if isinstance(value, dict):
+        return {name: rounded(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [rounded(entry) for entry in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
 def judged(row: dict[str, Any]) -> dict[str, Any]:
     """The row with the verdict of the bounds of today."""
     anatomy = row["anatomy"]
@@ -168,7 +192,7 @@ def main() -> None:
         if str(number) in rows:
             continue
         rows[str(number)] = [
-            {"kind": kind, **{key: registration.result[key] for key in KEPT}} for kind, registration in of_pair(number)
+            {"kind": kind, **figures_of(registration.result)} for kind, registration in of_pair(number)
         ]
         options.out.write_text(json.dumps(rows) + "\n", encoding="utf-8")
         print(number, *(f"{row['kind']}: {row['verdict']['level']}" for row in rows[str(number)]), flush=True)
