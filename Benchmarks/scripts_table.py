@@ -86,6 +86,7 @@ SCRIPTS = {
         f"{BRAINS}, heads", ("partly_known",), ("partly-known",),
         ("--only slab --out Benchmarks/results/partly_known.json",), timed=True,
     ),
+    "phantoms": Script("", ("phantoms",), ("phantoms",)),
     "poses": Script(f"{BRAINS}, heads", ("poses",), ("poses",)),
     "readout": Script(BRAINS, ("readout",), ("readout",)),
     "refine_pairs": Script(f"{BRAINS}, {SCORER}"),

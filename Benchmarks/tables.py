@@ -147,7 +147,7 @@ FILLERS: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
     "atrophy": (atrophy_table, ("atrophy",)),
     "predicted-error": (calibration_table, ("error_calibration",)),
     "verdicts": (verdict_table, ("wrong_pairs",)),
-    "phantoms": (phantoms_table, ("phantom",)),
+    "phantoms": (phantoms_table, ("phantoms",)),
     "methods": (methods_table, ("methods",)),
     "field-memory": (memory_table, ("field_memory",)),
     "field-consistency": (consistency_table, ("consistency_ablation",)),

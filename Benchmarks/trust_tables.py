@@ -27,7 +27,7 @@ def phantoms_table() -> str:
     }  # fmt: skip
     lines = [
         [name, *(f"{row[key]:.2f}" for key in columns), row["verdict"], "yes" if row["passed"] else "no"]
-        for name, row in read("phantom")["phantoms"].items()
+        for name, row in read("phantoms")["phantoms"].items()
     ]
     return markdown_table(["phantom", *columns.values(), "verdict", "tolerance kept"], lines)
 

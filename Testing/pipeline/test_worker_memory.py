@@ -21,7 +21,7 @@ from SpikeRegLib.space.transforms import AffineTransform, write_transform
 OF_THIS_RUN = ("timing_s", "cpu_s", "peak_memory_mb", "reused")
 FILES = {"fixed image", "moving image", "fixed segmentation", "moving segmentation"}
 MASKS = {"fixed input", "moving input", "fixed mask", "moving mask"}
-COMPUTED = {"alignment", "working pair", "prediction", "refinement", "mapping", "overlap"}
+COMPUTED = {"alignment", "working pair", "prediction", "refinement", "mapping", "overlap", "predicted error"}
 EVERYTHING = FILES | MASKS | COMPUTED
 
 
@@ -76,10 +76,10 @@ def assert_same(warm: Registration, cold: Registration) -> None:
 CHANGES = {
     "nothing": ({}, set()),
     "other landmarks": ({"moving_points": "moved.csv"}, set()),
-    "other regularisation": ({"regularisation": 2.0}, {"refinement", "mapping", "overlap"}),
-    "other refine_iterations": ({"refine_iterations": 2}, {"refinement", "mapping", "overlap"}),
-    "region": ({"region": "region.nii.gz"}, {"refinement", "mapping", "overlap"}),
-    "landmarks that pull": ({"landmark_weight": 0.05}, {"mapping", "overlap"}),
+    "other regularisation": ({"regularisation": 2.0}, {"refinement", "mapping", "overlap", "predicted error"}),
+    "other refine_iterations": ({"refine_iterations": 2}, {"refinement", "mapping", "overlap", "predicted error"}),
+    "region": ({"region": "region.nii.gz"}, {"refinement", "mapping", "overlap", "predicted error"}),
+    "landmarks that pull": ({"landmark_weight": 0.05}, {"mapping", "overlap", "predicted error"}),
     "other mask": ({"fixed_mask": "fixed_mask.nii.gz"}, {"fixed input", "fixed mask"} | COMPUTED),
     "other segmentation": ({"moving_labels": "moving_mask.nii.gz"}, {"moving segmentation", "overlap"}),
     "initial transform": ({"initial_transform": "start.tfm", "skip_affine": False}, {"initial transform"} | COMPUTED),
@@ -112,7 +112,7 @@ def test_a_network_its_time_steps_and_its_maps_are_kept_apart(pair):
     options = {**pair.options, "preset": "fast-preview", "refine_iterations": None}
     memory = Memory()
     register(pair.fixed, pair.moving, memory=memory, **options)
-    later = {"prediction", "refinement", "mapping", "overlap"}
+    later = {"prediction", "refinement", "mapping", "overlap", "predicted error"}
     again = register(pair.fixed, pair.moving, memory=memory, **options, regularisation=2.0)
     assert set(again.result["reused"]) == EVERYTHING | {"network"}  # nothing to regularise: the deformation stays
     assert_same(again, register(pair.fixed, pair.moving, **options, regularisation=2.0))
