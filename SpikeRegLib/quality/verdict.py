@@ -37,7 +37,7 @@ def judge(result: dict[str, Any], *, anatomy: str = "brain", bounds: Bounds | No
     measure = measure_name(result)
     for rule in RULES:
         value = (result.get(rule.table) or {}).get(rule.field)
-        if value is None:
+        if value is None or not result[rule.table].get("calibrated", True):
             continue
         if not math.isfinite(value):
             worst = 2

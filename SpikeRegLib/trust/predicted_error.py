@@ -14,7 +14,7 @@ from SpikeRegLib.images.volumes import Volume
 from SpikeRegLib.similarity.pair import Deformation, Pair
 from SpikeRegLib.space.transforms import AffineTransform, warp_image
 from SpikeRegLib.trust.calibration import Expected, prepared, shipped_calibration
-from SpikeRegLib.trust.evidence import evidence_of, known_to, mean_over
+from SpikeRegLib.trust.evidence import NOMINAL_MM, evidence_of, known_to, mean_over
 
 # AAPM TG-132 (Brock et al. 2017): 2 mm on average, 5 mm at most.
 TOLERANCES_MM = (2.0, 5.0)
@@ -22,6 +22,8 @@ TOLERANCES_MM = (2.0, 5.0)
 _WORST, _APART = 5, 8
 # The volume of a place: around its peak, all that reaches this share of it.
 _PEAK_SHARE = 0.8
+# How far the voxels may be from those of the calibration for the figures to be more than a ranking.
+_CALIBRATED_MM = 0.5
 # Standard deviation, in the same voxels, of the mean over a region; of a brain some 2 cm are then seen as one.
 _REGION = 4.5
 
@@ -79,7 +81,8 @@ def error_facts(found: PredictedError, structures: Volume | None, names: dict[in
         mean_mm, p95_mm, max_mm; above_2_mm_percent and above_5_mm_percent of the mask; bound_90_mean_mm, the mean of
         what nine of ten errors stay below; worst_region_mm, the highest mean over about 2 cm, and worst_region_at_mm,
         [x, y, z] (LPS mm) of its middle; worst: places [x, y, z] (LPS mm) with the error there and the volume around
-        that comes near it, worst first; structures: label -> name, mean_mm, p95_mm; calibrated_on, in words.
+        that comes near it, worst first; structures: label -> name, mean_mm, p95_mm; calibrated,
+        whether the voxels are those of the calibration, else the verdict does not go by it; calibrated_on, in words.
     """
     error, bound = (values[found.mask].double().numpy() for values in found.expected)
     if not error.size:
@@ -92,6 +95,7 @@ def error_facts(found: PredictedError, structures: Volume | None, names: dict[in
         **_worst_region(found),
         "worst": worst_places(found),
         "structures": None if structures is None else _by_structure(found, structures, names),
+        "calibrated": abs(found.frame.spacing[0] - NOMINAL_MM) <= _CALIBRATED_MM,
         "calibrated_on": shipped_calibration().made_of,
     }
 

@@ -142,6 +142,9 @@ def test_the_figures_are_those_of_the_map_also_by_structure() -> None:
     assert facts["mean_mm"] < facts["worst_region_mm"] < facts["max_mm"]
     there = pair.frame.to_index(np.array(facts["worst_region_at_mm"]))[::-1]
     assert np.linalg.norm(there - np.array(CENTRE)) < 8
+    assert facts["calibrated"] is True
+    coarse = error_facts(predicted(a_pair(4.0), bump(8.0)), None, {})
+    assert coarse is not None and coarse["calibrated"] is False
     assert set(facts["structures"]) == {"1", "7"}
     assert facts["structures"]["7"]["mean_mm"] > facts["structures"]["1"]["mean_mm"]
     assert facts["structures"]["7"]["name"] == "in front"

@@ -132,6 +132,13 @@ def test_worse_than_before_is_poor(table, after, words):
     assert verdict["level"] == "poor" and len(verdict["reasons"]) == 1 and words in verdict["reasons"][0]
 
 
+def test_a_prediction_that_was_not_calibrated_is_not_judged():
+    result = with_value("predicted_error", "mean_mm", 9.0)
+    assert judge(result)["level"] == "poor"
+    result["predicted_error"]["calibrated"] = False
+    assert judge(result)["level"] == "good"
+
+
 def test_a_figure_that_could_not_be_measured_is_poor():
     verdict = judge(with_value("deformation", "sdlogj", float("nan")))
     assert verdict == {"level": "poor", "reasons": ["deformation.sdlogj could not be measured (nan)"]}

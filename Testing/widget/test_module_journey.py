@@ -177,13 +177,13 @@ def test_a_click_on_a_place_jumps_there(journey):
         "not looked for before it is asked"
     )
     journey.ui.placesCollapsibleButton.collapsed = False
-    assert places.count == 5
+    assert places.count >= 5
     seen = set()
     for row in range(places.count):
         places.setCurrentRow(row)
         places.itemClicked.emit(places.item(row))
         seen.add(tuple(round(value, 3) for value in crosshair.GetCrosshairRAS()))
-    assert len(seen) == 5
+    assert len(seen) == places.count
 
 
 def test_a_decision_is_kept_with_reviewer_and_note(journey):
