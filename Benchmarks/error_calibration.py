@@ -12,6 +12,7 @@ of structures of real pairs. Registrations are kept in the cache, as each takes 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import evaluation as data
 import numpy as np
 import torch
 from known_errors import Sampled, gathered
+from roc import area_under_curve
 
-from SpikeRegLib.trust.calibration import OFFSET_MM, Calibration, read_calibration, write_calibration
+from SpikeRegLib.trust.calibration import FARTHEST, OFFSET_MM, Calibration, read_calibration, write_calibration
 
 FILE = Path(__file__).resolve().parents[1] / "SpikeRegLib" / "trust" / "calibration.json"
 HIDDEN, STEPS, BATCH, PARTS, SEEDS = 8, 1500, 4096, 4, 2
@@ -42,7 +44,7 @@ def fitted(cases: Cases) -> Calibration:
     weight = weight / weight.mean()
     usual = torch.cat([torch.full((len(s.error_mm),), s.way == "found") for s in samples])
     mean, scale = evidence[usual].mean(0), evidence[usual].std(0) + 1e-6
-    seen = ((evidence - mean) / scale).clamp(-4, 4)
+    seen = ((evidence - mean) / scale).clamp(-FARTHEST, FARTHEST)
     layers = [_network(seen, target, weight, seed) for seed in range(SEEDS)]
     hidden = torch.cat([first for first, _ in layers])
     output = torch.cat(
@@ -95,15 +97,6 @@ def figures(pairs: list[tuple[Calibration, Sampled]]) -> dict[str, Any]:
         "correlation_within_a_case": float(np.mean(within)),
         "auc_2_mm": area_under_curve(told, true > LIMIT_MM),
     }
-
-
-def area_under_curve(score: np.ndarray, wrong: np.ndarray) -> float | None:
-    """How often something wrong has the higher score than something right."""
-    if wrong.all() or not wrong.any():
-        return None
-    rank = np.argsort(np.argsort(score)) + 1
-    count = int(wrong.sum())
-    return float((rank[wrong].sum() - count * (count + 1) / 2) / (count * (len(score) - count)))
 
 
 def held_out(cases: dict[str, Cases]) -> tuple[list[tuple[str, Calibration, Sampled]], float]:
@@ -164,8 +157,6 @@ def main() -> None:
 
 
 def _times(calibration: Calibration, factor: float) -> Calibration:
-    from dataclasses import replace
-
     return replace(calibration, bound_factor=factor)
 
 

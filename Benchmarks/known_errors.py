@@ -14,7 +14,7 @@ then wrong in two places; and without any deformation.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,7 @@ from SpikeRegLib.progress import Clock, silent
 from SpikeRegLib.similarity.pair import Deformation
 from SpikeRegLib.space.fields import warp
 from SpikeRegLib.space.filters import gaussian
+from SpikeRegLib.space.grids import Grid
 from SpikeRegLib.space.transforms import DisplacementTransform, Transform, compose, warp_image
 from SpikeRegLib.training.appearance import SyntheticOptions, contrast, scan, smooth_noise
 from SpikeRegLib.training.stream import Stream
@@ -175,28 +176,35 @@ def ways(found: Deformation, random: np.random.Generator) -> Iterator[tuple[str,
 
 def a_bump(found: Deformation, random: np.random.Generator) -> torch.Tensor:
     """[3, d, h, w] mm: a push of 4 to 20 mm that fades over 12 to 25 mm, in the middle half of the grid."""
-    shape, spacing = found.grid.shape, found.grid.spacing_mm
-    centre = [random.uniform(0.3, 0.7) * (n - 1) for n in shape]
-    squared = sum(
-        ((torch.arange(n).view([-1 if a == axis else 1 for a in range(3)]) - centre[axis]) * spacing) ** 2
-        for axis, n in enumerate(shape)
-    )
+    centre = [random.uniform(0.3, 0.7) * (n - 1) * found.grid.spacing_mm for n in found.grid.shape]
     direction = random.normal(size=3)
-    push = torch.tensor(direction / np.linalg.norm(direction) * random.uniform(4, 20), dtype=torch.float32)
-    return push.view(3, 1, 1, 1) * torch.exp(-squared / (2 * random.uniform(12, 25) ** 2)).float()
+    way = direction / np.linalg.norm(direction) * random.uniform(4, 20)
+    return push(found.grid, centre, way, random.uniform(12, 25))
+
+
+def push(grid: Grid, centre: Sequence[float], way: np.ndarray, width: float) -> torch.Tensor:
+    """[3, d, h, w] mm: a displacement that is `way` at `centre` and fades around it.
+
+    Args:
+        grid: of the field.
+        centre: mm from its first voxel, along (d, h, w).
+        way: [3] mm.
+        width: standard deviation, mm.
+    """
+    axes = [torch.arange(n) * grid.spacing_mm - middle for n, middle in zip(grid.shape, centre, strict=True)]
+    squared = sum(axis.square() for axis in torch.meshgrid(*axes, indexing="ij"))
+    return torch.tensor(way, dtype=torch.float32).view(3, 1, 1, 1) * torch.exp(-squared / (2 * width**2)).float()
 
 
 def physical(indices: np.ndarray, frame: Frame) -> np.ndarray:
     """[N, 3] LPS mm of voxels [N, 3] (z, y, x)."""
-    points: np.ndarray = indices[:, ::-1].astype(float) @ frame.matrix[:3, :3].T + frame.matrix[:3, 3]
-    return points
+    return frame.to_mm(indices[:, ::-1])
 
 
 def evidence_at(pair: Any, deformation: Deformation, points: np.ndarray) -> np.ndarray:
     """[N, K] of the evidence, interpolated linearly."""
     maps = prepared(evidence_of(pair, deformation)).movedim(-1, 0)
-    inverse = np.linalg.inv(pair.frame.matrix)
-    index = points @ inverse[:3, :3].T + inverse[:3, 3]
+    index = pair.frame.to_index(points)
     position = torch.from_numpy(2 * index / (np.array(pair.frame.size) - 1) - 1).float()
     found = torch.nn.functional.grid_sample(
         maps[None], position[None, None, None], align_corners=True, padding_mode="border"

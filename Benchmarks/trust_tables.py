@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import fmean
-
+import numpy as np
 from cohort_tables import markdown_table, read
+from roc import area_under_curve
 
 LEVELS = ("good", "check", "poor")
 
@@ -55,7 +55,7 @@ def verdict_table() -> str:
     ]
     right = levels.pop("right")
     wrong = [level for found in levels.values() for level in found]
-    higher = fmean((bad > good) + 0.5 * (bad == good) for bad in wrong for good in right)
+    higher = area_under_curve(np.array(right + wrong), np.arange(len(right) + len(wrong)) >= len(right))
     note = (
         f"{len(right) + len(wrong)} results; area under the curve {higher:.3f} (of a wrong result and a right one, "
         f"how often the wrong one has the worse verdict; a draw counts half). Called good: {wrong.count(0)} of "

@@ -29,6 +29,7 @@ import evaluation as data
 import numpy as np
 import torch
 from doubtful_inputs import blobs, lung_vessels, noise
+from known_errors import push
 
 from SpikeRegLib import register
 from SpikeRegLib.images.volumes import Volume, foreground_mask, read_image
@@ -68,7 +69,7 @@ def of_pair(number: int) -> Iterator[tuple[str, Registration]]:
     yield "right", found["registration"]
     refined, base, judged = found["refinement"], found["alignment"], found["working pair"].judged
     for _ in range(2):
-        wrong = push(refined.deformation, judged, random)
+        wrong = pushed(refined.deformation, judged, random)
         similarity = {**refined.similarity, "lncc_after": wrong.similarity(judged)}
         wrong_refined = replace(refined, deformation=wrong, similarity=similarity)
         yield "local", run(instead(plan, "refinement", wrong_refined))["registration"]
@@ -93,18 +94,13 @@ def instead(plan: Plan, name: str, value: Any) -> Plan:
     )  # fmt: skip
 
 
-def push(found: Deformation, pair: Pair, random: np.random.Generator) -> Deformation:
+def pushed(found: Deformation, pair: Pair, random: np.random.Generator) -> Deformation:
     """Pushed by 8 to 20 mm at a place of the anatomy."""
     inside = torch.nonzero(pair.mask)
     centre = inside[int(random.integers(len(inside)))] * pair.grid.spacing_mm
-    axes = torch.meshgrid(
-        *(torch.arange(n) * found.grid.spacing_mm - c for n, c in zip(found.grid.shape, centre, strict=True)),
-        indexing="ij",
-    )
-    shape = torch.exp(-sum(axis.square() for axis in axes) / (2 * random.uniform(12, 20) ** 2))
-    way = random.normal(size=3)
+    width, way = random.uniform(12, 20), random.normal(size=3)
     way *= random.uniform(8, 20) / np.linalg.norm(way)
-    return replace(found, field=found.field + torch.tensor(way, dtype=torch.float32).view(3, 1, 1, 1) * shape)
+    return replace(found, field=found.field + push(found.grid, centre.tolist(), way, width))
 
 
 def centre_of(image: Volume) -> np.ndarray:

@@ -22,6 +22,11 @@ from SpikeRegLib.space.sampling import Positions, clamped
 _BLOCK_MM, _LEAST_VOXELS = 24.0, 12
 
 
+def numbered(classes: torch.Tensor) -> torch.Tensor:
+    """FreeSurfer's numbers, int16, of the network's classes, any shape."""
+    return torch.tensor([0, *LABELS], dtype=torch.int16)[classes]
+
+
 def label_map(
     logits: torch.Tensor, brain: BrainMask, frame: Frame, *, tick: Tick = unheard
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,7 +45,6 @@ def label_map(
         [d, h, w] int16 labels and [d, h, w] bool mask, both on `frame`.
     """
     source, likelier = brain.frame, brain.likelier
-    numbers = torch.tensor([0, *LABELS], dtype=torch.int16)
     classes = logits.argmax(0)
     labels, mask = torch.zeros(frame.shape, dtype=torch.int16), torch.zeros(frame.shape, dtype=torch.bool)
     blocks = list(_blocks(frame))
@@ -59,7 +63,7 @@ def label_map(
         else:
             k, j, i = around
             likeliest = there[clamped(logits[:, k, j, i][there], unit).argmax(0)]
-        labels[block] = torch.where(mask[block], numbers[likeliest], 0)
+        labels[block] = torch.where(mask[block], numbered(likeliest), 0)
     return labels, mask
 
 

@@ -26,7 +26,7 @@ written to DIR, all at the end and all at once:
   inverse_transform.h5      maps moving points to fixed points
   displacement.nii.gz       the same map as vectors (LPS mm) on the grid of FIXED
   jacobian.nii.gz           its Jacobian determinant: 1 keeps volume, below 0 is a fold
-  predicted_error.nii.gz    how far the map is expected to be wrong, mm; NaN where nothing is compared
+  predicted_error.nii.gz    how far the map is expected to be wrong, mm; NaN (ITK reads 0) where nothing is compared
   codes.safetensors         of a neural field: the whole map in about a megabyte, for `spikereg apply`
   warped_seg.nii.gz         with segmentations
   spikes/LAYER.nii.gz       with --spike-maps, mean spike rate in [0, 1]

@@ -9,9 +9,11 @@ from typing import Any
 import SimpleITK as sitk
 
 from SpikeRegLib import __version__
-from SpikeRegLib.commissioning.phantoms import Phantom, make_phantom
+from SpikeRegLib.commissioning.phantoms import Phantom, anatomy_mm, make_phantom
 from SpikeRegLib.commissioning.trial import measured
-from SpikeRegLib.images.volumes import Volume, read_image, write_volume
+from SpikeRegLib.errors import InputError
+from SpikeRegLib.images.files import write_sitk
+from SpikeRegLib.images.volumes import read_image, to_sitk, write_volume
 from SpikeRegLib.pipeline import register
 from SpikeRegLib.progress import Listener, Progress, silent
 from SpikeRegLib.report import write_report
@@ -19,6 +21,8 @@ from SpikeRegLib.space.transforms import write_transform
 from SpikeRegLib.system import interrupt
 
 SCHEMA = 1
+# Share of an image above which what stands out is no head on a background.
+_MOST_ANATOMY = 0.95
 
 
 def commission(
@@ -41,13 +45,15 @@ def commission(
         schema, version, preset, seed, and phantoms: name -> figures as `trial.measured` gives them.
 
     Raises:
-        InputError: a head cannot be read or registered.
+        InputError: a head cannot be read or registered, or the image shows none.
     """
     result: dict[str, Any] = {
         "schema": SCHEMA, "version": __version__, "preset": None, "seed": seed, "phantoms": {},
     }  # fmt: skip
     for name, path in heads.items():
-        head = _image(read_image(path))
+        head = to_sitk(read_image(path))
+        if not 0 < len(anatomy_mm(head)) < _MOST_ANATOMY * head.GetNumberOfPixels():
+            raise InputError(f"{path}: shows no head on a dark background to make phantoms of; give another image")
         for kind in kinds:
             interrupt.check()
             listener(Progress("prepare", 0.0, f"drawing {name}, {kind}"))
@@ -61,17 +67,9 @@ def commission(
     return result
 
 
-def _image(head: Volume) -> sitk.Image:
-    image = sitk.GetImageFromArray(head.data.float().numpy())
-    image.SetOrigin(head.frame.origin)
-    image.SetSpacing(head.frame.spacing)
-    image.SetDirection(head.frame.direction)
-    return image
-
-
 def _write(phantom: Phantom, folder: Path) -> None:
     for name, image in (("fixed", phantom.fixed), ("moving", phantom.moving)):
-        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"), useCompression=True)
+        write_sitk(image, folder / f"{name}.nii.gz")
     sitk.WriteTransform(phantom.drawn, str(folder / "moving_to_fixed.h5"))
 
 

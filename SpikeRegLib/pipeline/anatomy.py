@@ -257,10 +257,11 @@ def _lowest(agreement: Agreement | None, fixed: FoundHead) -> dict[str, Any]:
     if agreement is None:
         return {}
     found = furthest_below_usual({STRUCTURES[label].name: dice for label, dice in agreement.per_structure.items()})
-    places = {STRUCTURES[label].name: fixed.places.centres[place] for place, label in enumerate(LABELS, 1)}
-    centre = places.get(found.get("lowest_structure", ""))
-    known = centre is not None and bool(np.isfinite(centre).all())
-    return {**found, "lowest_at_mm": centre.tolist() if centre is not None and known else None}
+    if not found:
+        return {}
+    names = [STRUCTURES[label].name for label in LABELS]
+    centre = fixed.places.centres[1 + names.index(found["lowest_structure"])]
+    return {**found, "lowest_at_mm": centre.tolist() if np.isfinite(centre).all() else None}
 
 
 def anatomy_facts(work: Work, uses: tuple[str, ...]) -> dict[str, Any] | None:

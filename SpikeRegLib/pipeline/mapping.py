@@ -90,7 +90,7 @@ def place_of_least(jacobian: torch.Tensor, frame: Frame) -> list[float]:
     interior = jacobian[1:-1, 1:-1, 1:-1]
     at = int(interior.argmin())
     index = [1 + int(n) for n in reversed(np.unravel_index(at, tuple(interior.shape)))]
-    place: list[float] = (frame.matrix[:3, :3] @ index + frame.matrix[:3, 3]).tolist()
+    place: list[float] = frame.to_mm(np.array(index)).tolist()
     return place
 
 

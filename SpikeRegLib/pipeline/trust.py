@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
+from SpikeRegLib.anatomy.label_maps import numbered
 from SpikeRegLib.anatomy.names import STRUCTURES
 from SpikeRegLib.anatomy.pose import FoundHead
 from SpikeRegLib.anatomy.structures import LABELS
@@ -28,6 +27,5 @@ def predicted_facts(work: Work) -> dict[str, Any] | None:
     head: FoundHead | None = work["fixed anatomy"]
     if head is None or not head.check.head:
         return error_facts(work["predicted error"], None, {})
-    table = torch.tensor([0, *LABELS], dtype=torch.int16)
-    labels = Volume(table[head.maps.classes], head.maps.frame)
+    labels = Volume(numbered(head.maps.classes), head.maps.frame)
     return error_facts(work["predicted error"], labels, {label: STRUCTURES[label].name for label in LABELS})

@@ -1,6 +1,7 @@
 """How well each structure overlaps in registered pairs of brains, and which one falls short of that most.
 
-`usual_agreement.json` is written by `Benchmarks/wrong_pairs.py`: medians of the right pairs, the two sides together.
+`usual_agreement.json` is written by `Benchmarks/wrong_pairs.py`: medians of the right pairs of development
+brains, the two sides together.
 """
 
 from __future__ import annotations

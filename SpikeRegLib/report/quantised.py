@@ -40,7 +40,7 @@ def quantised(values: np.ndarray, frame: Frame, step: float) -> dict[str, Any]:
     codes = np.zeros(values.shape, np.float64)
     codes[known] = np.rint((values[known].astype(np.float64) - low) / step) + 1
     kind = "u1" if codes.max() <= 255 else "<u2"
-    packed = gzip.compress(codes.astype(kind).tobytes(), 9, mtime=0)
+    packed = gzip.compress(codes.astype(kind).tobytes(), 6, mtime=0)  # 9 packs no better, in twice the time
     return {
         "shape": list(frame.shape),
         "spacing": list(frame.spacing),

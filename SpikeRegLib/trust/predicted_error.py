@@ -102,9 +102,15 @@ def error_facts(found: PredictedError, structures: Volume | None, names: dict[in
 
 def _worst_region(found: PredictedError) -> dict[str, Any]:
     region = torch.where(found.mask, mean_over(found.mask, _REGION)(found.expected.error_mm), -1.0)
-    index = np.unravel_index(int(region.argmax()), tuple(region.shape))
-    place = found.frame.to_mm(np.array(index[::-1]))
-    return {"worst_region_mm": float(region[index]), "worst_region_at_mm": place.tolist()}
+    index, place_mm = _highest(region, found.frame)
+    return {"worst_region_mm": float(region[index]), "worst_region_at_mm": place_mm}
+
+
+def _highest(values: torch.Tensor, frame: Frame) -> tuple[tuple[Any, ...], list[float]]:
+    """Index (k, j, i) of the largest of values [D, H, W], and its place in LPS mm."""
+    index = np.unravel_index(int(values.argmax()), tuple(values.shape))
+    place: list[float] = frame.to_mm(np.array(index[::-1])).tolist()
+    return index, place
 
 
 def worst_places(found: PredictedError) -> list[dict[str, Any]]:
@@ -114,14 +120,12 @@ def worst_places(found: PredictedError) -> list[dict[str, Any]]:
     voxel_ml = float(np.prod(found.frame.spacing)) / 1000
     places = []
     for _ in range(_WORST):
-        at = int(left.argmax())
-        index = np.unravel_index(at, tuple(left.shape))
+        index, place_mm = _highest(left, found.frame)
         peak = float(left[index])
         if peak <= 0:
             break
         around = _around(error > _PEAK_SHARE * peak, index)
-        place = found.frame.to_mm(np.array(index[::-1]))
-        places.append({"place_mm": place.tolist(), "mm": peak, "ml": float(around.sum()) * voxel_ml})
+        places.append({"place_mm": place_mm, "mm": peak, "ml": float(around.sum()) * voxel_ml})
         left[tuple(slice(max(0, n - _APART), n + _APART + 1) for n in index)] = 0.0
         left[torch.from_numpy(around)] = 0.0
     return places

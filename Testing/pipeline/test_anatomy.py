@@ -59,6 +59,12 @@ def test_structures_start_refine_and_judge(everything):
     hippocampus = found["structures"]["17"]
     assert hippocampus["name"] == "left hippocampus" and hippocampus["agreement"] > 0.3
     assert 0.5 < hippocampus["moving_ml"] / hippocampus["fixed_ml"] < 2 and 1 < hippocampus["fixed_ml"] < 10
+    shares = {s["name"]: s["agreement"] for s in found["structures"].values() if s["agreement"] is not None}
+    assert shares[found["lowest_structure"]] == found["lowest_agreement"]
+    assert found["lowest_share"] == pytest.approx(found["lowest_agreement"] / found["lowest_usual"])
+    assert len(found["lowest_at_mm"]) == 3
+    of_structures = everything.result["predicted_error"]["structures"]
+    assert of_structures["17"]["name"] == "left hippocampus" and of_structures["17"]["mean_mm"] > 0
     assert found["synaptic_ops"] > 1e8 and found["snn_mj"] < 40
     json.dumps(found, allow_nan=False)
 

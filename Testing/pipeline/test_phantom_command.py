@@ -49,6 +49,14 @@ def test_phantoms_are_registered_and_measured(small_head, quick, tmp_path, capsy
     assert "mine.txt" in capsys.readouterr().err and (out / "phantoms" / "mine.txt").read_text() == "kept"
 
 
+@pytest.mark.parametrize("value", [0.0, 70.0])
+def test_an_image_without_a_head_is_refused_by_name(tmp_path, capsys, value):
+    sitk.WriteImage(sitk.Image([20, 20, 20], sitk.sitkFloat32) + value, str(tmp_path / "flat.nii.gz"))
+    assert main(["phantom", "--image", str(tmp_path / "flat.nii.gz"), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "flat.nii.gz: " in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_an_image_that_cannot_be_read_leaves_nothing(tmp_path, capsys):
     (tmp_path / "no.nii.gz").write_bytes(b"not an image")
     assert main(["phantom", "--image", str(tmp_path / "no.nii.gz"), "--out", str(tmp_path / "out")]) == 2

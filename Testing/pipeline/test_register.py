@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import brains
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -71,6 +72,24 @@ def test_nothing_folds_in_the_eyes_of_itk(sample_run):
     written = sitk.GetArrayFromImage(read(sample_run.folder, "jacobian.nii.gz"))
     # The fixed image of the sample is stored along the patient axes, where ITK's determinant is the right one.
     assert np.abs(written[1:-1, 1:-1, 1:-1] - determinant).max() < 1e-2
+
+
+def test_the_predicted_error_lies_on_the_fixed_grid_and_says_nothing_elsewhere(sample_run):
+    registration, facts = sample_run.registration, sample_run.registration.result["predicted_error"]
+    path = sample_run.folder / "predicted_error.nii.gz"
+    written = nibabel.load(path).get_fdata().T
+    by_itk = sitk.GetArrayFromImage(read(sample_run.folder, path.name))
+    assert (by_itk == np.nan_to_num(written)).all(), "ITK makes 0 of what is not a number"
+    assert written.shape == registration.fixed.frame.shape
+    known, anatomy = np.isfinite(written), registration.fixed.data.numpy() > 20
+    assert known[anatomy].mean() > 0.99 and known[registration.fixed.data.numpy() == 0].mean() < 0.05
+    assert written[known].mean() == pytest.approx(facts["mean_mm"], rel=0.1)
+    assert 0 < facts["mean_mm"] < facts["worst_region_mm"] < facts["max_mm"] and facts["calibrated"]
+    assert 0.3 < facts["mean_mm"] < 3 and facts["mean_mm"] < facts["p95_mm"] < facts["max_mm"]
+    for place in facts["worst"]:
+        index = registration.fixed.frame.to_index(np.array(place["place_mm"])).round().astype(int)[::-1]
+        around = written[tuple(slice(max(0, n - 2), n + 3) for n in index)]
+        assert np.nanmax(around) == pytest.approx(place["mm"], rel=0.15)
 
 
 def test_segmentations_overlap_better_with_every_stage(sample_run):
