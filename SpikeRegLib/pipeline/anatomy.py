@@ -129,7 +129,7 @@ def _rates(work: Work, settings: dict[str, Any]) -> dict[str, Volume] | None:
     reading = Reader(work["structures network"].network, rates=True).begin(
         given.image, None if np.array_equal(axes, np.eye(3)) else axes
     )
-    return reading.look(1, lambda progress: work.listener(Progress("finish", 0.0, progress.message))).rates
+    return reading.look(1, lambda progress: work.listener(Progress("finish", 0.96, progress.message))).rates
 
 
 def _side(side: str, work: Work, settings: dict[str, Any]) -> Side:

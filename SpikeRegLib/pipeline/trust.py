@@ -15,7 +15,7 @@ from SpikeRegLib.trust.predicted_error import PredictedError, error_facts, predi
 
 
 def _predicted(work: Work, settings: Any) -> PredictedError:
-    work.listener(Progress("finish", 0.9, "predicting the error"))
+    work.listener(Progress("finish", 0.98, "predicting the error"))
     return predict_error(work["working pair"].judged, (work["landmarks"] or work["refinement"]).deformation)
 
 

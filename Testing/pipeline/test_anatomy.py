@@ -73,7 +73,10 @@ def test_the_spikes_of_the_only_network_can_be_seen(memory, everything):
     spikes = everything.result["spikes"]
     assert spikes["network"] == "structures" and spikes["views"] == 4 and 0.1 < spikes["mean_rate"] < 0.25
     assert everything.spike_maps == {}
-    shown = register(*PAIR, **QUICK, spike_maps=True, memory=memory)
+    told: list = []
+    shown = register(*PAIR, **QUICK, spike_maps=True, background=1.0, memory=memory, listener=told.append)
+    finishing = [report.fraction for report in told if report.stage == "finish"]
+    assert finishing == sorted(finishing)
     assert "fixed anatomy" in shown.result["reused"] and "refinement" in shown.result["reused"]
     assert shown.result["spikes"] == spikes
     assert shown.spike_maps.keys() == {layer["name"] for layer in spikes["layers"] if layer["neurons"]}
